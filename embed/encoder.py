@@ -1,0 +1,32 @@
+"""What every encoder offers. The serving side knows encoders by this protocol only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float32]  # shape (d,), unit length
+Vectors = npt.NDArray[np.float32]  # shape (n, d), unit rows
+
+
+class Encoder(Protocol):
+    """Turns texts into unit vectors. Implementations: ONNX Runtime, torch, remote."""
+
+    checkpoint: str  # the id that every vector made here carries
+    dimension: int
+    max_tokens: int  # the model's window, special tokens included
+
+    def fits(self, text: str) -> bool:
+        """Whether the whole text fits the window. Cheap enough for the event loop."""
+        ...
+
+    async def encode(self, texts: Sequence[str]) -> Vectors:
+        """Return one unit row of shape (d,) a text; raise EncoderFailed when the model fails."""
+        ...
+
+    async def aclose(self) -> None:
+        """Free threads, sessions and sockets."""
+        ...

@@ -1,0 +1,1 @@
+"""Federated training of the similarity model. Nothing here yet (part 6)."""

@@ -1,0 +1,1 @@
+"""What we read and write of each wire format, one module a wire."""

@@ -1,0 +1,1 @@
+"""Vectors, policies and documents. Receives numbers and decides with them; never encodes text."""

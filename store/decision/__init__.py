@@ -1,0 +1,1 @@
+"""Whether a similar stored answer may be replayed for this query."""

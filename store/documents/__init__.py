@@ -1,0 +1,1 @@
+"""Where entries live: the protocol and its implementations."""

@@ -1,0 +1,22 @@
+"""Errors of store.
+
+StoreError
+├── StoreUnavailable  the document store cannot be read or written now
+└── PolicyInvalid     a policies file is refused; carries one line per fault
+"""
+
+
+class StoreError(Exception):
+    """Anything that store raises on purpose."""
+
+
+class StoreUnavailable(StoreError):
+    """The document store cannot be read or written now."""
+
+
+class PolicyInvalid(StoreError):
+    """A policies file is refused as a whole."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
