@@ -1,0 +1,87 @@
+"""Errors on the wire: OpenAI's envelope, and the only table from our exceptions to HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import orjson
+
+from proxy.auth import Unauthorized
+from proxy.identity import InvalidJson
+from proxy.upstream import (
+    ModelUnknown,
+    UpstreamBroken,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from proxy.wire.base import InvalidRequest
+
+
+class ApiError(Exception):
+    """An answer of our own: a status and the four fields of OpenAI's envelope."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        type: str = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.type = type
+        self.param = param
+        self.code = code
+
+    def body(self) -> bytes:
+        """Return the envelope as JSON."""
+        return envelope(str(self), type=self.type, param=self.param, code=self.code)
+
+
+def envelope(
+    message: str, *, type: str, param: str | None = None, code: str | None = None
+) -> bytes:
+    """Return `{"error": {message, type, param, code}}`: all four keys always."""
+    error = {"message": message, "type": type, "param": param, "code": code}
+    return orjson.dumps({"error": error})
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorKind:
+    """How one kind of exception is told to a client."""
+
+    status: HTTPStatus
+    type: str
+    code: str | None
+
+
+ERROR_KINDS: dict[type[Exception], ErrorKind] = {
+    InvalidJson: ErrorKind(HTTPStatus.BAD_REQUEST, "invalid_request_error", "invalid_json"),
+    InvalidRequest: ErrorKind(HTTPStatus.BAD_REQUEST, "invalid_request_error", None),
+    Unauthorized: ErrorKind(HTTPStatus.UNAUTHORIZED, "authentication_error", "invalid_api_key"),
+    ModelUnknown: ErrorKind(HTTPStatus.NOT_FOUND, "invalid_request_error", "model_not_found"),
+    UpstreamUnavailable: ErrorKind(HTTPStatus.BAD_GATEWAY, "server_error", "upstream_unavailable"),
+    UpstreamTimeout: ErrorKind(HTTPStatus.GATEWAY_TIMEOUT, "server_error", "upstream_timeout"),
+    UpstreamBroken: ErrorKind(HTTPStatus.BAD_GATEWAY, "server_error", "upstream_broken"),
+}
+
+
+def as_api_error(error: Exception) -> ApiError:
+    """Return what the client is told; anything unexpected is a 500 that says nothing of inside."""
+    if isinstance(error, ApiError):
+        return error
+    for kind in type(error).__mro__:
+        if (known := ERROR_KINDS.get(kind)) is not None:
+            param = getattr(error, "param", None)
+            return ApiError(
+                known.status, str(error), type=known.type, param=param, code=known.code
+            )
+    return ApiError(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "Nearhit failed on this request; the log has the details under its X-Request-Id",
+        type="server_error",
+        code="internal_error",
+    )

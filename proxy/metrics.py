@@ -1,0 +1,90 @@
+"""Prometheus metrics. Labels only take configured values; anything else is counted as `other`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+OTHER = "other"
+_FAST = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
+_SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Metrics:
+    """Every metric of the process, in a registry of its own."""
+
+    def __init__(self, categories: Iterable[str], models: Iterable[str]) -> None:
+        self.registry = CollectorRegistry()
+        self._categories = frozenset(categories)
+        self._models = frozenset(models)
+        r = self.registry
+        self.lookups = Counter(
+            "nearhit_lookups", "Requests by what the cache said", ["category", "verdict"], registry=r
+        )
+        self.lookup_duration = Histogram(
+            "nearhit_lookup_duration_seconds",
+            "Time to decide, encoding included",
+            ["category"],
+            buckets=_FAST,
+            registry=r,
+        )
+        self.admissions = Counter(
+            "nearhit_admissions",
+            "Answers offered to the cache; stored is counted after the commit",
+            ["category", "outcome"],
+            registry=r,
+        )
+        self.evictions = Counter(
+            "nearhit_evictions", "Entries that left", ["category", "reason"], registry=r
+        )
+        self.vetoes = Counter(
+            "nearhit_guard_vetoes", "Hits forbidden by a guard", ["category", "guard"], registry=r
+        )
+        self.faults = Counter(
+            "nearhit_faults", "Requests that the cache failed and the upstream answered",
+            ["part"], registry=r,
+        )  # fmt: skip
+        self.entries = Gauge("nearhit_entries", "Entries held", ["category"], registry=r)
+        self.bytes = Gauge("nearhit_entry_bytes", "Bytes counted against the quota", registry=r)
+        self.batch_size = Histogram(
+            "nearhit_encode_batch_size", "Texts in one forward pass",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=r,
+        )  # fmt: skip
+        self.encode_queue = Gauge("nearhit_encode_queue_length", "Texts waiting", registry=r)
+        self.encode_duration = Histogram(
+            "nearhit_encode_duration_seconds", "One forward pass", buckets=_FAST, registry=r
+        )
+        self.encode_wait = Histogram(
+            "nearhit_encode_wait_seconds", "A text's wait for its batch", buckets=_FAST, registry=r
+        )
+        self.upstream_duration = Histogram(
+            "nearhit_upstream_request_duration_seconds",
+            "Upstream calls to their last byte; code 0: no answer",
+            ["model", "code"],
+            buckets=_SLOW,
+            registry=r,
+        )
+        self.upstream_tokens = Counter(
+            "nearhit_upstream_tokens", "Tokens that upstreams reported", ["model", "direction"],
+            registry=r,
+        )  # fmt: skip
+        self.saved_tokens = Counter(
+            "nearhit_saved_tokens", "Tokens of answers served from the cache",
+            ["category", "direction"], registry=r,
+        )  # fmt: skip
+        build = Gauge("nearhit_build_info", "The running version", ["version"], registry=r)
+        build.labels(version("nearhit")).set(1)
+
+    def model(self, name: str) -> str:
+        """Return a model's label: its name if it is configured word for word."""
+        return name if name in self._models else OTHER
+
+    def category(self, name: str) -> str:
+        """Return a category's label."""
+        return name if name in self._categories else OTHER
+
+    def render(self) -> bytes:
+        """Return the text exposition."""
+        return generate_latest(self.registry)

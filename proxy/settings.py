@@ -1,0 +1,315 @@
+"""Configuration: one frozen object, read once from YAML with the environment on top.
+
+Every key of the file may be overridden as NEARHIT_SECTION__KEY (lists and mappings as JSON).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from store.policy import parse_duration, parse_size
+
+ENV_PREFIX = "NEARHIT_"
+# Read elsewhere than in the settings themselves.
+OTHER_VARIABLES = frozenset({"NEARHIT_CONFIG", "NEARHIT_DATA", "NEARHIT_ADMIN_KEY"})
+
+
+class ConfigInvalid(Exception):
+    """A configuration is refused; one line per fault."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+def _seconds(value: object) -> float:
+    return parse_duration(value).total_seconds()
+
+
+class Section(BaseModel):
+    """A part of the file: frozen, and an unknown key is a fault."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=False)
+
+
+class Server(Section):
+    """Where and how we listen."""
+
+    host: str = Field("127.0.0.1", description="address to bind")
+    port: int = Field(8080, ge=0, le=65535, description="port to bind; 0 picks a free one")
+    workers: Literal[1] = Field(
+        1, description="processes; more than one arrives in a later version"
+    )
+    body_limit: int = Field(8 * 2**20, description="largest request body, as 8MiB; beyond it 413")
+    header_timeout: float = Field(10.0, gt=0, description="time for a request's headers to arrive")
+    body_timeout: float = Field(30.0, gt=0, description="longest pause within a request's body")
+    shutdown_timeout: float = Field(30.0, ge=0, description="time that running requests get to end")
+
+    _size = field_validator("body_limit", mode="before")(parse_size)
+    _time = field_validator("header_timeout", "body_timeout", "shutdown_timeout", mode="before")(
+        _seconds
+    )
+
+
+class Upstream(Section):
+    """One API that we forward to. Entries with the same `models` list are replicas."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="its name in logs and metrics")
+    base_url: str | None = Field(None, description="as http://127.0.0.1:9000/v1; for OpenAI's wire")
+    provider: str | None = Field(None, description="a litellm provider, for any other wire")
+    api_key_env: str | None = Field(None, description="the variable that holds its API key")
+    models: Annotated[list[str], Field(min_length=1)] = Field(
+        ["*"], description="model names or patterns; the most specific wins"
+    )
+    fallback: Annotated[list[str], Field(max_length=0)] = Field(
+        [], description="arrives in a later version: must be empty"
+    )
+    connect_timeout: float = Field(5.0, gt=0, description="time to connect")
+    first_byte_timeout: float = Field(300.0, gt=0, description="time to the answer's first byte")
+    idle_timeout: float = Field(60.0, gt=0, description="longest pause between two chunks")
+    max_retries: int = Field(2, ge=0, le=10, description="further tries before the first byte")
+
+    _time = field_validator("connect_timeout", "first_byte_timeout", "idle_timeout", mode="before")(
+        _seconds
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
+            raise ValueError("a URL such as http://127.0.0.1:9000/v1")
+        return value.rstrip("/") if value else value
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Upstream:
+        if self.base_url is None and self.provider is None:
+            raise ValueError("base_url or provider must be set")
+        return self
+
+
+class Judge(Section):
+    """Read and kept for a later version; nothing is judged yet."""
+
+    model: str = Field(description="the model that judges")
+    max_cost_per_hour: float = Field(1.0, ge=0, description="budget")
+
+
+class Offload(Section):
+    """Read and kept for a later version; nothing is offloaded yet."""
+
+    model: str = Field(description="large model, or a pattern")
+    small: str = Field(description="the small model that may stand in for it")
+
+
+class EncoderSettings(Section):
+    """What turns texts into vectors."""
+
+    checkpoint: str = Field("bundled", description="`bundled`, or a checkpoint's directory")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA when present")
+    precision: Literal["default", "fp32", "int8"] = Field(
+        "default", description="weights on CPU; default: what the checkpoint was measured best with"
+    )
+    threads: int = Field(0, ge=0, le=64, description="threads of one batch; 0 chooses by the cores")
+    max_batch: int = Field(32, ge=1, le=1024, description="texts in one forward pass")
+    max_waiting: int = Field(256, ge=1, description="texts that may wait; beyond it a bypass")
+    base_url: str | None = Field(
+        None, description="a /v1/embeddings service (TEI, vLLM, OpenAI) to use instead"
+    )
+    model: str | None = Field(None, description="its model name; required with base_url")
+    dimension: int | None = Field(None, ge=1, description="its dimension; required with base_url")
+    api_key_env: str | None = Field(None, description="the variable that holds its API key")
+    max_chars: int = Field(800, ge=1, description="longest text sent to it, in bytes of UTF-8")
+    timeout: float = Field(2.0, gt=0, description="time for one batch at the service")
+
+    _time = field_validator("timeout", mode="before")(_seconds)
+
+    @model_validator(mode="after")
+    def _complete(self) -> EncoderSettings:
+        if self.base_url is not None and (self.model is None or self.dimension is None):
+            raise ValueError("model and dimension must be set with base_url")
+        return self
+
+
+class Flight(Section):
+    """Concurrent identical misses share one upstream call."""
+
+    patience: float | None = Field(
+        None,
+        gt=0,
+        description="silence after which a follower asks the upstream itself;"
+        " unset: twice the upstream's p95 first-byte time, at least 2s",
+    )
+    max_buffer: int = Field(8 * 2**20, description="largest answer that can be shared or stored")
+
+    _size = field_validator("max_buffer", mode="before")(parse_size)
+    _time = field_validator("patience", mode="before")(
+        lambda value: None if value is None else _seconds(value)
+    )
+
+
+class Key(Section):
+    """One API key, by its digest."""
+
+    sha256: str = Field(pattern=r"^[0-9a-fA-F]{64}$", description="hex SHA-256 of the key")
+    tenant: str = Field("default", pattern=r"^[A-Za-z0-9._-]{1,64}$", description="whose key it is")
+    role: Literal["client", "admin", "viewer"] = Field("client", description="what it may do")
+    categories: list[str] | None = Field(None, description="what X-Nearhit-Category may name")
+    upstream_key_env: str | None = Field(None, description="the variable with the tenant's own key")
+    may_set_user: Literal[False] = Field(False, description="arrives in a later version")
+
+
+class Auth(Section):
+    """Who may call."""
+
+    keys: list[Key] = Field([], description="API keys; none: every caller is its own tenant")
+    allow_anonymous: bool = Field(False, description="serve beyond loopback without any key")
+
+
+class Settings(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    server: Server = Server()
+    data_dir: Path = Field(Path("./nearhit-data"), description="SQLite file, lock, checkpoints")
+    documents: Literal["sqlite"] = Field("sqlite", description="where entries live")
+    hot_bytes: int = Field(64 * 2**20, description="answers kept in memory beside their documents")
+    upstreams: list[Upstream] = Field([], description="the APIs that we forward to")
+    model_groups: dict[str, list[str]] = Field(
+        {}, description="models whose answers may stand in for each other"
+    )
+    passthrough: list[str] = Field([], description="uncached paths that every tenant may use")
+    offload: list[Offload] = Field([], description="read and kept for a later version")
+    judge: Judge | None = Field(None, description="read and kept for a later version")
+    encoder: EncoderSettings = EncoderSettings()
+    flight: Flight = Flight()
+    policies: Path | None = Field(None, description="categories; unset: the starter policies")
+    auth: Auth = Auth()
+
+    _size = field_validator("hot_bytes", mode="before")(parse_size)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        names = [upstream.name for upstream in self.upstreams]
+        if len(set(names)) < len(names):
+            raise ValueError("upstreams: every name must be unique")
+        digests = [key.sha256.lower() for key in self.auth.keys]
+        if len(set(digests)) < len(digests):
+            raise ValueError("auth.keys: every sha256 must be unique")
+        if not (self.auth.keys or self.auth.allow_anonymous or is_loopback(self.server.host)):
+            raise ValueError(
+                f"server.host: {self.server.host} is not loopback and auth.keys is empty;"
+                " configure keys, or set auth.allow_anonymous: true"
+            )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server bound to this host."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+_SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
+    (): Settings,
+    ("server",): Server,
+    ("upstreams",): Upstream,
+    ("offload",): Offload,
+    ("judge",): Judge,
+    ("encoder",): EncoderSettings,
+    ("flight",): Flight,
+    ("auth",): Auth,
+    ("auth", "keys"): Key,
+}
+
+
+def _lines(file: str, error: ValidationError) -> list[str]:
+    lines = []
+    for fault in error.errors(include_url=False):
+        where = ".".join(str(part) for part in fault["loc"])
+        at = f"{file}: {where}: " if where else f"{file}: "
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            section = tuple(part for part in fault["loc"][:-1] if isinstance(part, str))
+            lines.append(f"{at}unknown key; allowed: {', '.join(_SECTIONS[section].model_fields)}")
+        elif fault["type"] == "missing":
+            lines.append(f"{at}must be set")
+        elif isinstance(fault["input"], dict | BaseModel):
+            lines.append(f"{at}{message}")
+        else:
+            # A digest that is none may be a key pasted by mistake: it must not reach a log.
+            value = "(hidden)" if fault["loc"][-1] == "sha256" else repr(fault["input"])
+            lines.append(f"{at}{value} is not allowed; {message}")
+    return lines
+
+
+def load_settings(
+    file: Path | None, environ: Mapping[str, str] | None = None, **overrides: Any
+) -> Settings:
+    """Read the file (None: defaults) with the environment on top; raise ConfigInvalid.
+
+    `overrides` are command-line values for `server`, and win over both.
+    """
+    environ = os.environ if environ is None else environ
+    raw: object = {}
+    if file is not None:
+        try:
+            raw = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigInvalid([f"{file}: cannot be read: {error}"]) from None
+        except yaml.YAMLError as error:
+            raise ConfigInvalid([f"{file}: is not YAML: {' '.join(str(error).split())}"]) from None
+    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
+        raise ConfigInvalid([f"{file}: must be a mapping of sections"])
+    name = str(file) if file else "environment"
+    faults = [
+        f"environment: {variable}: unknown setting"
+        for variable in environ
+        if variable.startswith(ENV_PREFIX)
+        and variable not in OTHER_VARIABLES
+        and variable.removeprefix(ENV_PREFIX).split("__")[0].lower() not in Settings.model_fields
+    ]
+    if faults:
+        raise ConfigInvalid(faults)
+    try:
+        arguments: dict[str, Any] = {"server": overrides} if overrides else {}
+        return _with_file(raw)(**arguments)
+    except ValidationError as error:
+        raise ConfigInvalid(_lines(name, error)) from None
+    except ValueError as error:  # a list or mapping in the environment that is not JSON
+        raise ConfigInvalid([f"environment: {error}"]) from None
+
+
+def _with_file(raw: dict[str, Any]) -> type[Settings]:
+    class FileSettings(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            """The command line wins over the environment, and that over the file."""
+            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=raw)
+
+    return FileSettings
