@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
 
-CREDENTIALS = (b"authorization", b"x-api-key", b"api-key")
+CREDENTIALS = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
 _REMEMBERED = 1024  # credentials whose caller is kept, so that a hot key is hashed once
 
 

@@ -9,13 +9,15 @@ import orjson
 
 from proxy.auth import Unauthorized
 from proxy.identity import InvalidJson
-from proxy.upstream import (
+from proxy.paths import PathRefused
+from proxy.upstream_errors import (
     ModelUnknown,
     UpstreamBroken,
     UpstreamTimeout,
     UpstreamUnavailable,
 )
 from proxy.wire.base import InvalidRequest
+from store.flight import LeaderGone
 
 
 class ApiError(Exception):
@@ -49,6 +51,21 @@ def envelope(
     return orjson.dumps({"error": error})
 
 
+def error_event(path: str, error: Exception) -> bytes:
+    """Return the SSE event that ends a broken stream, in the shape that the route's SDK raises on.
+
+    An empty line comes first: the stream may have broken off within an event.
+    """
+    told = as_api_error(error)
+    if path == "/v1/messages":
+        inner = {"type": told.type, "message": str(told)}
+        return b"\n\nevent: error\ndata: %b\n\n" % orjson.dumps({"type": "error", "error": inner})
+    if path == "/v1/responses":
+        data = {"type": "error", "code": told.code, "message": str(told), "param": None}
+        return b"\n\nevent: error\ndata: %b\n\n" % orjson.dumps({**data, "sequence_number": 0})
+    return b"\n\ndata: %b\n\n" % told.body()
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorKind:
     """How one kind of exception is told to a client."""
@@ -61,10 +78,12 @@ class ErrorKind:
 ERROR_KINDS: dict[type[Exception], ErrorKind] = {
     InvalidJson: ErrorKind(HTTPStatus.BAD_REQUEST, "invalid_request_error", "invalid_json"),
     InvalidRequest: ErrorKind(HTTPStatus.BAD_REQUEST, "invalid_request_error", None),
+    PathRefused: ErrorKind(HTTPStatus.BAD_REQUEST, "invalid_request_error", "invalid_path"),
     Unauthorized: ErrorKind(HTTPStatus.UNAUTHORIZED, "authentication_error", "invalid_api_key"),
     ModelUnknown: ErrorKind(HTTPStatus.NOT_FOUND, "invalid_request_error", "model_not_found"),
     UpstreamUnavailable: ErrorKind(HTTPStatus.BAD_GATEWAY, "server_error", "upstream_unavailable"),
     UpstreamTimeout: ErrorKind(HTTPStatus.GATEWAY_TIMEOUT, "server_error", "upstream_timeout"),
+    LeaderGone: ErrorKind(HTTPStatus.BAD_GATEWAY, "server_error", "upstream_broken"),
     UpstreamBroken: ErrorKind(HTTPStatus.BAD_GATEWAY, "server_error", "upstream_broken"),
 }
 
@@ -76,9 +95,7 @@ def as_api_error(error: Exception) -> ApiError:
     for kind in type(error).__mro__:
         if (known := ERROR_KINDS.get(kind)) is not None:
             param = getattr(error, "param", None)
-            return ApiError(
-                known.status, str(error), type=known.type, param=param, code=known.code
-            )
+            return ApiError(known.status, str(error), type=known.type, param=param, code=known.code)
     return ApiError(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "Nearhit failed on this request; the log has the details under its X-Request-Id",

@@ -21,7 +21,10 @@ class Metrics:
         self._models = frozenset(models)
         r = self.registry
         self.lookups = Counter(
-            "nearhit_lookups", "Requests by what the cache said", ["category", "verdict"], registry=r
+            "nearhit_lookups",
+            "Requests by what the cache said",
+            ["category", "verdict"],
+            registry=r,
         )
         self.lookup_duration = Histogram(
             "nearhit_lookup_duration_seconds",

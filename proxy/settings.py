@@ -130,17 +130,17 @@ class EncoderSettings(Section):
         None, description="a /v1/embeddings service (TEI, vLLM, OpenAI) to use instead"
     )
     model: str | None = Field(None, description="its model name; required with base_url")
-    dimension: int | None = Field(None, ge=1, description="its dimension; required with base_url")
+    dimension: int | None = Field(None, ge=1, description="its dimension; unset: what it answers with")
     api_key_env: str | None = Field(None, description="the variable that holds its API key")
-    max_chars: int = Field(800, ge=1, description="longest text sent to it, in bytes of UTF-8")
+    max_bytes: int = Field(800, ge=1, description="longest text sent to it, in bytes of UTF-8")
     timeout: float = Field(2.0, gt=0, description="time for one batch at the service")
 
     _time = field_validator("timeout", mode="before")(_seconds)
 
     @model_validator(mode="after")
     def _complete(self) -> EncoderSettings:
-        if self.base_url is not None and (self.model is None or self.dimension is None):
-            raise ValueError("model and dimension must be set with base_url")
+        if self.base_url is not None and self.model is None:
+            raise ValueError("model must be set with base_url")
         return self
 
 
@@ -228,7 +228,8 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-_SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
+# Where each section stands in the file.
+SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     (): Settings,
     ("server",): Server,
     ("upstreams",): Upstream,
@@ -249,7 +250,7 @@ def _lines(file: str, error: ValidationError) -> list[str]:
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             section = tuple(part for part in fault["loc"][:-1] if isinstance(part, str))
-            lines.append(f"{at}unknown key; allowed: {', '.join(_SECTIONS[section].model_fields)}")
+            lines.append(f"{at}unknown key; allowed: {', '.join(SECTIONS[section].model_fields)}")
         elif fault["type"] == "missing":
             lines.append(f"{at}must be set")
         elif isinstance(fault["input"], dict | BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple, NewType
 
 import numpy as np
@@ -11,6 +12,9 @@ import numpy.typing as npt
 
 EntryId = NewType("EntryId", str)  # the exact key's first 32 hex digits
 Vector = npt.NDArray[np.float32]  # shape (d,), unit length
+
+OVERHEAD = 512  # bytes an entry costs in memory and on disk besides its texts and vector
+UNIT_TOLERANCE = 1e-3  # of the squared length; float32 keeps it far better
 
 
 class PartitionKey(NamedTuple):
@@ -64,3 +68,40 @@ class Candidate(NamedTuple):
 
     held: Held
     similarity: float
+
+
+class Admission(StrEnum):
+    """What became of an entry that was offered."""
+
+    STORED = "stored"
+    TOO_LARGE = "too_large"  # larger than the whole quota
+    STORE_FAILED = "store_failed"
+    REMOVED = "removed"  # its id was removed, or admitted anew, while it was being written
+
+
+class Facts(NamedTuple):
+    """What the cache holds now, and what it let go of since it was opened; counts by category."""
+
+    entries: dict[str, int]
+    bytes: int
+    hot_bytes: int
+    evicted: dict[str, int]
+    expired: dict[str, int]
+    deletions_owed: int
+
+
+def check_vector(vector: Vector, dimension: int) -> None:
+    """Raise ValueError unless this is a float32 vector of shape (dimension,) and unit length."""
+    if vector.shape != (dimension,) or vector.dtype != np.float32:
+        raise ValueError(
+            f"vector must be float32 of shape ({dimension},), got {vector.dtype} {vector.shape}"
+        )
+    squared = float(vector @ vector)
+    if not abs(squared - 1.0) <= UNIT_TOLERANCE:  # also refuses NaN
+        raise ValueError(f"vector must have unit length, got {squared**0.5:.4f}")
+
+
+def size_of(entry: Entry) -> int:
+    """Return the bytes that the entry counts against a quota: body, query, vector and books."""
+    vector = 0 if entry.vector is None else entry.vector.nbytes
+    return len(entry.body) + len(entry.query.encode()) + vector + OVERHEAD

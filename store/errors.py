@@ -2,6 +2,7 @@
 
 StoreError
 ├── StoreUnavailable  the document store cannot be read or written now
+│   └── DirectoryInUse  another process has the data directory
 └── PolicyInvalid     a policies file is refused; carries one line per fault
 """
 
@@ -12,6 +13,10 @@ class StoreError(Exception):
 
 class StoreUnavailable(StoreError):
     """The document store cannot be read or written now."""
+
+
+class DirectoryInUse(StoreUnavailable):
+    """Another process has the data directory."""
 
 
 class PolicyInvalid(StoreError):

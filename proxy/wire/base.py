@@ -12,7 +12,26 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 Json = Any  # what orjson.loads returns
+Fields = dict[str, Json]  # a JSON object
 PLACEHOLDER = "\x00query\x00"  # stands for the query text in a skeleton
+
+# Top-level request fields that say how an answer travels or who asked, never what is asked.
+TRANSPORT_FIELDS = frozenset(
+    {"stream", "stream_options", "user", "metadata", "service_tier", "store"}
+)
+
+# Every reason that Wire.refuse gives; they are metric labels, so this set is closed.
+REFUSALS = frozenset(
+    {
+        "error",  # an error object instead of an answer
+        "length",  # cut off at a token limit
+        "content_filter",  # cut off or withheld by the upstream's filter
+        "tool_calls",  # asks for a tool, and the category does not store those
+        "unfinished",  # no finish reason, or one that is not an ordinary end
+        "empty",  # neither text nor tool call nor refusal
+        "malformed",  # not the shape of this route's answers
+    }
+)
 
 
 class InvalidRequest(Exception):
@@ -49,7 +68,7 @@ class Wire(Protocol):
     streams: bool  # whether the route can answer as SSE
 
     def read(self, body: dict[str, Json]) -> Question:
-        """Split a request body; raise InvalidRequest naming the field that is missing or mistyped."""
+        """Split a request body; raise InvalidRequest, nothing else, naming the field at fault."""
         ...
 
     def ask_for_usage(self, body: dict[str, Json]) -> dict[str, Json]:
@@ -57,17 +76,17 @@ class Wire(Protocol):
         ...
 
     def trim(self, event: bytes, body: dict[str, Json]) -> bytes:
-        """Return a raw SSE event as the client that sent `body` would have seen it; b"" hides it."""
+        """Return a raw event as the client that sent `body` would have seen it; b"" hides it."""
         ...
 
     def assemble(self, events: Iterable[bytes]) -> dict[str, Json] | None:
-        """Build the JSON answer from a stream's raw events; None unless the stream ended cleanly."""
+        """Build the JSON answer from a stream's raw events; None unless it ended cleanly."""
         ...
 
     def replay(self, answer: dict[str, Json], body: dict[str, Json]) -> Iterator[bytes]:
-        """Yield a stored JSON answer as raw SSE events, for the client that sent `body`."""
+        """Yield an answer that refuse let pass as raw events, for the client that sent `body`."""
         ...
 
     def refuse(self, answer: dict[str, Json], *, store_tool_calls: bool) -> str | None:
-        """Say why this JSON answer may never be stored ("length", "empty", ...); None if it may."""
+        """Say, in a word of REFUSALS, why this JSON answer may never be stored; None if it may."""
         ...

@@ -1,0 +1,194 @@
+"""A checkpoint: a versioned directory of weights, tokenizer and a manifest vouching for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from embed.errors import CheckpointInvalid
+
+FORMAT = 1  # raised whenever the export recipe changes, so that older directories are built anew
+MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.json"
+BUNDLED = "minilm-l6-v2"
+
+
+class Precision(StrEnum):
+    """How the weights are kept, and so which vectors come out."""
+
+    FP32 = "fp32"
+    INT8 = "int8"
+
+
+WEIGHTS = {Precision.FP32: "model.onnx", Precision.INT8: "model-int8.onnx"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where the weights were taken from."""
+
+    package: str
+    version: str
+    licence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A verified checkpoint directory."""
+
+    directory: Path
+    name: str
+    dimension: int
+    max_tokens: int
+    precision: Precision  # the default one
+    files: Mapping[str, str]  # file name -> SHA-256
+    source: Source
+    created: datetime
+
+    @property
+    def id(self) -> str:
+        """The id of vectors made at the default precision."""
+        return self.id_at(self.precision)
+
+    def id_at(self, precision: Precision) -> str:
+        """Return the id that vectors of this precision carry."""
+        return identify(self.name, precision, self.files[WEIGHTS[precision]], self.files[TOKENIZER])
+
+    def weights(self, precision: Precision) -> Path:
+        """Return the path of this precision's ONNX file."""
+        return self.directory / WEIGHTS[precision]
+
+    @property
+    def tokenizer(self) -> Path:
+        """The path of tokenizer.json."""
+        return self.directory / TOKENIZER
+
+    @classmethod
+    def load(cls, directory: Path) -> Checkpoint:
+        """Read the manifest and verify every file; raise CheckpointInvalid with one line."""
+        try:
+            manifest = json.loads((directory / MANIFEST).read_bytes())
+        except FileNotFoundError:
+            raise CheckpointInvalid(f"{directory} holds no {MANIFEST}") from None
+        except (OSError, ValueError) as error:
+            raise CheckpointInvalid(f"{directory / MANIFEST} cannot be read: {error}") from None
+        checkpoint = _parse(directory, manifest)
+        for name, digest in checkpoint.files.items():
+            try:
+                found = digest_of(directory / name)
+            except OSError as error:
+                reason = f"{name} cannot be read: {error.strerror}"
+                raise CheckpointInvalid(f"{directory} is incomplete: {reason}") from None
+            if found != digest:
+                reason = f"{name} has SHA-256 {found[:12]}..., its manifest says {digest[:12]}..."
+                raise CheckpointInvalid(f"{directory} is damaged: {reason}")
+        if manifest.get("id") != checkpoint.id:
+            raise _fault(directory, "id", manifest.get("id"), f"{checkpoint.id!r} for these files")
+        return checkpoint
+
+
+def identify(name: str, *made_by: str) -> str:
+    """Name an encoder by all that shapes its vectors, so that vectors of two never share an id."""
+    return f"{name}-{hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:12]}"
+
+
+def digest_of(file: Path) -> str:
+    """Return the SHA-256 of a file in hex."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_manifest(
+    directory: Path,
+    *,
+    name: str,
+    dimension: int,
+    max_tokens: int,
+    precision: Precision,
+    source: Source,
+) -> Checkpoint:
+    """Vouch for every file now in `directory`; return the checkpoint that load() will give."""
+    checkpoint = Checkpoint(
+        directory=directory,
+        name=name,
+        dimension=dimension,
+        max_tokens=max_tokens,
+        precision=precision,
+        files={p.name: digest_of(p) for p in sorted(directory.iterdir()) if p.name != MANIFEST},
+        source=source,
+        created=datetime.now(UTC).replace(microsecond=0),
+    )
+    manifest = asdict(checkpoint) | {
+        "format": FORMAT,
+        "id": checkpoint.id,
+        "created": checkpoint.created.isoformat(),
+    }
+    del manifest["directory"]
+    (directory / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    return checkpoint
+
+
+def bundled_checkpoint_dir() -> Path:
+    """Return where the bundled checkpoint lives: the virtual environment, or the user's cache."""
+    place = Path("share", "nearhit", "checkpoints", BUNDLED)
+    shipped = Path(sys.prefix, place)
+    in_virtualenv = sys.prefix != sys.base_prefix and os.access(sys.prefix, os.W_OK)
+    # An image may build it as root and serve as a user who cannot write there.
+    if in_virtualenv or (shipped / MANIFEST).exists():
+        return shipped
+    return Path.home() / ".cache" / "nearhit" / "checkpoints" / BUNDLED
+
+
+def _parse(directory: Path, manifest: Any) -> Checkpoint:
+    """Turn a manifest into a checkpoint whose files are not yet looked at."""
+    if not isinstance(manifest, dict):
+        raise CheckpointInvalid(f"{directory / MANIFEST} is not a JSON object")
+    if manifest.get("format") != FORMAT:
+        raise _fault(directory, "format", manifest.get("format"), str(FORMAT))
+    for key in ("dimension", "max_tokens"):
+        if type(manifest.get(key)) is not int or manifest[key] < 1:
+            raise _fault(directory, key, manifest.get(key), "a positive integer")
+    if not isinstance(manifest.get("name"), str) or not manifest["name"]:
+        raise _fault(directory, "name", manifest.get("name"), "a name")
+    if manifest.get("precision") not in list(Precision):
+        raise _fault(directory, "precision", manifest.get("precision"), " or ".join(Precision))
+    try:
+        source = Source(**manifest["source"])
+        created = datetime.fromisoformat(manifest["created"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointInvalid(f"{directory / MANIFEST}: source or created: {error}") from None
+    return Checkpoint(
+        directory=directory,
+        name=manifest["name"],
+        dimension=manifest["dimension"],
+        max_tokens=manifest["max_tokens"],
+        precision=Precision(manifest["precision"]),
+        files=_parse_files(directory, manifest.get("files")),
+        source=source,
+        created=created,
+    )
+
+
+def _parse_files(directory: Path, files: Any) -> dict[str, str]:
+    """Return file name -> digest; every needed name there, no name leading elsewhere."""
+    if not isinstance(files, dict):
+        raise _fault(directory, "files", files, "an object of file names and SHA-256 digests")
+    for name in (*WEIGHTS.values(), TOKENIZER):
+        if name not in files:
+            raise CheckpointInvalid(f"{directory / MANIFEST}: files: {name} is not listed")
+    for name, digest in files.items():
+        if Path(name).name != name or not isinstance(digest, str):
+            raise _fault(directory, f"files.{name}", digest, "a file beside it and its SHA-256")
+    return files
+
+
+def _fault(directory: Path, key: str, value: object, allowed: str) -> CheckpointInvalid:
+    return CheckpointInvalid(f"{directory / MANIFEST}: {key} is {value!r}, allowed: {allowed}")

@@ -1,0 +1,124 @@
+"""Which texts a local model sees whole, and how texts become padded batches of token ids."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from embed.errors import CheckpointInvalid
+
+Tokens = npt.NDArray[np.int64]  # shape (n, longest), padded with 0
+
+# Far above what any language needs for a token, and it bounds the tokeniser's work to about 1 ms.
+CHARS_PER_TOKEN = 16
+PRINTABLE_ASCII = "".join(map(chr, range(0x20, 0x7F)))
+
+
+class Window:
+    """A tokenizer together with the number of tokens that its model can read."""
+
+    def __init__(self, tokenizer_file: Path, max_tokens: int) -> None:
+        """Load `tokenizer.json`; raise CheckpointInvalid when it cannot be read."""
+        try:
+            self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        except Exception as error:  # the Rust side raises bare Exception
+            raise CheckpointInvalid(f"{tokenizer_file} is not a tokenizer: {error}") from error
+        # The file asks for cutting at 128 and padding to 128: a cut text would match any text that
+        # begins like it. Written-out "[SEP]" or "[UNK]" is a user's text, never a control token.
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = True
+        self.max_tokens = max_tokens
+        self._special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        self._room = max_tokens - self._special
+        self._max_chars = max_tokens * CHARS_PER_TOKEN
+        unknown = getattr(self._tokenizer.model, "unk_token", None)
+        self._unknown = None if unknown is None else self._tokenizer.token_to_id(unknown)
+        self._vanishes = lru_cache(maxsize=4096)(self._find_vanishing)
+        self._plain_chars = self._find_plain_chars()
+
+    def fits(self, text: str) -> bool:
+        """Whether the model sees all of `text`. May refuse one that would fit, never the reverse.
+
+        Too long is not the only way to be cut. Words of unknown characters (emoji, rare scripts,
+        100 letters in a row) all become the same [UNK], characters that the normaliser drops (vowel
+        signs of many scripts, invisible tags) leave no trace, and texts of nothing else come out
+        empty: different texts would get one vector, and so each other's answers. They do not fit.
+        """
+        if len(text) <= self._plain_chars and text.isascii() and text.isprintable():
+            return not text.isspace() and text != ""
+        if len(text) > self._max_chars or len(text.split()) > self._room:
+            return False
+        try:
+            ids = self._tokenizer.encode(text).ids
+        except TypeError:  # lone surrogates
+            return False
+        if not self._special < len(ids) <= self.max_tokens or self._unknown in ids:
+            return False
+        return not any(map(self._vanishes, set(text)))
+
+    def ids(self, text: str) -> list[int]:
+        """Return the token ids of `text`; raise ValueError when it is longer than the window."""
+        try:
+            ids: list[int] = self._tokenizer.encode(text).ids
+        except TypeError:
+            raise ValueError("a text holds a lone surrogate") from None
+        if len(ids) > self.max_tokens:
+            raise ValueError(f"a text has {len(ids)} tokens, the window is {self.max_tokens}")
+        return ids
+
+    def _find_vanishing(self, char: str) -> bool:
+        """Whether normalising drops a part of `char` that is neither space nor a Latin accent."""
+        normalize = self._tokenizer.normalizer.normalize_str if self._tokenizer.normalizer else str
+        return any(
+            not part.isspace() and not "\u0300" <= part <= "\u036f" and not normalize(part).strip()
+            for part in unicodedata.normalize("NFD", char)
+        )
+
+    def _find_plain_chars(self) -> int:
+        """Up to how many characters of printable ASCII need no look: each is a token at most.
+
+        A wordpiece covers a character or more, and greedy matching never fails when every
+        character is known both at the start of a word and inside it.
+        """
+        longest_word = getattr(self._tokenizer.model, "max_input_chars_per_word", 0)
+        known = all(
+            self._unknown not in self._tokenizer.encode(text).ids
+            for char in PRINTABLE_ASCII
+            for text in (char, "a" + char)
+        )
+        return min(longest_word, self._room) if known else 0
+
+
+def group_by_length(lengths: Sequence[int], *, max_tokens: int, slack: float) -> list[list[int]]:
+    """Split a batch into groups of positions, texts of like length together to save padding.
+
+    A group holds at most `max_tokens` padded tokens (a single text may exceed that), and its
+    longest text is at most `slack` times its shortest.
+    """
+    groups: list[list[int]] = []
+    for position in sorted(range(len(lengths)), key=lengths.__getitem__):
+        length = lengths[position]
+        group = groups[-1] if groups else []
+        full = length * (len(group) + 1) > max_tokens
+        if not group or full or length > slack * lengths[group[0]]:
+            groups.append([position])
+        else:
+            group.append(position)
+    return groups
+
+
+def pad(rows: Sequence[Sequence[int]]) -> tuple[Tokens, Tokens]:
+    """Return token ids and attention mask, both of shape (n, longest)."""
+    ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
+    mask = np.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    return ids, mask

@@ -1,0 +1,92 @@
+"""What goes back to a client, and how a stored entry becomes that."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+import orjson
+
+from proxy import headers as h
+from proxy.call import Call
+from store.entry import Held
+from store.hot import Document
+
+JSON_TYPE = b"application/json"
+SSE = b"text/event-stream; charset=utf-8"
+SSE_HEADERS = [
+    (b"content-type", SSE),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class Streamed:
+    """A body as it comes, with what has to be let go of when it is done or given up."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], owned: AsyncExitStack) -> None:
+        self.chunks = chunks
+        self._owned = owned
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._owned.aclose()
+
+
+@dataclass(slots=True)
+class Answer:
+    """A response, whole or as it comes."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes | Streamed
+
+
+def call_headers(call: Call, status: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the headers that every answer on a cacheable route carries."""
+    return [
+        (b"cache-status", status),
+        (b"x-nearhit-category", call.category.encode()),
+        (b"x-request-id", call.request.request_id.encode()),
+    ]
+
+
+def replay(
+    call: Call,
+    held: Held,
+    document: Document,
+    *,
+    similarity: float,
+    exact: bool,
+    now: datetime,
+    ttl: timedelta,
+) -> Answer:
+    """Return a stored answer on the wire that this client asked for."""
+    age = max(0, int((now - held.created_at).total_seconds()))
+    left = max(0, int(ttl.total_seconds()) - age)
+    headers = call_headers(call, h.hit(left, "exact" if exact else "semantic"))
+    headers += [
+        (b"age", str(age).encode()),
+        (b"x-nearhit-entry", held.id.encode()),
+        (b"x-nearhit-similarity", b"1.0" if exact else f"{similarity:.4f}".encode()),
+    ]
+    if not call.stream:
+        headers.append((b"content-type", document.content_type.encode()))
+        return Answer(200, headers, document.body)
+    return Answer(200, headers + SSE_HEADERS, as_events(call, document.body))
+
+
+def as_events(call: Call, body: bytes) -> bytes:
+    """Return a JSON answer as the whole SSE stream that this client would have seen."""
+    return b"".join(call.wire.replay(orjson.loads(body), call.body))

@@ -1,0 +1,90 @@
+"""The `nearhit` command: results to stdout, everything else to stderr; exit status 0, 1 or 2."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from proxy.cli_options import ConfigOption, JsonOption, load, refusals
+from proxy.entries_cli import app as entries_app
+from store.policy import load_policies, policy_as_data
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+policies = typer.Typer(no_args_is_help=True, help="Category policies.")
+app.add_typer(policies, name="policies")
+app.add_typer(entries_app, name="entries")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(version("nearhit"))
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and exit.")
+    ] = False,
+) -> None:
+    """An OpenAI-compatible caching reverse proxy."""
+
+
+@app.command()
+def serve(
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to bind; 0 picks a free one.")] = None,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C. With nothing configured: a demo model on this machine."""
+    from proxy.server import CannotStart, run  # only here: it brings the whole proxy in
+
+    with refusals():
+        settings, book = load(config, host=host, port=port)
+    try:
+        run(settings, book, os.environ)
+    except CannotStart as error:
+        typer.echo(f"nearhit: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Validate config and policies: exit 0, or 2 with a line per fault."""
+    with refusals():
+        settings, book = load(config)
+    named = f"{len(settings.upstreams)} upstreams, {len(book.names)} categories"
+    typer.echo(f"{config or 'defaults'}: ok ({named})")
+
+
+@policies.command("show")
+def policies_show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Print the categories in force, as YAML that a policies file may hold."""
+    with refusals():
+        _, book = load(config)
+    data = {"categories": [policy_as_data(book[name]) for name in book.names]}
+    typer.echo(json.dumps(data, indent=2) if as_json else yaml.safe_dump(data, sort_keys=False))
+
+
+@policies.command("check")
+def policies_check(
+    file: Annotated[Path | None, typer.Argument(help="Policies file; unset: the config's.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Validate a policies file: exit 0, or 2 with a line per fault."""
+    with refusals():
+        book = load_policies(file) if file else load(config)[1]
+    typer.echo(
+        json.dumps({"categories": book.names}) if as_json else f"ok: {', '.join(book.names)}"
+    )
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,79 @@
+"""What the commands share: their options, and reading the configuration that they name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from proxy.settings import ConfigInvalid, Settings, load_settings
+from store.errors import PolicyInvalid, StoreError
+from store.policy import PolicyBook, load_policies
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", envvar="NEARHIT_CONFIG", help="YAML file; unset: defaults."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn refused input into its lines on stderr and exit status 2, other faults into 1."""
+    try:
+        yield
+    except (ConfigInvalid, PolicyInvalid) as refused:
+        for fault in refused.faults:
+            typer.echo(fault, err=True)
+        raise typer.Exit(2) from None
+    except StoreError as error:
+        typer.echo(f"nearhit: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def load(config: Path | None, **server: Any) -> tuple[Settings, PolicyBook]:
+    """Read config and policies, collecting the faults of both."""
+    faults: list[str] = []
+    given = {key: value for key, value in server.items() if value is not None}
+    settings = load_settings(config, **given)
+    _warn_of_unset_keys(settings)
+    try:
+        book = load_policies(policies_file(settings, config))
+    except PolicyInvalid as refused:
+        raise ConfigInvalid(faults + refused.faults) from None
+    for key in settings.auth.keys:
+        for name in key.categories or ():
+            if name not in book:
+                known = ", ".join(book.names)
+                where = f"{config}: auth.keys.{key.tenant}.categories"
+                faults.append(f"{where}: {name!r} is not allowed; allowed: {known}")
+    if faults:
+        raise ConfigInvalid(faults)
+    return settings, book
+
+
+def _warn_of_unset_keys(settings: Settings) -> None:
+    # Not a fault: a local upstream may need no key, and without keys here clients bring their own.
+    named = [(f"upstreams.{u.name}.api_key_env", u.api_key_env) for u in settings.upstreams]
+    named += [
+        (f"auth.keys.{k.tenant}.upstream_key_env", k.upstream_key_env) for k in settings.auth.keys
+    ]
+    for where, variable in named:
+        if variable and not os.environ.get(variable):
+            typer.echo(f"warning: {where}: the variable {variable} is not set", err=True)
+    for name in ("judge", "offload"):
+        if getattr(settings, name):
+            typer.echo(
+                f"warning: {name} is read and kept, but not in force in this version", err=True
+            )
+
+
+def policies_file(settings: Settings, config: Path | None) -> Path | None:
+    """Return where the policies lie: a relative path is beside the config file."""
+    if settings.policies is None or settings.policies.is_absolute() or config is None:
+        return settings.policies
+    return config.parent / settings.policies

@@ -1,0 +1,49 @@
+"""Which encoder serves: a remote service, CUDA where there is a card, else ONNX on this CPU."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+
+from embed.checkpoint import Checkpoint, Precision, bundled_checkpoint_dir
+from embed.encoder import Encoder
+from embed.export import ensure_bundled, packaged_model_dir
+from embed.onnx_encoder import OnnxEncoder
+from proxy.settings import EncoderSettings
+
+_NVIDIA = Path("/dev/nvidiactl")  # there with a driver; asking torch would mean loading it
+
+
+async def open_encoder(
+    settings: EncoderSettings, environ: Mapping[str, str], on_progress: Callable[[str], None]
+) -> Encoder:
+    """Return the configured encoder, ready; raise CheckpointInvalid or EncoderFailed."""
+    if settings.base_url is not None:
+        from embed.remote_encoder import RemoteEncoder
+
+        assert settings.model is not None
+        return await RemoteEncoder.open(
+            base_url=settings.base_url,
+            model=settings.model,
+            dimension=settings.dimension,
+            api_key=environ.get(settings.api_key_env) if settings.api_key_env else None,
+            max_bytes=settings.max_bytes,
+            timeout=timedelta(seconds=settings.timeout),
+        )
+    if settings.device == "cuda" or (settings.device == "auto" and _NVIDIA.exists()):
+        from embed.torch_encoder import TorchEncoder
+
+        return await asyncio.to_thread(TorchEncoder, packaged_model_dir(), device="cuda")
+    checkpoint = await asyncio.to_thread(_checkpoint, settings.checkpoint, on_progress)
+    precision = None if settings.precision == "default" else Precision(settings.precision)
+    return await asyncio.to_thread(
+        OnnxEncoder, checkpoint, precision=precision, threads=settings.threads or None
+    )
+
+
+def _checkpoint(name: str, on_progress: Callable[[str], None]) -> Checkpoint:
+    if name == "bundled":
+        return ensure_bundled(bundled_checkpoint_dir(), on_progress)
+    return Checkpoint.load(Path(name))

@@ -1,0 +1,175 @@
+"""`nearhit entries`: stored answers, read from the file, purged where they are served from."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import aiohttp
+import typer
+
+from proxy.cli_options import ConfigOption, JsonOption, load, refusals
+from proxy.operations import Purge, entry_as_data, matching, summary_as_data
+from proxy.settings import Settings
+from store.documents.base import Filter
+from store.documents.sqlite import FILE, SqliteDocuments
+from store.entry import EntryId
+from store.errors import DirectoryInUse
+
+app = typer.Typer(no_args_is_help=True, help="Stored answers.")
+
+
+class Unreachable(Exception):
+    """The running server does not do what was asked; one line says why."""
+
+
+def _fail(message: str) -> typer.Exit:
+    typer.echo(f"nearhit: {message}", err=True)
+    return typer.Exit(1)
+
+
+def _directory(config: Path | None) -> tuple[Settings, Path]:
+    with refusals():
+        settings, _ = load(config)
+    if not (settings.data_dir / FILE).exists():
+        raise _fail(f"nothing is stored in {settings.data_dir}")
+    return settings, settings.data_dir
+
+
+@app.command("list")
+def list_entries(
+    config: ConfigOption = None,
+    category: Annotated[str, typer.Option(help="Only this category.")] = "",
+    tenant: Annotated[str, typer.Option(help="Only this tenant.")] = "",
+    text: Annotated[str, typer.Option(help="Only questions with this text in them.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    cursor: Annotated[str | None, typer.Option(help="`next` of the page before.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List entries, newest first."""
+    _, directory = _directory(config)
+
+    async def browse() -> Any:
+        documents = SqliteDocuments.open(directory, read_only=True)
+        try:
+            chosen = Filter(category=category, tenant=tenant, text=text)
+            return await documents.browse(chosen, limit=limit, cursor=cursor)
+        finally:
+            await documents.aclose()
+
+    with refusals():
+        try:
+            page = asyncio.run(browse())
+        except ValueError as error:
+            raise _fail(str(error)) from None
+    if as_json:
+        rows = [summary_as_data(entry) for entry in page.entries]
+        typer.echo(json.dumps({"entries": rows, "next": page.next}, indent=2))
+        return
+    for entry in page.entries:
+        query = " ".join(entry.query.split())[:70]
+        typer.echo(f"{entry.id}  {entry.created_at:%Y-%m-%d %H:%M}  {entry.category:12}  {query}")
+    if page.next:
+        typer.echo(f"more: --cursor {page.next}", err=True)
+
+
+@app.command()
+def show(
+    id: Annotated[str, typer.Argument(help="As in X-Nearhit-Entry.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one entry with its answer."""
+    _, directory = _directory(config)
+
+    async def get() -> Any:
+        documents = SqliteDocuments.open(directory, read_only=True)
+        try:
+            return await documents.get(EntryId(id))
+        finally:
+            await documents.aclose()
+
+    with refusals():
+        entry = asyncio.run(get())
+    if entry is None:
+        raise _fail(f"there is no entry {id}")
+    data = entry_as_data(entry)
+    if as_json:
+        typer.echo(json.dumps(data, indent=2))
+    else:
+        for name, value in data.items():
+            typer.echo(f"{name + ':':14}{value}")
+
+
+@app.command()
+def purge(
+    id: Annotated[str | None, typer.Argument(help="One entry's id.")] = None,
+    config: ConfigOption = None,
+    category: Annotated[str | None, typer.Option(help="Every entry of this category.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Every entry of this tenant.")] = None,
+    model: Annotated[str | None, typer.Option(help="Every answer of this model.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Every entry with this tag.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="Questions that begin with this.")] = None,
+    all_of_them: Annotated[bool, typer.Option("--all", help="Everything.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove entries for good, from the running server too (it is told over its admin API)."""
+    settings, directory = _directory(config)
+    selectors = {
+        "id": id,
+        "category": category,
+        "tenant": tenant,
+        "model": model,
+        "tag": tag,
+        "prefix": prefix,
+        "all": all_of_them or None,
+    }
+    given = {name: value for name, value in selectors.items() if value is not None}
+    if len(given) != 1:
+        raise _fail("give one of: ID, --category, --tenant, --model, --tag, --prefix, --all")
+    wanted = Purge(**given, dry_run=dry_run)
+    with refusals():
+        try:
+            counts = asyncio.run(_purge_file(directory, wanted))
+        except DirectoryInUse:
+            try:
+                counts = asyncio.run(_purge_server(settings, wanted))
+            except Unreachable as error:
+                raise _fail(str(error)) from None
+    line = f"{counts['matched']} matched, {counts['purged']} purged"
+    typer.echo(json.dumps(counts) if as_json else line)
+
+
+async def _purge_file(directory: Path, wanted: Purge) -> dict[str, int]:
+    documents = SqliteDocuments.open(directory)
+    try:
+        found = await matching(documents, wanted)
+        purged = 0 if wanted.dry_run else await documents.delete(found)
+    finally:
+        await documents.aclose()
+    return {"matched": len(found), "purged": purged}
+
+
+async def _purge_server(settings: Settings, wanted: Purge) -> dict[str, int]:
+    """Ask the server that holds the directory; raise Unreachable."""
+    host = settings.server.host
+    host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    url = f"http://{host}:{settings.server.port}/admin/api/purge"
+    key = os.environ.get("NEARHIT_ADMIN_KEY")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        async with (
+            aiohttp.ClientSession(headers=headers) as session,
+            session.post(url, json=wanted.model_dump(exclude_none=True)) as answer,
+        ):
+            body: dict[str, Any] = await answer.json()
+    except (aiohttp.ClientError, ValueError) as error:
+        raise Unreachable(f"a server holds the data, but {url} does not answer: {error}") from None
+    if answer.status >= 400:
+        hint = "; set NEARHIT_ADMIN_KEY" if answer.status in (401, 403) else ""
+        raise Unreachable(f"{url}: {body['error']['message']}{hint}")
+    return {"matched": body["matched"], "purged": body["purged"]}

@@ -1,0 +1,290 @@
+"""Forwarding a call: alone, or shared with whoever asks the same, streams included; then admission.
+
+The leader's upstream call runs in a task of its own, bound to no client. What it brings is fed to
+everyone who follows, turned into the JSON answer once it has ended cleanly, and offered to the
+cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+
+from proxy.answer import JSON_TYPE, SSE_HEADERS, Answer, Streamed, as_events, call_headers
+from proxy.auth import Keyring
+from proxy.call import Call, HeaderList
+from proxy.errors import error_event
+from proxy.headers import (
+    COLLAPSED,
+    cache_status,
+    client_headers,
+    credential,
+    upstream_headers,
+)
+from proxy.identity import partition_key
+from proxy.metrics import Metrics
+from proxy.upstream import UpstreamAnswer, UpstreamCall, Upstreams
+from proxy.wire.base import Json
+from proxy.wire.sse import SseReader
+from store.cache import Cache
+from store.entry import Admission, Entry, Vector
+from store.flight import Flight, Flights, LeaderGone, LeaderSilent, Reader
+
+log = logging.getLogger("nearhit.forward")
+
+_LARGE = 64 * 1024  # bytes of a stream whose assembly is worth a trip to a thread
+_WHOLE = 1024 * 1024  # bytes of a JSON answer that is sent in one piece
+_LEAST_PATIENCE = 2.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How an upstream's answer begins."""
+
+    status: int
+    headers: HeaderList  # as the client may see them, without our own
+    received: HeaderList  # as they came
+    content_type: bytes
+    length: int | None  # bytes of the body, if announced
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the body is SSE."""
+        return self.content_type.lower().startswith(b"text/event-stream")
+
+    @property
+    def readable(self) -> bool:
+        """Whether the body is an answer as plain bytes."""
+        encoding = _value(self.received, b"content-encoding")
+        return self.status == 200 and encoding.lower() in (b"", b"identity")
+
+
+def _head_of(answer: UpstreamAnswer) -> Head:
+    length = _value(answer.headers, b"content-length")
+    return Head(
+        answer.status,
+        client_headers(answer.headers, cacheable=True),
+        answer.headers,
+        _value(answer.headers, b"content-type"),
+        int(length) if length.isdigit() else None,
+    )
+
+
+def _value(headers: HeaderList, name: bytes) -> bytes:
+    return next((value for each, value in headers if each.lower() == name), b"")
+
+
+class Forwarder:
+    """Sends calls upstream and offers what comes back to the cache."""
+
+    def __init__(
+        self,
+        *,
+        upstreams: Upstreams,
+        flights: Flights,
+        cache: Cache,
+        keyring: Keyring,
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+        checkpoint: str,
+        patience: float | None,
+    ) -> None:
+        self._upstreams = upstreams
+        self._flights = flights
+        self._cache = cache
+        self._keyring = keyring
+        self._metrics = metrics
+        self._clock = clock
+        self._checkpoint = checkpoint
+        self._patience = patience
+        self._alone = itertools.count()
+
+    async def relay(self, call: Call, status: bytes) -> Answer:
+        """Pass the upstream's answer through, shared with nobody and not stored."""
+        async with AsyncExitStack() as stack:
+            upstream = await stack.enter_async_context(await self._open(call, call.request.raw))
+            head = _head_of(upstream)
+            return await _pass_on(call, head, status, upstream.chunks(), stack)
+
+    async def fetch(
+        self, call: Call, vector: Vector | None, status: bytes, *, shared: bool
+    ) -> Answer:
+        """Return the upstream's answer and offer it to the cache.
+
+        When `shared`, an identical call that is under way is joined, streams from their first
+        chunk on; a leader that stays silent too long is left for a call of our own.
+        """
+        # A key that nobody else can ask for makes a flight that nobody can join.
+        key = call.id if shared else f"{call.id}/{next(self._alone)}"
+        flight, joined = self._flights.join_or_lead(key, lambda f: self._lead(call, vector, f))
+        try:
+            async with AsyncExitStack() as stack:
+                reader = await stack.enter_async_context(flight.follow())
+                return await self._follow(call, reader, status, joined, stack)
+        except (LeaderSilent, LeaderGone):
+            if not joined:
+                raise
+            return await self.fetch(call, vector, status, shared=False)
+
+    async def _follow(
+        self, call: Call, reader: Reader, status: bytes, joined: bool, stack: AsyncExitStack
+    ) -> Answer:
+        patience = self._patience_for(call) if joined else None
+        head: Head = await reader.head(patience)
+        if not joined or not head.readable or head.is_stream == call.stream:
+            seen = COLLAPSED if joined else status
+            return await _pass_on(call, head, seen, reader.chunks(patience), stack)
+        # The leader asked for the other form: wait for the whole answer and turn it round.
+        whole: dict[str, Json] | None = await reader.result(patience)
+        if whole is None:
+            return await self.relay(call, status)
+        headers = call_headers(call, cache_status(COLLAPSED, head.received))
+        if not call.stream:
+            return Answer(200, [*headers, (b"content-type", JSON_TYPE)], orjson.dumps(whole))
+        return Answer(200, headers + SSE_HEADERS, as_events(call, orjson.dumps(whole)))
+
+    def _patience_for(self, call: Call) -> float:
+        if self._patience is not None:
+            return self._patience
+        p95 = self._upstreams.route(call.model).first_byte_p95() or 0.0
+        return max(_LEAST_PATIENCE, 2 * p95)
+
+    async def _open(self, call: Call, body: bytes) -> UpstreamAnswer:
+        request, query = call.request, call.request.query_string.decode("ascii")
+        return await self._upstreams.open(
+            UpstreamCall(
+                method="POST",
+                path=call.wire.path.removeprefix("/v1") + (f"?{query}" if query else ""),
+                headers=upstream_headers(request.header_list, request.request_id, cacheable=True),
+                body=body,
+                model=call.model,
+                credential=credential(
+                    request.header_list,
+                    tenant_key=call.caller.upstream_key,
+                    keys_configured=not self._keyring.anonymous,
+                ),
+            )
+        )
+
+    async def _lead(self, call: Call, vector: Vector | None, flight: Flight) -> None:
+        """Make the upstream call, publish what comes, and store it if it may be stored."""
+        async with await self._open(call, _body_to_send(call)) as upstream:
+            head = _head_of(upstream)
+            flight.start(head)
+            async for chunk in upstream.chunks():
+                await flight.feed(chunk)
+        raw = b"" if flight.overflowed else b"".join(flight.chunks)
+        whole = await self._read(call, head, raw) if raw and head.readable else None
+        flight.finish(whole)
+        outcome = await self._admit(call, vector, head, raw, whole)
+        if flight.overflowed:
+            outcome = Admission.TOO_LARGE
+        self._metrics.admissions.labels(self._metrics.category(call.category), outcome).inc()
+
+    async def _read(self, call: Call, head: Head, raw: bytes) -> dict[str, Json] | None:
+        """Return the JSON form of an answer; None if it did not end cleanly or is none."""
+        try:
+            if len(raw) > _LARGE:
+                return await asyncio.to_thread(_whole_answer, call, head.is_stream, raw)
+            return _whole_answer(call, head.is_stream, raw)
+        except Exception:
+            log.exception("the answer to %s cannot be read; not stored", call.request.request_id)
+            self._metrics.faults.labels("admission").inc()
+            return None
+
+    async def _admit(
+        self,
+        call: Call,
+        vector: Vector | None,
+        head: Head,
+        raw: bytes,
+        whole: dict[str, Json] | None,
+    ) -> str:
+        """Store the answer if it may be stored; return the outcome for the metrics."""
+        if not head.readable:
+            return "error"
+        if whole is None:
+            return "unfinished" if head.is_stream else "malformed"
+        refused = call.wire.refuse(whole, store_tool_calls=call.policy.store_tool_calls)
+        if refused is not None:
+            return refused
+        content_type = JSON_TYPE if head.is_stream else head.content_type or JSON_TYPE
+        entry = Entry(
+            id=call.id,
+            key=partition_key(call.ground, call.question),
+            tenant=call.caller.tenant,
+            category=call.category,
+            route=call.wire.path,
+            model=call.model,
+            query=call.question.text,
+            tags=call.tags,
+            created_at=self._clock(),
+            content_type=content_type.decode("latin-1"),
+            body=orjson.dumps(whole) if head.is_stream else raw,
+            checkpoint=self._checkpoint,
+            vector=vector,
+        )
+        return await self._cache.admit(entry)
+
+
+def _body_to_send(call: Call) -> bytes:
+    """Return the client's own bytes, or the body that also asks for what a JSON answer needs."""
+    if not call.stream or call.wire.ask_for_usage(call.body) is call.body:
+        return call.request.raw
+    # The standard library keeps integers of any length as they were sent.
+    return json.dumps(call.wire.ask_for_usage(json.loads(call.request.raw))).encode()
+
+
+def _whole_answer(call: Call, is_stream: bool, raw: bytes) -> dict[str, Json] | None:
+    if is_stream:
+        reader = SseReader()
+        events = reader.feed(raw)
+        return None if reader.flush().strip() else call.wire.assemble(events)
+    whole = orjson.loads(raw)
+    return whole if isinstance(whole, dict) else None
+
+
+async def _pass_on(
+    call: Call, head: Head, status: bytes, chunks: AsyncIterator[bytes], stack: AsyncExitStack
+) -> Answer:
+    """Return an answer in the form in which it comes; it takes over what `stack` holds."""
+    headers = head.headers + call_headers(call, cache_status(status, head.received))
+    if head.is_stream:
+        seen = _as_asked(call, chunks)
+        return Answer(head.status, headers, Streamed(_told(call, seen), stack.pop_all()))
+    if head.length is not None and head.length <= _WHOLE:
+        return Answer(head.status, headers, b"".join([chunk async for chunk in chunks]))
+    return Answer(head.status, headers, Streamed(chunks, stack.pop_all()))
+
+
+async def _as_asked(call: Call, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield a stream without what only we have asked for."""
+    if call.wire.ask_for_usage(call.body) is call.body:
+        async for chunk in chunks:
+            yield chunk
+        return
+    reader = SseReader()
+    async for chunk in chunks:
+        seen = b"".join([call.wire.trim(event, call.body) for event in reader.feed(chunk)])
+        if seen:
+            yield seen
+    if rest := reader.flush():
+        yield rest
+
+
+async def _told(call: Call, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield a stream; if it breaks off, end it with an error event that the SDKs raise."""
+    try:
+        async for chunk in chunks:
+            yield chunk
+    except Exception as error:
+        log.warning("the stream of %s broke off: %s", call.request.request_id, error)
+        yield error_event(call.wire.path, error)

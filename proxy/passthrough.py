@@ -1,0 +1,132 @@
+"""Paths that we do not cache: forwarded byte for byte, uploads and downloads as they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import orjson
+
+from proxy.answer import Answer, Streamed
+from proxy.auth import Caller, Keyring
+from proxy.call import Request
+from proxy.errors import ApiError
+from proxy.headers import client_headers, credential, upstream_headers
+from proxy.paths import passthrough_allowed
+from proxy.upstream import UpstreamCall, Upstreams
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_PEEKED = 1024 * 1024  # a JSON body up to this size is read whole, to route it by its model
+
+
+class ClientGone(Exception):
+    """The client hung up; nobody is left to answer."""
+
+
+class Upload:
+    """A request's body as it arrives, and afterwards the sign that the client has hung up."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._complete = asyncio.Event()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body; raise ClientGone on a hang-up."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            if message["body"]:
+                yield message["body"]
+            if not message.get("more_body"):
+                self._complete.set()
+                return
+
+    async def until_gone(self) -> None:
+        """Return once the client has hung up after sending its whole body."""
+        await self._complete.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
+class Passthrough:
+    """Forwards what is not cached, within the tenancy rules."""
+
+    def __init__(self, upstreams: Upstreams, keyring: Keyring, allowed: tuple[str, ...]) -> None:
+        self._upstreams = upstreams
+        self._keyring = keyring
+        self._allowed = allowed
+
+    async def answer(
+        self, method: str, target: str, request: Request, caller: Caller, upload: Upload
+    ) -> Answer:
+        """Return the upstream's answer; raise ApiError 403 or an Upstream error."""
+        if method in ("GET", "HEAD") and target == "/v1/models":
+            return await self._models(request)
+        self._refuse_unless_allowed(target, caller)
+        body, model = await self._body_of(request, upload)
+        length = request.headers.get(b"content-length", b"")
+        answer = await self._upstreams.open(
+            UpstreamCall(
+                method=method,
+                path=target.removeprefix("/v1"),
+                headers=upstream_headers(request.header_list, request.request_id, cacheable=False),
+                body=body,
+                length=int(length) if length.isdigit() else None,
+                model=model,
+                credential=credential(
+                    request.header_list,
+                    tenant_key=caller.upstream_key,
+                    keys_configured=not self._keyring.anonymous,
+                ),
+            )
+        )
+        headers = client_headers(answer.headers, cacheable=False)
+        if not any(name == b"x-request-id" for name, _ in headers):
+            headers.append((b"x-request-id", request.request_id.encode()))
+        owned = AsyncExitStack()
+        await owned.enter_async_context(answer)
+        return Answer(answer.status, headers, Streamed(answer.chunks(), owned))
+
+    def _refuse_unless_allowed(self, target: str, caller: Caller) -> None:
+        own_key = caller.upstream_key is not None
+        if not passthrough_allowed(
+            target, tenants=self._keyring.tenants, own_key=own_key, allowed=self._allowed
+        ):
+            raise ApiError(
+                403,
+                f"{target.partition('?')[0]} is not cached and may name another tenant's objects:"
+                " the operator can allow it under `passthrough`, or give this tenant its own"
+                " upstream key",
+                type="permission_error",
+                code="path_not_allowed",
+            )
+
+    async def _body_of(
+        self, request: Request, upload: Upload
+    ) -> tuple[bytes | AsyncIterator[bytes] | None, str | None]:
+        """Return the body to send, and the model that a small JSON body names."""
+        length = request.headers.get(b"content-length", b"")
+        if not length and b"transfer-encoding" not in request.headers:
+            async for _ in upload.chunks():  # the empty body that every request has
+                pass
+            return None, None
+        is_json = request.headers.get(b"content-type", b"").startswith(b"application/json")
+        if not (is_json and length.isdigit() and int(length) <= _PEEKED):
+            return upload.chunks(), None
+        raw = b"".join([chunk async for chunk in upload.chunks()])
+        try:
+            body = orjson.loads(raw)
+        except ValueError:
+            return raw, None  # what it means is the upstream's to say
+        model = body.get("model") if isinstance(body, dict) else None
+        return raw, model if isinstance(model, str) else None
+
+    async def _models(self, request: Request) -> Answer:
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"x-request-id", request.request_id.encode()),
+        ]
+        return Answer(200, headers, orjson.dumps(await self._upstreams.models()))

@@ -1,0 +1,197 @@
+"""The ASGI side of /v1: reading requests, sending answers, noticing who hangs up.
+
+Plain ASGI, no framework: these paths are the hot ones (FastAPI costs two to three times as much).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from proxy.answer import Answer, Streamed
+from proxy.auth import Caller, Keyring, Role
+from proxy.call import CallReader, Request
+from proxy.errors import ApiError, as_api_error
+from proxy.headers import request_id
+from proxy.passthrough import ClientGone, Passthrough, Upload
+from proxy.paths import normalise
+from proxy.pipeline import Pipeline
+from proxy.wire import WIRES
+from proxy.wire.base import Wire
+
+log = logging.getLogger("nearhit.routes")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Routes:
+    """Everything under /v1."""
+
+    def __init__(
+        self,
+        *,
+        keyring: Keyring,
+        reader: CallReader,
+        pipeline: Pipeline,
+        passthrough: Passthrough,
+        body_limit: int,
+    ) -> None:
+        self._keyring = keyring
+        self._reader = reader
+        self._pipeline = pipeline
+        self._passthrough = passthrough
+        self._body_limit = body_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. Whatever goes wrong before the first byte gets OpenAI's envelope."""
+        headers = _joined(scope["headers"])
+        ticket = request_id(headers.get(b"x-request-id"))
+        try:
+            target = normalise(scope["raw_path"], scope["query_string"])
+            caller = self._keyring.caller(headers)
+            if caller.role is not Role.CLIENT:
+                raise ApiError(
+                    403,
+                    "an admin key does not call models: use a client key",
+                    type="permission_error",
+                    code="admin_key",
+                )
+            request = Request(
+                raw=b"",
+                header_list=scope["headers"],
+                headers=headers,
+                query_string=scope["query_string"],
+                request_id=ticket,
+            )
+            wire = WIRES.get(scope["path"])
+            if wire is not None and scope["method"] == "POST":
+                await self._cacheable(wire, request, caller, receive, send)
+            else:
+                upload = Upload(receive)
+                work = self._passthrough.answer(scope["method"], target, request, caller, upload)
+                await _respond(work, upload.until_gone(), send)
+        except ClientGone:
+            return
+        except Exception as error:
+            await _send_error(error, ticket, send)
+
+    async def _cacheable(
+        self, wire: Wire, request: Request, caller: Caller, receive: Receive, send: Send
+    ) -> None:
+        request.raw = await read_body(receive, request.headers, self._body_limit)
+        call = self._reader.read(wire, request, caller)
+        answer = self._pipeline.replay_exact(call)
+        if answer is not None:
+            await _send_answer(answer, send)
+        else:
+            await _respond(self._pipeline.answer(call), _until_gone(receive), send)
+
+
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
+    """Return the whole body; raise ApiError 413 beyond `limit` bytes, ClientGone on a hang-up."""
+    announced = headers.get(b"content-length", b"0")
+    if announced.isdigit() and int(announced) > limit:
+        raise _too_large(limit)
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message["body"]
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        parts.append(message["body"])
+        size += len(message["body"])
+        if size > limit:
+            raise _too_large(limit)
+        if not message.get("more_body"):
+            return b"".join(parts)
+        message = await receive()
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, f"the body is larger than {limit} bytes", code="body_too_large")
+
+
+def _joined(header_list: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    headers = dict(header_list)
+    if len(headers) < len(header_list):  # rare: some header was sent twice
+        headers = {}
+        for name, value in header_list:
+            headers[name] = headers[name] + b", " + value if name in headers else value
+    return headers
+
+
+async def _respond(work: Awaitable[Answer], hang_up: Awaitable[None], send: Send) -> None:
+    """Send what `work` gives; stop it as soon as the client hangs up."""
+    tasks = [asyncio.ensure_future(_send_when_done(work, send)), asyncio.ensure_future(hang_up)]
+    sending = tasks[0]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not sending.done():
+            raise ClientGone
+        sending.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send_when_done(work: Awaitable[Answer], send: Send) -> None:
+    await _send_answer(await work, send)
+
+
+async def _send_answer(answer: Answer, send: Send) -> None:
+    start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
+    body = answer.body
+    if isinstance(body, bytes):
+        answer.headers.append((b"content-length", b"%d" % len(body)))
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+        return
+    async with body:
+        await send(start)
+        if await _send_chunks(body, send):
+            await send({"type": "http.response.body", "body": b""})
+
+
+async def _send_chunks(body: Streamed, send: Send) -> bool:
+    """Send a body as it comes; return False if it broke, so that the connection is cut short."""
+    try:
+        async for chunk in body.chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except Exception as error:
+        # Too late for a status. Leaving the body unfinished is the only honest sign.
+        log.warning("an answer broke off: %s", error)
+        return False
+    return True
+
+
+async def _send_error(error: Exception, ticket: str, send: Send) -> None:
+    told = as_api_error(error)
+    if told.status == 500:
+        log.exception("request %s failed", ticket, exc_info=error)
+    body = told.body()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", ticket.encode()),
+    ]
+    if told.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if told.status == 413:
+        headers.append((b"connection", b"close"))  # the rest of the body is not read
+    await send({"type": "http.response.start", "status": told.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,269 @@
+"""The way upstream: one pool of connections, and retries before the first byte.
+
+What is tried again, and only while nothing of an answer has been handed on and the body can be
+sent twice: connections that could not be made, 429 with a Retry-After of at most 10 s, and 502,
+503 and 504. Another replica is preferred. What the last try brings is passed on as it is.
+
+One case more: a connection that idled in the pool may have been closed by the server just as we
+wrote to it. That is tried again once, at once, where the upstream was last used between
+STALE_AFTER and KEEP_ALIVE seconds ago: servers close idle connections after 2 s at the earliest,
+so a younger one that breaks is a server that failed on this very request, which may have reached
+a model and is not sent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import itertools
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from yarl import URL
+
+from proxy.balance import pick
+from proxy.fleet import Fleet, Group, Member, UpstreamSpec
+from proxy.headers import NO_CREDENTIAL, Credential, credential_headers
+from proxy.retry import backoff, pause_after
+from proxy.upstream_answer import CallFacts, HttpSource, Source, Turn, UpstreamAnswer
+from proxy.upstream_errors import (
+    ModelUnknown,
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+
+__all__ = [
+    "CallFacts",
+    "Credential",
+    "Group",
+    "ModelUnknown",
+    "UpstreamAnswer",
+    "UpstreamBroken",
+    "UpstreamCall",
+    "UpstreamError",
+    "UpstreamSpec",
+    "UpstreamTimeout",
+    "UpstreamUnavailable",
+    "Upstreams",
+]
+
+KEEP_ALIVE = 60.0  # seconds that an idle connection is kept
+STALE_AFTER = 2.0
+_CONNECTIONS = 1000
+_LARGEST_HEADER = 64 * 1024
+_WRITE_AT_ONCE = 256 * 1024  # bytes; larger bodies are written piece by piece
+
+
+@dataclass(slots=True, kw_only=True)
+class UpstreamCall:
+    """One request to be sent upstream. `path` follows the base URL, query string included."""
+
+    method: str
+    path: str
+    headers: list[tuple[str, str]] = field(repr=False)  # without credentials and length
+    body: bytes | AsyncIterator[bytes] | None = field(default=None, repr=False)
+    length: int | None = None  # of a body that is a stream, if known
+    model: str | None = None  # None: the default group
+    credential: Credential = NO_CREDENTIAL
+
+
+def _ignore(facts: CallFacts) -> None:
+    pass
+
+
+class Upstreams:
+    """All configured upstreams, as an async context manager that owns their connections."""
+
+    def __init__(
+        self,
+        specs: Sequence[UpstreamSpec],
+        *,
+        on_call: Callable[[CallFacts], None] = _ignore,
+    ) -> None:
+        self.fleet = Fleet(specs)
+        self._on_call = on_call
+        self._session: aiohttp.ClientSession | None = None
+        self._timeouts = {
+            spec.name: aiohttp.ClientTimeout(total=None, sock_connect=spec.connect_timeout)
+            for spec in specs
+        }
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=_CONNECTIONS, ttl_dns_cache=60, keepalive_timeout=KEEP_ALIVE
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            raise_for_status=False,
+            trust_env=False,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            max_line_size=_LARGEST_HEADER,
+            max_field_size=_LARGEST_HEADER,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def route(self, model: str | None) -> Group:
+        """Return the replicas that serve a model (None: the default ones); raise ModelUnknown."""
+        return self.fleet.route(model)
+
+    async def open(self, call: UpstreamCall) -> UpstreamAnswer:
+        """Send a call; return its answer once the head is there. Raise an UpstreamError."""
+        group = self.fleet.route(call.model)
+        tries = 1 + (group.max_retries if isinstance(call.body, bytes | None) else 0)
+        used: list[Member] = []
+        for attempt in itertools.count():
+            member = pick(group.members, time.monotonic(), avoid=used)
+            last = attempt + 1 >= tries
+            try:
+                answer = await self._try(group, member, call)
+            except UpstreamError as error:
+                if last or not error.not_sent:
+                    raise
+                pause = backoff(attempt, random.random())
+            else:
+                asked = None if last else _pause_after(answer, attempt)
+                if asked is None:
+                    return answer
+                pause = asked
+                await answer.discard()
+            used.append(member)
+            if all(other in used for other in group.members):
+                await asyncio.sleep(pause)
+        raise AssertionError  # not reached
+
+    async def _try(self, group: Group, member: Member, call: UpstreamCall) -> UpstreamAnswer:
+        idle = time.monotonic() - member.last_released
+        try:
+            return await self._once(group, member, call)
+        except UpstreamBroken as error:
+            may_be_stale = error.no_answer and STALE_AFTER <= idle <= KEEP_ALIVE
+            if not may_be_stale or not isinstance(call.body, bytes | None):
+                raise
+        return await self._once(group, member, call)
+
+    async def _once(self, group: Group, member: Member, call: UpstreamCall) -> UpstreamAnswer:
+        turn = Turn(group, member, call.model, self._on_call)
+        try:
+            source = await self._send(member.spec, call)
+        except BaseException as error:
+            turn.fail(error)
+            raise
+        return UpstreamAnswer(source, turn)
+
+    async def _send(self, spec: UpstreamSpec, call: UpstreamCall) -> Source:
+        credential = credential_headers(call.credential, spec.api_key)
+        if spec.provider is not None:
+            from proxy import providers
+
+            return await providers.send(spec, call, credential)
+        return await self._send_http(spec, call, [*call.headers, *credential])
+
+    async def _send_http(
+        self, spec: UpstreamSpec, call: UpstreamCall, headers: list[tuple[str, str]]
+    ) -> Source:
+        assert self._session is not None, "Upstreams is used inside `async with` only"
+        seconds = spec.connect_timeout + spec.first_byte_timeout
+        upload: _Upload | None = None
+        body: Any = call.body
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                if isinstance(body, bytes):
+                    body = io.BytesIO(body) if len(body) > _WRITE_AT_ONCE else body
+                elif body is not None:
+                    if call.length is not None:
+                        headers.append(("content-length", str(call.length)))
+                    upload = _Upload(body, deadline, seconds)
+                    body = upload.chunks()
+                response = await self._session.request(
+                    call.method,
+                    URL(f"{spec.base_url}{call.path}", encoded=True),
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=self._timeouts[spec.name],
+                )
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if upload is not None and upload.error is not None:
+                raise upload.error from None  # the client's doing, not the upstream's
+            raise _told(spec, error) from error
+        finally:
+            if upload is not None:
+                upload.waiting = False
+        return HttpSource(response)
+
+
+class _Upload:
+    """A streamed body on its way up: while it moves, the answer is not late."""
+
+    def __init__(
+        self, body: AsyncIterator[bytes], deadline: asyncio.Timeout, seconds: float
+    ) -> None:
+        self._body = body
+        self._deadline = deadline
+        self._seconds = seconds
+        self.waiting = True  # for the head of the answer
+        self.error: Exception | None = None  # raised by the body itself
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        try:
+            async for chunk in self._body:
+                if self.waiting:
+                    self._deadline.reschedule(loop.time() + self._seconds)
+                yield chunk
+        except Exception as error:
+            self.error = error
+            raise
+
+
+def _pause_after(answer: UpstreamAnswer, attempt: int) -> float | None:
+    if answer.status < 429:
+        return None
+    asked = [value for name, value in answer.headers if name.lower() == b"retry-after"]
+    retry_after = asked[0] if asked else None
+    now = datetime.now(UTC)
+    return pause_after(answer.status, retry_after, attempt, jitter=random.random(), now=now)
+
+
+def _told(spec: UpstreamSpec, error: Exception) -> UpstreamError:
+    """Say what happened in words that name neither URL nor key."""
+    name = f"upstream {spec.name}"
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            seconds = spec.connect_timeout
+            return UpstreamTimeout(f"{name}: no connection within {seconds:g} s", not_sent=True)
+        case aiohttp.ClientConnectorError():
+            return UpstreamUnavailable(f"{name}: no connection ({_reason(error)})")
+        case TimeoutError():
+            seconds = spec.first_byte_timeout
+            return UpstreamTimeout(f"{name}: no answer within {seconds:g} s")
+        case aiohttp.ClientConnectionError():
+            message = f"{name}: it closed the connection without an answer"
+            return UpstreamBroken(message, no_answer=True)
+    return UpstreamBroken(f"{name}: its answer is not readable HTTP")
+
+
+def _reason(error: aiohttp.ClientConnectorError) -> str:
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its host name does not resolve"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "TLS failed"
+    return (error.os_error.strerror or "refused").lower()

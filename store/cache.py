@@ -1,0 +1,298 @@
+"""The only door to what is stored: look up, admit, remove.
+
+Memory is the truth about what may be served, and every change to it happens in one step of the
+event loop. Documents follow: they are written before an entry becomes visible, and deleted after
+it has become invisible. A row that memory does not hold is owed a deletion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import Self, TypeVar
+
+from store.documents.base import DocumentStore, Stored, held_of
+from store.entry import (
+    Admission,
+    Candidate,
+    Entry,
+    EntryId,
+    Facts,
+    Held,
+    PartitionKey,
+    Vector,
+    check_vector,
+    size_of,
+)
+from store.errors import StoreUnavailable
+from store.eviction import Quota, Recency
+from store.hot import Document, HotDocuments
+from store.index import VectorIndex
+
+HOT_BYTES = 64 * 2**20
+RESTORED_AT_ONCE = 500  # entries between two turns of the event loop
+SWEPT_AT_ONCE = 256
+DELETED_AT_ONCE = 500
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+Progress = Callable[[int, int], None]  # (done, total)
+
+
+class Write:
+    """An entry on its way into the documents."""
+
+    __slots__ = ("void",)
+
+    def __init__(self) -> None:
+        self.void = False  # set when it must not become visible any more
+
+
+class Cache:
+    """Entries by exact key and by meaning. All methods are called from one event loop."""
+
+    def __init__(
+        self,
+        documents: DocumentStore,
+        *,
+        index: VectorIndex,
+        quota: Quota,
+        checkpoint: str,
+        hot_bytes: int,
+    ) -> None:
+        self._documents = documents
+        self._index = index
+        self._quota = quota
+        self._checkpoint = checkpoint
+        self._held: dict[EntryId, Held] = {}
+        self._recency = Recency()
+        self._hot = HotDocuments(hot_bytes)  # of held entries only, each in its held version
+        self._writes: dict[EntryId, list[Write]] = {}  # in the order in which they began
+        self._owed: set[EntryId] = set()
+        self._paying: asyncio.Task[None] | None = None
+        self._entries: Counter[str] = Counter()
+        self._evicted: Counter[str] = Counter()
+        self._expired: Counter[str] = Counter()
+
+    @classmethod
+    async def open(
+        cls,
+        documents: DocumentStore,
+        *,
+        index: VectorIndex,
+        quota: Quota,
+        checkpoint: str,
+        hot_bytes: int = HOT_BYTES,
+        on_progress: Progress | None = None,
+    ) -> Self:
+        """Restore what is stored, the most recently put last to go.
+
+        Entries of another checkpoint than the index's are found by their exact key only.
+        Raises StoreUnavailable.
+        """
+        cache = cls(documents, index=index, quota=quota, checkpoint=checkpoint, hot_bytes=hot_bytes)
+        total, done = await documents.count(), 0
+        async for batch in documents.load_all(RESTORED_AT_ONCE):
+            for stored in batch:
+                cache._restore(stored)
+            done += len(batch)
+            if on_progress is not None:
+                on_progress(done, total)
+        if done < total:
+            logger.warning("left out %d damaged entries of %d", total - done, total)
+        cache._pay_soon()
+        return cache
+
+    def exact(self, id: EntryId) -> Held | None:
+        """Return what is held under the exact key."""
+        return self._held.get(id)
+
+    async def similar(self, key: PartitionKey, vector: Vector, k: int = 4) -> list[Candidate]:
+        """Return up to k live entries of the partition, nearest first.
+
+        `vector` is of the cache's checkpoint, shape (d,) and unit length.
+        """
+        neighbors = await self._index.search(key, vector, k)
+        return [Candidate(self._held[id], similarity) for id, similarity in neighbors]
+
+    def touch(self, id: EntryId) -> None:
+        """Note that the entry was served."""
+        self._recency.touch(id)
+
+    def hot(self, id: EntryId) -> Document | None:
+        """Return the entry's document if it is ready in memory."""
+        return self._hot.get(id)
+
+    async def document(self, id: EntryId) -> Document | None:
+        """Return the document of a held entry; None when it is gone. Raises StoreUnavailable."""
+        held = self._held.get(id)
+        if held is None:
+            return None
+        ready = self._hot.get(id)
+        if ready is not None:
+            return ready
+        entry = await self._documents.get(id)
+        if self._held.get(id) is not held:  # removed or replaced while it was fetched
+            return self._hot.get(id)
+        if entry is None or held_of(entry) != held:
+            if id not in self._writes:  # lost or damaged, and not just being replaced
+                self._discard(held)
+                self._pay_soon()
+            return None
+        document = Document(entry.body, entry.content_type)
+        self._hot.put(id, document)
+        return document
+
+    async def admit(self, entry: Entry) -> Admission:
+        """Store the entry in place of any other with its id; lookups see it once it is durable.
+
+        Raises ValueError for a vector that the index cannot take.
+        """
+        if self._quota.entries < 1 or size_of(entry) > self._quota.bytes:
+            return Admission.TOO_LARGE
+        vector = entry.vector if entry.checkpoint == self._checkpoint else None
+        if vector is not None:
+            check_vector(vector, self._index.dimension)
+        write = Write()
+        writes = self._writes.setdefault(entry.id, [])
+        writes.append(write)
+        self._owed.discard(entry.id)  # its row is about to be replaced
+        try:
+            await self._documents.put(entry)
+            if write.void:
+                return Admission.REMOVED
+            for earlier in writes[: writes.index(write)]:
+                earlier.void = True
+            self._hold(held_of(entry), vector)
+            self._hot.put(entry.id, Document(entry.body, entry.content_type))
+            return Admission.STORED
+        except StoreUnavailable as error:
+            logger.warning("entry %s was not stored: %s", entry.id, error)
+            return Admission.STORE_FAILED
+        finally:
+            writes.remove(write)
+            if not writes:
+                del self._writes[entry.id]
+            self._owe(entry.id)
+            self._pay_soon()
+
+    async def remove(self, ids: Iterable[EntryId]) -> int:
+        """Remove entries, and what is being admitted under their ids; return how many were held.
+
+        Nothing serves them after the return. When StoreUnavailable is raised, memory has let go
+        of them all the same, and their rows are deleted as soon as the store works again.
+        """
+        doomed = list(dict.fromkeys(ids))
+        count = 0
+        for part in slices(doomed, DELETED_AT_ONCE):
+            for id in part:
+                for write in self._writes.get(id, ()):
+                    write.void = True
+                count += self._let_go(id) is not None
+            await asyncio.sleep(0)
+        try:
+            for part in slices(doomed, DELETED_AT_ONCE):
+                await self._documents.delete(part)
+        except BaseException:
+            for id in doomed:
+                self._owe(id)
+            raise
+        return count
+
+    async def sweep(self, expired: Callable[[Held, datetime], bool], now: datetime) -> int:
+        """Remove the entries that have expired, a slice at a time; return how many."""
+        count = 0
+        for part in slices(list(self._held.values()), SWEPT_AT_ONCE):
+            for held in part:
+                if self._held.get(held.id) is held and expired(held, now):
+                    self._discard(held)
+                    self._expired[held.category] += 1
+                    count += 1
+            await asyncio.sleep(0)
+        self._pay_soon()
+        return count
+
+    def facts(self) -> Facts:
+        """Return the numbers of this moment."""
+        return Facts(
+            entries=dict(self._entries),
+            bytes=self._recency.bytes,
+            hot_bytes=self._hot.bytes,
+            evicted=dict(self._evicted),
+            expired=dict(self._expired),
+            deletions_owed=len(self._owed),
+        )
+
+    async def aclose(self) -> None:
+        """Finish the deletions that are owed, as far as the store lets us."""
+        self._pay_soon()
+        if self._paying is not None:
+            await asyncio.wait([self._paying])
+
+    def _restore(self, stored: Stored) -> None:
+        held, vector = stored.held, stored.vector
+        if held.size > self._quota.bytes or self._quota.entries < 1:
+            self._owe(held.id)
+            return
+        if vector is not None and stored.checkpoint == self._checkpoint:
+            check_vector(vector, self._index.dimension)
+            self._hold(held, vector)
+        else:
+            self._hold(held, None)
+
+    def _hold(self, held: Held, vector: Vector | None) -> None:
+        self._let_go(held.id)
+        for id in self._recency.victims(self._quota, held.size):
+            victim = self._held[id]
+            self._discard(victim)
+            self._evicted[victim.category] += 1
+        self._held[held.id] = held
+        self._entries[held.category] += 1
+        self._recency.add(held.id, held.size)
+        if vector is not None:
+            self._index.put(held.key, held.id, vector)
+
+    def _let_go(self, id: EntryId) -> Held | None:
+        """Take the entry out of everything in memory."""
+        held = self._held.pop(id, None)
+        if held is not None:
+            self._entries[held.category] -= 1
+            self._recency.drop(id)
+            self._hot.drop(id)
+            self._index.remove(held.key, id)
+        return held
+
+    def _discard(self, held: Held) -> None:
+        self._let_go(held.id)
+        self._owe(held.id)
+
+    def _owe(self, id: EntryId) -> None:
+        """Have the row deleted, unless it is held or a write is about to decide about it."""
+        if id not in self._held and id not in self._writes:
+            self._owed.add(id)
+
+    def _pay_soon(self) -> None:
+        if self._owed and (self._paying is None or self._paying.done()):
+            self._paying = asyncio.create_task(self._pay(), name="nearhit-deletions")
+
+    async def _pay(self) -> None:
+        while self._owed:
+            part = list(itertools.islice(self._owed, DELETED_AT_ONCE))
+            self._owed.difference_update(part)
+            try:
+                await self._documents.delete(part)
+            except StoreUnavailable as error:
+                for id in part:
+                    self._owe(id)
+                logger.warning("%d deletions are still owed: %s", len(self._owed), error)
+                return
+
+
+def slices(items: list[T], length: int) -> Iterator[list[T]]:
+    """Yield the items in lists of at most `length`."""
+    for start in range(0, len(items), length):
+        yield items[start : start + length]

@@ -1,0 +1,102 @@
+"""What every document store offers. The cache and the command line know stores by this only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from store.entry import Entry, EntryId, Held, Vector, size_of
+
+
+class Stored(NamedTuple):
+    """A stored entry without its body: what start-up needs."""
+
+    held: Held
+    checkpoint: str
+    vector: Vector | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which entries to list; an empty field lets everything pass."""
+
+    category: str = ""
+    tenant: str = ""
+    text: str = ""  # a part of the query; ASCII letters match in either case
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """One line of a listing."""
+
+    id: EntryId
+    tenant: str
+    category: str
+    route: str
+    model: str
+    query: str
+    tags: tuple[str, ...]
+    created_at: datetime
+    size: int
+
+
+class Page(NamedTuple):
+    """A part of a listing, newest entry first."""
+
+    entries: tuple[Summary, ...]
+    next: str | None  # the cursor of the next page; None at the end
+
+
+class DocumentStore(Protocol):
+    """Entries by id. Implementations: SQLite; more follow.
+
+    Every method raises StoreUnavailable when the store cannot do it now; none waits for ever.
+    Writes take effect in the order in which their coroutines begin to run.
+    """
+
+    async def put(self, entry: Entry) -> None:
+        """Store the entry in place of any other with its id; it is durable on return."""
+        ...
+
+    async def get(self, id: EntryId) -> Entry | None:
+        """Return the entry; None when there is none, or what is there is damaged."""
+        ...
+
+    async def delete(self, ids: Sequence[EntryId]) -> int:
+        """Delete durably; return how many there were."""
+        ...
+
+    def load_all(self, batch: int) -> AsyncIterator[list[Stored]]:
+        """Yield all undamaged entries, oldest put first, up to `batch` at a time."""
+        ...
+
+    async def browse(self, filter: Filter, *, limit: int, cursor: str | None = None) -> Page:
+        """Return a page of the entries that pass the filter; ValueError for a foreign cursor."""
+        ...
+
+    async def count(self) -> int:
+        """Return how many entries are stored."""
+        ...
+
+    async def ping(self) -> None:
+        """Return if the store can be read and written."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finish the writes that were accepted and close."""
+        ...
+
+
+def held_of(entry: Entry) -> Held:
+    """Return what memory keeps of the entry."""
+    return Held(
+        id=entry.id,
+        key=entry.key,
+        tenant=entry.tenant,
+        category=entry.category,
+        query=entry.query,
+        created_at=entry.created_at,
+        size=size_of(entry),
+    )

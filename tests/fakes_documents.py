@@ -1,0 +1,110 @@
+"""A DocumentStore in memory that can be held up and made to fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from store.documents.base import Filter, Page, Stored, Summary, held_of
+from store.entry import Entry, EntryId, size_of
+from store.errors import StoreUnavailable
+
+
+class MemoryDocuments:
+    """Keeps entries in the order in which they were put.
+
+    Clear `writing` or `reading` to hold calls up in the middle; set `failing` to refuse them.
+    """
+
+    def __init__(self, *entries: Entry) -> None:
+        self.entries = {entry.id: entry for entry in entries}
+        self.failing = False
+        self.writing = asyncio.Event()
+        self.reading = asyncio.Event()
+        self.writing.set()
+        self.reading.set()
+        self.reads = 0
+        self.waiting = 0  # writes that have begun
+        self._numbers = {entry.id: number for number, entry in enumerate(entries)}
+        self._next = len(entries)
+        self._order = asyncio.Lock()
+        self._closed = False
+
+    async def put(self, entry: Entry) -> None:
+        await self._turn()
+        self.entries.pop(entry.id, None)
+        self.entries[entry.id] = entry
+        self._numbers[entry.id] = self._next
+        self._next += 1
+
+    async def get(self, id: EntryId) -> Entry | None:
+        self.reads += 1
+        self._check()
+        found = self.entries.get(id)
+        await self.reading.wait()
+        return found
+
+    async def delete(self, ids: Sequence[EntryId]) -> int:
+        await self._turn()
+        return sum(self.entries.pop(id, None) is not None for id in list(ids))
+
+    async def load_all(self, batch: int) -> AsyncIterator[list[Stored]]:
+        self._check()
+        loaded = [Stored(held_of(e), e.checkpoint, e.vector) for e in self.entries.values()]
+        for start in range(0, len(loaded), batch):
+            yield loaded[start : start + batch]
+
+    async def browse(self, filter: Filter, *, limit: int, cursor: str | None = None) -> Page:
+        self._check()
+        if cursor is not None and not cursor.isdecimal():
+            raise ValueError(f"cursor {cursor!r} is not one that a listing returned")
+        before = self._next if cursor is None else int(cursor)
+        found = [
+            entry
+            for entry in reversed(self.entries.values())
+            if self._numbers[entry.id] < before
+            and filter.category in ("", entry.category)
+            and filter.tenant in ("", entry.tenant)
+            and filter.text.lower() in entry.query.lower()
+        ]
+        more = str(self._numbers[found[limit - 1].id]) if len(found) > limit else None
+        return Page(tuple(summary_of(entry) for entry in found[:limit]), more)
+
+    async def count(self) -> int:
+        self._check()
+        return len(self.entries)
+
+    async def ping(self) -> None:
+        self._check()
+
+    async def aclose(self) -> None:
+        self._closed = True
+
+    async def _turn(self) -> None:
+        self._check()
+        self.waiting += 1
+        try:
+            async with self._order:  # first come, first served
+                await self.writing.wait()
+                self._check()
+        finally:
+            self.waiting -= 1
+
+    def _check(self) -> None:
+        if self.failing or self._closed:
+            raise StoreUnavailable("the memory store is out of order")
+
+
+def summary_of(entry: Entry) -> Summary:
+    """Return the entry's line in a listing."""
+    return Summary(
+        id=entry.id,
+        tenant=entry.tenant,
+        category=entry.category,
+        route=entry.route,
+        model=entry.model,
+        query=entry.query,
+        tags=entry.tags,
+        created_at=entry.created_at,
+        size=size_of(entry),
+    )

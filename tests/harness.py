@@ -1,0 +1,162 @@
+"""The real proxy on a real port: in this process for speed, or as a process that can be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import uvicorn
+import yaml
+
+from proxy.app import open_app
+from proxy.protocol import Limits, protocol_class
+from proxy.settings import Settings, load_settings
+from store.policy import PolicyBook, parse_policies
+
+ROOT = Path(__file__).parent.parent
+
+
+def digest(key: str) -> str:
+    """Return what a config holds in place of a key."""
+    return sha256(key.encode()).hexdigest()
+
+
+@dataclass
+class Proxy:
+    """A running proxy."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.url}/v1"
+
+
+def policies(*categories: dict[str, Any]) -> PolicyBook:
+    """Return a book as a policies file with these categories would give it."""
+    return parse_policies({"categories": list(categories)}, "test")
+
+
+def settings_for(data_dir: Path, base_url: str, **config: Any) -> Settings:
+    """Return settings with one upstream; `config` replaces or adds top-level keys."""
+    file = data_dir / "nearhit.yaml"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    upstreams = [{"name": "fake", "base_url": base_url, "models": ["*"]}]
+    whole = {"data_dir": str(data_dir), "upstreams": upstreams, **config}
+    file.write_text(yaml.safe_dump(whole))
+    return load_settings(file, environ={})
+
+
+@asynccontextmanager
+async def proxy_running(settings: Settings, book: PolicyBook | None = None) -> AsyncIterator[Proxy]:
+    """Serve in this event loop, on a free port, with the production protocol class."""
+    async with open_app(
+        settings, book or policies({"name": "default"}), {}, on_progress=lambda _: None
+    ) as app:
+        config = uvicorn.Config(
+            app,
+            http=protocol_class(Limits()),
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_level="warning",
+            timeout_graceful_shutdown=1,
+        )
+        server = uvicorn.Server(config)
+        server.capture_signals = _NoSignals  # type: ignore[method-assign]
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            try:
+                while not server.started:
+                    await asyncio.sleep(0.01)
+                yield Proxy(listener.getsockname()[1])
+            finally:
+                server.should_exit = True
+                await serving
+
+
+class _NoSignals:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class ProxyProcess:
+    """`nearhit serve` as a process of its own."""
+
+    def __init__(self, *arguments: str, environ: dict[str, str] | None = None) -> None:
+        self.port = free_port()
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("NEARHIT_", "OPENAI_"))}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "proxy.cli", "serve", "--port", str(self.port), *arguments],
+            cwd=ROOT,
+            env={**clean, **(environ or {})},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def proxy(self) -> Proxy:
+        return Proxy(self.port)
+
+    async def ready(self, seconds: float = 60) -> None:
+        """Wait until /ready says 200; raise with the process's last words if it ends before."""
+        deadline = time.monotonic() + seconds
+        async with aiohttp.ClientSession() as session:
+            while time.monotonic() < deadline:
+                if self._process.poll() is not None:
+                    raise RuntimeError(f"exit {self._process.returncode}: {self.last_words()}")
+                try:
+                    async with session.get(f"{self.proxy.url}/ready") as answer:
+                        if answer.status == 200:
+                            return
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.05)
+        self.kill()
+        raise TimeoutError(f"not ready in {seconds} s: {self.last_words()}")
+
+    def last_words(self) -> str:
+        """Return what the process wrote to stderr, once it has ended."""
+        assert self._process.stderr is not None
+        return self._process.stderr.read()
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(10)
+
+    def stop(self, sign: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to stop; return its exit status."""
+        self._process.send_signal(sign)
+        return self._process.wait(30)
+
+    def close(self) -> None:
+        """Make sure that nothing is left."""
+        if self._process.poll() is None:
+            self.kill()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,201 @@
+"""What every document store promises. Each implementation runs all of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from store.documents.base import DocumentStore, Filter, Stored, held_of
+from store.documents.sqlite import SqliteDocuments
+from store.entry import Entry, EntryId
+from store.errors import StoreUnavailable
+from tests.entries import NOON, OTHER_KEY, axis, directions, entry
+from tests.fakes_documents import MemoryDocuments
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+async def documents(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[DocumentStore]:
+    store: DocumentStore
+    store = SqliteDocuments.open(tmp_path) if request.param == "sqlite" else MemoryDocuments()
+    yield store
+    await store.aclose()
+
+
+async def loaded(documents: DocumentStore, batch: int = 100) -> list[Stored]:
+    return [stored async for part in documents.load_all(batch) for stored in part]
+
+
+def assert_same(left: Entry | None, right: Entry) -> None:
+    assert left is not None
+    for field in Entry.__dataclass_fields__:
+        if field != "vector":
+            assert getattr(left, field) == getattr(right, field), field
+    if right.vector is None:
+        assert left.vector is None
+    else:
+        assert left.vector is not None
+        assert left.vector.dtype == np.float32
+        np.testing.assert_array_equal(left.vector, right.vector)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        pytest.param(entry("a"), id="plain"),
+        pytest.param(entry("a", vector=directions(1)[0]), id="with a vector"),
+        pytest.param(entry("a", tags=("x", "naïve, with comma")), id="with tags"),
+        pytest.param(entry("a", query="", tenant="", body=b""), id="empty texts"),
+        pytest.param(entry("a", query='Zoë\n"🦊"\x00\u2028', model="模型"), id="odd texts"),
+        pytest.param(entry("a", body=bytes(range(256)) * 4000), id="a large body"),
+        pytest.param(
+            entry("a", body=np.random.default_rng(1).bytes(5000)), id="an incompressible body"
+        ),
+        pytest.param(entry("a", created_at=NOON + timedelta(microseconds=1)), id="microseconds"),
+    ],
+)
+async def test_what_was_put_comes_back(documents: DocumentStore, stored: Entry) -> None:
+    await documents.put(stored)
+    assert_same(await documents.get(stored.id), stored)
+    (only,) = await loaded(documents)
+    assert only.held == held_of(stored)
+    assert only.checkpoint == stored.checkpoint
+    assert (only.vector is None) == (stored.vector is None)
+    if stored.vector is not None:
+        np.testing.assert_array_equal(only.vector, stored.vector)
+
+
+async def test_an_unknown_id_is_none(documents: DocumentStore) -> None:
+    assert await documents.get(EntryId("nobody")) is None
+
+
+async def test_a_second_put_replaces_and_counts_as_newest(documents: DocumentStore) -> None:
+    for id in ("a", "b"):
+        await documents.put(entry(id))
+    newer = entry("a", body=b"{}", key=OTHER_KEY, vector=axis(2), created_at=NOON)
+    await documents.put(newer)
+    assert_same(await documents.get(EntryId("a")), newer)
+    assert await documents.count() == 2
+    assert [stored.held.id for stored in await loaded(documents)] == ["b", "a"]
+
+
+async def test_delete_says_how_many_there_were(documents: DocumentStore) -> None:
+    for id in ("a", "b", "c"):
+        await documents.put(entry(id))
+    assert await documents.delete([EntryId("a"), EntryId("c"), EntryId("nobody")]) == 2
+    assert await documents.delete([EntryId("a")]) == 0
+    assert await documents.delete([]) == 0
+    assert await documents.get(EntryId("a")) is None
+    assert await documents.count() == 1
+
+
+async def test_writes_take_effect_in_the_order_in_which_they_began(
+    documents: DocumentStore,
+) -> None:
+    a = EntryId("a")
+    await asyncio.gather(
+        documents.put(entry("a", body=b"first")),
+        documents.delete([a]),
+        documents.put(entry("a", body=b"second")),
+        documents.put(entry("b")),
+        documents.delete([EntryId("b")]),
+    )
+    found = await documents.get(a)
+    assert found is not None
+    assert found.body == b"second"
+    assert await documents.count() == 1
+
+
+async def test_loading_goes_from_old_to_new_in_batches(documents: DocumentStore) -> None:
+    ids = [f"e{number}" for number in range(25)]
+    await asyncio.gather(*(documents.put(entry(id)) for id in ids))
+    batches = [part async for part in documents.load_all(10)]
+    assert [len(part) for part in batches] == [10, 10, 5]
+    assert [stored.held.id for part in batches for stored in part] == ids
+
+
+async def test_loading_nothing_yields_nothing(documents: DocumentStore) -> None:
+    assert await loaded(documents) == []
+
+
+@pytest.mark.parametrize(
+    ("filter", "expected"),
+    [
+        pytest.param(Filter(), "dcba", id="all, newest first"),
+        pytest.param(Filter(category="fares"), "ca", id="category"),
+        pytest.param(Filter(tenant="airport"), "dc", id="tenant"),
+        pytest.param(Filter(category="fares", tenant="airport"), "c", id="both"),
+        pytest.param(Filter(text="CHEAP"), "cb", id="text in either case"),
+        pytest.param(Filter(text="100%"), "d", id="a per cent sign is itself"),
+        pytest.param(Filter(text="_"), "a", id="an underscore is itself"),
+        pytest.param(Filter(text="\\"), "", id="a backslash is itself"),
+        pytest.param(Filter(category="weather"), "", id="an unknown category"),
+    ],
+)
+async def test_browsing_filters(documents: DocumentStore, filter: Filter, expected: str) -> None:
+    for stored in (
+        entry("a", category="fares", query="snake_case"),
+        entry("b", query="a cheap seat"),
+        entry("c", category="fares", tenant="airport", query="the Cheapest?"),
+        entry("d", tenant="airport", query="is it 100% full?"),
+    ):
+        await documents.put(stored)
+    page = await documents.browse(filter, limit=10)
+    assert "".join(line.id for line in page.entries) == expected
+    assert page.next is None
+
+
+async def test_browsing_page_by_page_sees_each_entry_once(documents: DocumentStore) -> None:
+    for number in range(7):
+        await documents.put(entry(f"e{number}", tags=("t",)))
+    seen, cursor, pages = list[str](), None, 0
+    while pages < 10:
+        page = await documents.browse(Filter(), limit=3, cursor=cursor)
+        seen += [line.id for line in page.entries]
+        pages, cursor = pages + 1, page.next
+        if cursor is None:
+            break
+        if pages == 1:
+            await documents.put(entry("late"))  # on top of what has been shown
+    assert seen == [f"e{number}" for number in range(6, -1, -1)]
+    assert pages == 3
+
+
+async def test_a_line_of_a_listing_tells_what_the_entry_is(documents: DocumentStore) -> None:
+    stored = entry("a", tags=("x", "y"), vector=axis(1))
+    await documents.put(stored)
+    (line,) = (await documents.browse(Filter(), limit=1)).entries
+    for field in ("id", "tenant", "category", "route", "model", "query", "tags", "created_at"):
+        assert getattr(line, field) == getattr(stored, field)
+    assert line.size == held_of(stored).size
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "-1", "1; DROP TABLE entries", "1.5"])
+async def test_a_foreign_cursor_is_refused(documents: DocumentStore, cursor: str) -> None:
+    with pytest.raises(ValueError, match="is not one that a listing returned"):
+        await documents.browse(Filter(), limit=3, cursor=cursor)
+
+
+async def test_a_working_store_answers_a_ping(documents: DocumentStore) -> None:
+    await documents.ping()
+    assert await documents.count() == 0
+
+
+async def test_a_closed_store_is_unavailable(documents: DocumentStore) -> None:
+    await documents.aclose()
+    for call in (
+        documents.put(entry("a")),
+        documents.get(EntryId("a")),
+        documents.delete([EntryId("a")]),
+        documents.count(),
+        documents.ping(),
+        documents.browse(Filter(), limit=1),
+    ):
+        with pytest.raises(StoreUnavailable):
+            await call
+    with pytest.raises(StoreUnavailable):
+        await loaded(documents)
