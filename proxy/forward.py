@@ -42,6 +42,7 @@ log = logging.getLogger("nearhit.forward")
 
 _LARGE = 64 * 1024  # bytes of a stream whose assembly is worth a trip to a thread
 _WHOLE = 1024 * 1024  # bytes of a JSON answer that is sent in one piece
+_STORING = 0.1  # seconds that a commit may take before the next one asking goes on without it
 _LEAST_PATIENCE = 2.0  # seconds
 
 
@@ -113,6 +114,10 @@ class Forwarder:
             upstream = await stack.enter_async_context(await self._open(call, call.request.raw))
             head = _head_of(upstream)
             return await _pass_on(call, head, status, upstream.chunks(), stack)
+
+    async def settled(self, call: Call) -> None:
+        """Let an answer to this very call that is just being stored become visible."""
+        await self._flights.landed(call.id, _STORING)
 
     async def fetch(
         self, call: Call, vector: Vector | None, status: bytes, *, shared: bool

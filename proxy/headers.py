@@ -46,6 +46,12 @@ class Credential:
     tenant_key: str | None = field(default=None, repr=False)  # goes before the upstream's own
     keys_configured: bool = False  # whether the client's key is one of ours
 
+    def key(self, upstream_key: str | None) -> str | None:
+        """Return which key of ours goes upstream; None: none, or the client's own headers do."""
+        if self.headers and not self.keys_configured:
+            return None
+        return self.tenant_key or upstream_key
+
 
 NO_CREDENTIAL = Credential()
 
@@ -65,11 +71,9 @@ def credential_headers(credential: Credential, upstream_key: str | None) -> list
     takes its place in the header that the client used. With none configured the client's own
     credentials go on, or the upstream's own key if it sent none.
     """
-    if credential.headers and not credential.keys_configured:
-        return list(credential.headers)
-    key = credential.tenant_key or upstream_key
+    key = credential.key(upstream_key)
     if key is None:
-        return []
+        return [] if credential.keys_configured else list(credential.headers)
     names = [name for name, _ in credential.headers]
     if "x-api-key" in names and "authorization" not in names:
         return [("x-api-key", key)]
@@ -203,7 +207,7 @@ _NUMBER = re.compile(rb"[+-]?(?:\d{1,20}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\
 
 
 def parse_threshold(values: Sequence[bytes]) -> float | None:
-    """Read X-Nearhit-Threshold, a cosine; of several the highest. Raise ValueError if unreadable."""
+    """Read X-Nearhit-Threshold, a cosine; of several the highest. Raise ValueError if bad."""
     highest: float | None = None
     for value in values:
         number = float(value) if _NUMBER.fullmatch(value.strip()) else math.nan

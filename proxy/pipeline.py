@@ -156,6 +156,7 @@ class Pipeline:
     async def _find(self, call: Call) -> Lookup:
         """Look the exact key up, then the meaning."""
         outcome = Outcome.MISS
+        await self._forwarder.settled(call)
         if call.directives.no_cache:
             outcome = Outcome.REQUEST
         elif (held := self._cache.exact(call.id)) is not None:

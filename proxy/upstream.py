@@ -27,9 +27,11 @@ from typing import Any, Self
 import aiohttp
 from yarl import URL
 
+from proxy import providers
 from proxy.balance import pick
 from proxy.fleet import Fleet, Group, Member, UpstreamSpec
 from proxy.headers import NO_CREDENTIAL, Credential, credential_headers
+from proxy.model_list import ModelList
 from proxy.retry import backoff, pause_after
 from proxy.upstream_answer import CallFacts, HttpSource, Source, Turn, UpstreamAnswer
 from proxy.upstream_errors import (
@@ -59,6 +61,7 @@ KEEP_ALIVE = 60.0  # seconds that an idle connection is kept
 STALE_AFTER = 2.0
 _CONNECTIONS = 1000
 _LARGEST_HEADER = 64 * 1024
+_LARGEST_LIST = 4 * 1024 * 1024
 _WRITE_AT_ONCE = 256 * 1024  # bytes; larger bodies are written piece by piece
 
 
@@ -91,6 +94,8 @@ class Upstreams:
         self.fleet = Fleet(specs)
         self._on_call = on_call
         self._session: aiohttp.ClientSession | None = None
+        self._model_list = ModelList(self.fleet, self._ask_models)
+        self._translates = any(spec.provider for spec in specs)
         self._timeouts = {
             spec.name: aiohttp.ClientTimeout(total=None, sock_connect=spec.connect_timeout)
             for spec in specs
@@ -109,6 +114,8 @@ class Upstreams:
             max_line_size=_LARGEST_HEADER,
             max_field_size=_LARGEST_HEADER,
         )
+        if self._translates:
+            await providers.load()
         return self
 
     async def __aexit__(
@@ -117,12 +124,28 @@ class Upstreams:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await self._model_list.aclose()
         if self._session is not None:
             await self._session.close()
+        await providers.aclose()
 
     def route(self, model: str | None) -> Group:
         """Return the replicas that serve a model (None: the default ones); raise ModelUnknown."""
         return self.fleet.route(model)
+
+    async def models(self, credential: Credential = NO_CREDENTIAL) -> dict[str, Any]:
+        """Return OpenAI's list of all models that can be asked for, at most 30 s old."""
+        models: dict[str, Any] = await self._model_list.get(credential)
+        return models
+
+    async def _ask_models(self, member: Member, credential: Credential) -> bytes:
+        if member.spec.provider is not None:
+            return b'{"data": []}'
+        call = UpstreamCall(method="GET", path="/models", headers=[], credential=credential)
+        async with await self._once(None, member, call) as answer:
+            if answer.status != 200:
+                raise UpstreamBroken(f"upstream {member.name}: {answer.status} for its model list")
+            return await answer.read(_LARGEST_LIST)
 
     async def open(self, call: UpstreamCall) -> UpstreamAnswer:
         """Send a call; return its answer once the head is there. Raise an UpstreamError."""
@@ -159,7 +182,9 @@ class Upstreams:
                 raise
         return await self._once(group, member, call)
 
-    async def _once(self, group: Group, member: Member, call: UpstreamCall) -> UpstreamAnswer:
+    async def _once(
+        self, group: Group | None, member: Member, call: UpstreamCall
+    ) -> UpstreamAnswer:
         turn = Turn(group, member, call.model, self._on_call)
         try:
             source = await self._send(member.spec, call)
@@ -169,15 +194,20 @@ class Upstreams:
         return UpstreamAnswer(source, turn)
 
     async def _send(self, spec: UpstreamSpec, call: UpstreamCall) -> Source:
-        credential = credential_headers(call.credential, spec.api_key)
-        if spec.provider is not None:
-            from proxy import providers
-
-            return await providers.send(spec, call, credential)
-        return await self._send_http(spec, call, [*call.headers, *credential])
+        if spec.provider is None:
+            own = credential_headers(call.credential, spec.api_key)
+            return await self._send_http(spec, call, spec.base_url, call.headers + own)
+        native = providers.native(spec, call.path, call.headers, call.credential)
+        if native is not None:
+            return await self._send_http(spec, call, *native)
+        return await providers.send(spec, call.path, call.body, call.credential)
 
     async def _send_http(
-        self, spec: UpstreamSpec, call: UpstreamCall, headers: list[tuple[str, str]]
+        self,
+        spec: UpstreamSpec,
+        call: UpstreamCall,
+        base_url: str | None,
+        headers: list[tuple[str, str]],
     ) -> Source:
         assert self._session is not None, "Upstreams is used inside `async with` only"
         seconds = spec.connect_timeout + spec.first_byte_timeout
@@ -194,7 +224,7 @@ class Upstreams:
                     body = upload.chunks()
                 response = await self._session.request(
                     call.method,
-                    URL(f"{spec.base_url}{call.path}", encoded=True),
+                    URL(f"{base_url}{call.path}", encoded=True),
                     data=body,
                     headers=headers,
                     allow_redirects=False,

@@ -86,7 +86,11 @@ class Turn:
     )
 
     def __init__(
-        self, group: Group, member: Member, model: str | None, on_call: Callable[[CallFacts], None]
+        self,
+        group: Group | None,  # None: its time to the first byte says nothing of the group's
+        member: Member,
+        model: str | None,
+        on_call: Callable[[CallFacts], None],
     ) -> None:
         self.group, self.member, self.model = group, member, model
         self._on_call = on_call
@@ -104,7 +108,7 @@ class Turn:
             self.member.failed(now, probe=self._probe)
         else:
             self.member.succeeded()
-        if status < 400:
+        if status < 400 and self.group is not None:
             self.group.first_bytes.append(self._first_byte)
 
     def fail(self, error: BaseException) -> None:

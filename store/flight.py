@@ -48,7 +48,7 @@ class Flight:
         self._max_buffer = max_buffer
         self._on_close = on_close
         self._room = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
 
     def start(self, head: Any) -> None:
         """Publish the head: any value, such as status and headers."""
@@ -91,17 +91,17 @@ class Flight:
 
     def launch(self, lead: Lead) -> asyncio.Task[None]:
         """Run the leader."""
-        self._task = asyncio.create_task(self._run(lead), name=f"nearhit-flight-{self.id}")
-        self._task.add_done_callback(self._land)
-        return self._task
+        self.task = asyncio.create_task(self._run(lead), name=f"nearhit-flight-{self.id}")
+        self.task.add_done_callback(self._land)
+        return self.task
 
     def leave(self, reader: Reader) -> None:
         """Let a reader go; the last one to go before the end takes the leader along."""
         self.readers.discard(reader)
         self._room.set()
-        if not self.readers and not self.ended and self._task is not None:
+        if not self.readers and not self.ended and self.task is not None:
             self.fail(LeaderGone("everybody who waited for the answer has left"))
-            self._task.cancel()
+            self.task.cancel()
 
     def progressed(self) -> None:
         """Note that a reader took a chunk or needs none."""
@@ -256,6 +256,15 @@ class Flights:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return flight, False
+
+    async def landed(self, id: str, seconds: float) -> None:
+        """Wait for a flight that has ended but whose leader has not returned, as it is storing.
+
+        Returns at once when there is none, and after `seconds` in any case.
+        """
+        flight = self._joinable.get(id)
+        if flight is not None and flight.ended and flight.task is not None:
+            await asyncio.wait([flight.task], timeout=seconds)
 
     async def aclose(self) -> None:
         """Cancel all leaders and wait until they are gone."""

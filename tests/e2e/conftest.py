@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ Ask = Callable[..., Any]
 
 @pytest.fixture
 def ask(stage: Stage) -> Ask:
-    """Ask a chat question with the official SDK; return an Asked."""
+    """Ask a chat question with the official SDK; return an Asked once its answer can hit."""
 
     async def ask(
         client: openai.AsyncOpenAI, *messages: Any, headers: Any = None, **more: Any
@@ -85,6 +86,7 @@ def ask(stage: Stage) -> Ask:
             extra_headers=headers,
             **more,
         )
+        await asyncio.sleep(0.1)  # the contract's time for a stored answer to become visible
         text = raw.parse().choices[0].message.content or ""
         return Asked(raw.headers["cache-status"], text, raw.headers)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Ask, Stage
+from tests.fake_upstream import Script
 from tests.harness import digest
 
 TWO_TENANTS = {
@@ -174,20 +175,19 @@ async def test_an_agents_next_step_is_never_answered_with_its_last_one(
 async def test_an_upstream_error_is_passed_on_and_never_stored(
     stage: Stage, ask: Ask, status: int
 ) -> None:
-    from tests.fake_upstream import Script
-
     proxy = await stage.proxy(
         upstreams=[{"name": "f", "base_url": stage.upstream.base_url, "max_retries": 0}]
     )
     stage.upstream.play(Script(status=status), Script(status=status))
     body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": QUESTION}]}
+    sent = {"json": body, "headers": {"Authorization": "Bearer sk-test"}}
     for serial in (1, 2):
-        async with stage.http.post(f"{proxy.base_url}/chat/completions", json=body) as answer:
+        async with stage.http.post(f"{proxy.base_url}/chat/completions", **sent) as answer:
             assert answer.status == status
             assert (await answer.json())["error"][
                 "message"
             ] == f"scripted {status} of call {serial}"
-    client = stage.openai(proxy, "")
+    client = stage.openai(proxy)
     assert not (await ask(client, QUESTION)).hit
 
 
