@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from proxy.auth import Caller, Keyring
 from proxy.errors import ApiError
-from proxy.headers import CacheControl, parse_cache_control, parse_tags, parse_threshold
-from proxy.identity import entry_id, ground_of, model_group, parse_body
+from proxy.headers import NO_WISHES, CacheControl, parse_cache_control, parse_tags, parse_threshold
+from proxy.identity import counted, entry_id, ground_of, model_group, parse_body
 from proxy.wire.base import Json, Question, Wire
 from store.entry import EntryId
 from store.policy import DEFAULT_CATEGORY, Policy, PolicyBook
 
+_REMEMBERED = 2048  # bodies
+_REMEMBERED_BYTES = 4096  # of the longest
 HeaderList = list[tuple[bytes, bytes]]
 
 
@@ -53,6 +56,37 @@ class Call:
     id: EntryId
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a body says, whoever sent it. Shared between requests: nobody changes it."""
+
+    body: dict[str, Json]
+    question: Question
+    counted: bytes  # the part of the exact key that the body gives
+
+
+class Contents:
+    """Bodies as read, the most recent ones remembered: an exact repeat is read once."""
+
+    def __init__(self) -> None:
+        self._recent: OrderedDict[tuple[str, bytes], Content] = OrderedDict()
+
+    def read(self, wire: Wire, raw: bytes) -> Content:
+        """Return what a body says; raise InvalidJson or InvalidRequest."""
+        key = (wire.path, raw)
+        known = self._recent.get(key)
+        if known is not None:
+            self._recent.move_to_end(key)
+            return known
+        body = parse_body(raw)
+        content = Content(body, wire.read(body), counted(body))
+        if len(raw) <= _REMEMBERED_BYTES:
+            self._recent[key] = content
+            if len(self._recent) > _REMEMBERED:
+                self._recent.popitem(last=False)
+        return content
+
+
 class CallReader:
     """Reads requests under the configured keys, policies and model groups."""
 
@@ -65,21 +99,18 @@ class CallReader:
         self._keyring = keyring
         self._policies = policies
         self._model_groups = model_groups
+        self._contents = Contents()
 
     def read(self, wire: Wire, request: Request, caller: Caller) -> Call:
         """Return the call; raise ApiError, InvalidJson or InvalidRequest for a 4xx."""
         headers = request.headers
         if not headers.get(b"content-type", b"application/json").lower().startswith(_JSON_TYPES):
             raise ApiError(415, "the body must be JSON: send Content-Type: application/json")
-        body = parse_body(request.raw)
-        question = wire.read(body)
+        content = self._contents.read(wire, request.raw)
+        body = content.body
         category = self._category(headers.get(b"x-nearhit-category"), caller)
         policy = self._policies[category]
-        try:
-            tags = parse_tags(request.values(b"x-nearhit-tags"))
-            threshold = parse_threshold(request.values(b"x-nearhit-threshold"))
-        except ValueError as error:
-            raise ApiError(400, str(error)) from None
+        tags, threshold, directives = _wishes(request)
         model = body["model"]
         ground = ground_of(
             tenant=caller.tenant,
@@ -92,17 +123,17 @@ class CallReader:
             request=request,
             wire=wire,
             body=body,
-            question=question,
+            question=content.question,
             caller=caller,
             category=category,
             policy=policy,
-            directives=parse_cache_control(request.values(b"cache-control")),
+            directives=directives,
             asked_threshold=-1.0 if threshold is None else threshold,
             tags=tags,
             model=model,
             stream=body.get("stream") is True,
             ground=ground,
-            id=entry_id(ground, body),
+            id=entry_id(ground, content.counted),
         )
 
     def _category(self, asked: bytes | None, caller: Caller) -> str:
@@ -127,4 +158,19 @@ class CallReader:
         return name
 
 
+def _wishes(request: Request) -> tuple[tuple[str, ...], float | None, CacheControl]:
+    """Return the caller's tags, threshold and directives; raise ApiError 400."""
+    if not _WISHES & request.headers.keys():
+        return (), None, NO_WISHES
+    try:
+        return (
+            parse_tags(request.values(b"x-nearhit-tags")),
+            parse_threshold(request.values(b"x-nearhit-threshold")),
+            parse_cache_control(request.values(b"cache-control")),
+        )
+    except ValueError as error:
+        raise ApiError(400, str(error)) from None
+
+
+_WISHES = {b"x-nearhit-tags", b"x-nearhit-threshold", b"cache-control"}
 _JSON_TYPES = (b"application/json", b"text/json")

@@ -27,7 +27,9 @@ ANSWER_HEADERS = (
     b"openai-project",
 )
 _UNCOUNTED = TRANSPORT_FIELDS | {"model"}  # the model counts in the ground, as its group
-_LONG_NUMBER = re.compile(rb"\d{16,}")  # may not survive a 64-bit integer or double
+# A run of digits that may not survive a 64-bit integer or double.
+_LONG_NUMBER = re.compile(rb"\d{16,}")
+_LONG_RUN = re.compile(r"\d{16,}")
 
 
 class InvalidJson(ValueError):
@@ -51,11 +53,11 @@ def parse_body(raw: bytes) -> dict[str, Json]:
 
 
 def _exact_int(digits: str) -> Any:
-    return int(digits) if len(digits) < 16 else {"\x00number": digits}
+    return {"\x00number": digits} if _LONG_RUN.search(digits) else int(digits)
 
 
 def _exact_float(digits: str) -> Any:
-    return float(digits) if len(digits) < 16 else {"\x00number": digits}
+    return {"\x00number": digits} if _LONG_RUN.search(digits) else float(digits)
 
 
 def _canonical(value: Json) -> bytes:
@@ -87,15 +89,19 @@ def ground_of(
     return _canonical([tenant, route, query, model, answer_headers])
 
 
-def entry_id(ground: bytes, body: dict[str, Json]) -> EntryId:
+def counted(body: dict[str, Json]) -> bytes:
+    """Return what of a body counts in its exact key, in canonical form; raise InvalidJson."""
+    return _canonical({k: v for k, v in body.items() if k not in _UNCOUNTED})
+
+
+def entry_id(ground: bytes, counted: bytes) -> EntryId:
     """Return the exact key of a request: 128 bits of SHA-256 as hex."""
-    counted = {k: v for k, v in body.items() if k not in _UNCOUNTED}
-    return EntryId(sha256(b"entry\n" + ground + b"\n" + _canonical(counted)).hexdigest()[:32])
+    return EntryId(sha256(b"entry\n" + ground + b"\n" + counted).hexdigest()[:32])
 
 
 def partition_key(ground: bytes, question: Question) -> PartitionKey:
     """Return what may be compared by meaning with this question: same request, same past."""
-    counted = {k: v for k, v in question.skeleton.items() if k not in _UNCOUNTED}
-    partition = sha256(b"partition\n" + ground + b"\n" + _canonical(counted)).hexdigest()[:32]
+    skeleton = counted(question.skeleton)
+    partition = sha256(b"partition\n" + ground + b"\n" + skeleton).hexdigest()[:32]
     context = sha256(b"context\n" + _canonical(question.context)).hexdigest()[:32]
     return PartitionKey(partition, context if question.context else "")

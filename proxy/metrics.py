@@ -20,6 +20,7 @@ class Metrics:
         self._categories = frozenset(categories)
         self._models = frozenset(models)
         r = self.registry
+        self._lookups: dict[tuple[str, str], Counter] = {}
         self.lookups = Counter(
             "nearhit_lookups",
             "Requests by what the cache said",
@@ -79,6 +80,14 @@ class Metrics:
         )  # fmt: skip
         build = Gauge("nearhit_build_info", "The running version", ["version"], registry=r)
         build.labels(version("nearhit")).set(1)
+
+    def looked_up(self, category: str, verdict: str) -> None:
+        """Count a lookup."""
+        bound = self._lookups.get((category, verdict))
+        if bound is None:  # once for each pair: finding a labelled counter costs more than counting
+            bound = self.lookups.labels(self.category(category), verdict)
+            self._lookups[category, verdict] = bound
+        bound.inc()
 
     def model(self, name: str) -> str:
         """Return a model's label: its name if it is configured word for word."""

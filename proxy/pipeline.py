@@ -265,7 +265,7 @@ class Pipeline:
             )
 
     def _count(self, call: Call, outcome: Outcome) -> None:
-        self._metrics.lookups.labels(self._metrics.category(call.category), outcome).inc()
+        self._metrics.looked_up(call.category, outcome)
 
     def _observe(self, call: Call, outcome: Outcome, started: float) -> None:
         self._count(call, outcome)

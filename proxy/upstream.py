@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -296,4 +297,5 @@ def _reason(error: aiohttp.ClientConnectorError) -> str:
         return "its host name does not resolve"
     if isinstance(error, aiohttp.ClientSSLError):
         return "TLS failed"
-    return (error.os_error.strerror or "refused").lower()
+    # The error's own text has the address in it.
+    return os.strerror(error.errno).lower() if error.errno else "all its addresses failed"

@@ -50,6 +50,6 @@ class Turnstile:
         finally:
             with self._changed:
                 self._writer = False
-                self._reading, self._queued = 0, 0
+                self._reading, self._queued = self._queued, 0
                 self._turn += 1
                 self._changed.notify_all()

@@ -63,6 +63,7 @@ class FakeUpstream:
         self.calls: list[Call] = []
         self.open_now = 0  # calls being answered
         self.cancelled = 0  # calls whose client hung up before the end
+        self._peers: set[object] = set()
         self.default = Script()
         self.choose: Callable[[Call], Script | None] | None = None  # asked after the queue
         self.release = asyncio.Event()  # lets calls past their `hold_after`
@@ -75,6 +76,11 @@ class FakeUpstream:
     @property
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def connections(self) -> int:
+        """How many connections calls have come over so far."""
+        return len(self._peers)
 
     def play(self, *scripts: Script) -> None:
         """Queue what happens to the next calls, one script a call."""
@@ -122,6 +128,8 @@ class FakeUpstream:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         call = Call(len(self.calls) + 1, request.method, request.raw_path, request.headers)
         self.calls.append(call)
+        if request.transport is not None:
+            self._peers.add(request.transport.get_extra_info("peername"))
         self.open_now += 1
         try:
             await self._tell()
