@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from itertools import product
+from typing import NamedTuple
 
 VERBS = (
     "repair rent sell paint clean store insure ship recycle assemble lubricate photograph restore"
@@ -50,25 +51,30 @@ REWORDED = (
 )
 
 
-def _filled(template: str, order: random.Random) -> list[str]:
-    texts = [
-        template.format(verb=verb, noun=noun, place=place)
-        for verb, noun, place in product(VERBS, NOUNS, PLACES)
-    ]
-    order.shuffle(texts)
-    return texts
+class Subject(NamedTuple):
+    """What a question is about."""
+
+    verb: str
+    noun: str
+    place: str
 
 
-def stored_questions() -> list[str]:
-    """Return the 10,000 questions to store, the same ones in the same order every time."""
-    return _filled(STORED, random.Random(1))
+def subjects() -> list[Subject]:
+    """Return 10,000 subjects, the same ones in the same mixed order every time."""
+    mixed = [Subject(*words) for words in product(VERBS, NOUNS, PLACES)]
+    random.Random(1).shuffle(mixed)
+    return mixed
 
 
-def rewordings() -> list[str]:
-    """Return 60,000 distinct texts, each a rewording of some stored question, mixed."""
-    order = random.Random(2)
-    texts = [text for template in REWORDED for text in _filled(template, order)]
-    order.shuffle(texts)
+def stored_question(subject: Subject) -> str:
+    """Return the question about a subject that is stored."""
+    return STORED.format(**subject._asdict())
+
+
+def rewordings(about: Sequence[Subject]) -> list[str]:
+    """Return six distinct rewordings of every subject's stored question, mixed."""
+    texts = [template.format(**subject._asdict()) for template in REWORDED for subject in about]
+    random.Random(2).shuffle(texts)
     return texts
 
 

@@ -17,7 +17,7 @@ import yaml
 
 from bench.fake_upstream import CHAT
 from bench.processes import Server, nearhit_server, python_server, running
-from bench.questions import Supply, rewordings, stored_questions
+from bench.questions import Supply, rewordings, stored_question, subjects
 from embed.encoder import Encoder
 
 MODEL = "bench"
@@ -67,7 +67,7 @@ class Stand:
     session: aiohttp.ClientSession
     encoder: Encoder
     seconds: int
-    supply: Supply = field(default_factory=lambda: Supply(rewordings()))
+    supply: Supply = field(default_factory=lambda: Supply(rewordings(subjects())))
 
     async def calls(self, path: str = CHAT, slow: bool = False) -> int:
         """Return how many calls of a path reached the upstream so far."""
@@ -207,7 +207,7 @@ async def open_stand(base: Base, encoder: Encoder, seconds: int) -> AsyncIterato
 
 async def fill_data(base: Base) -> Sequence[str]:
     """Start Nearhit on an empty data directory, fill it, stop it; return what is stored."""
-    questions = stored_questions()
+    questions = [stored_question(subject) for subject in subjects()]
     async with running_nearhit(base.config) as nearhit:
         say(f"filling: {len(questions)} questions, through the proxy")
         await fill(nearhit, questions)

@@ -24,6 +24,7 @@ import uvloop
 
 from bench import report, start
 from bench.cases import CASES, Case
+from bench.peers import measure_peers
 from bench.processes import ServerFailed
 from bench.stand import Base, Stand, StandFailed, fill_data, open_base, open_stand, say
 from bench.verdicts import Outcome, Reading, Row, at_most, settle
@@ -93,11 +94,12 @@ async def run_suite(plan: Plan) -> list[Outcome]:
             if START in plan.names:
                 outcomes += await _starts(base, questions, plan)
             outcomes = await _cases(base, plan) + outcomes
+            peers = await measure_peers(base, plan.seconds) if plan.peers else []
     if PARTITIONS.name in plan.names:
         say("partitions: 200,000 entries beside a partition of 20")
         readings = [await _partitions() for _ in range(plan.repeat)]
         outcomes.append(settle(PARTITIONS, readings))
-    return outcomes
+    return outcomes + peers
 
 
 async def _starts(base: Base, questions: Sequence[str], plan: Plan) -> list[Outcome]:

@@ -48,18 +48,25 @@ def utc_now() -> datetime:
 
 @asynccontextmanager
 async def open_app(
-    settings: Settings, policies: PolicyBook, environ: Mapping[str, str], on_progress: Progress
+    settings: Settings,
+    policies: PolicyBook,
+    environ: Mapping[str, str],
+    on_progress: Progress,
+    *,
+    encoder: Encoder | None = None,
 ) -> AsyncIterator[Asgi]:
     """Build the proxy, yield it as an ASGI application, and take it down in reverse order.
 
-    Raises StoreUnavailable, EmbedError or OSError when a part cannot start.
+    `encoder` takes the place of the configured one, and is closed like it. Raises
+    StoreUnavailable, EmbedError or OSError when a part cannot start.
     """
     async with AsyncExitStack() as stack:
         keyring = Keyring(_keys(settings, environ))
         specs = _specs(settings, environ)
         literal = [m for spec in specs for m in spec.models if not set("*?[") & set(m)]
         metrics = Metrics(policies.names, literal)
-        encoder = await open_encoder(settings.encoder, environ, on_progress)
+        if encoder is None:
+            encoder = await open_encoder(settings.encoder, environ, on_progress)
         stack.push_async_callback(encoder.aclose)
         batcher = await stack.enter_async_context(_batcher(settings, encoder, metrics))
         settings.data_dir.mkdir(parents=True, exist_ok=True)

@@ -15,13 +15,13 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from proxy.fleet import UpstreamSpec
 from proxy.headers import Credential, credential_headers
+from proxy.provider_answer import ChatStream, WholeAnswer, tidy_chat
 from proxy.upstream_answer import Source
 from proxy.upstream_errors import (
     UpstreamBroken,
@@ -104,147 +104,63 @@ async def send(spec: UpstreamSpec, path: str, raw: object, credential: Credentia
     `path` is as in /chat/completions, `raw` the body's bytes. The provider's own errors come back
     as an answer with their status.
     """
-    await load()
     route = path.partition("?")[0]
     if route not in _ROUTES:
-        message = f"upstream {spec.name} ({spec.provider}) does not serve /v1{route}"
-        return _Whole(404, _envelope(message, "invalid_request_error", "route_not_supported"))
+        return _refuse(spec, 404, f"does not serve /v1{route}", "route_not_supported")
     function, fields = _ROUTES[route]
-    body = orjson.loads(raw) if isinstance(raw, bytes) else {}
+    try:
+        body = orjson.loads(raw) if isinstance(raw, bytes) else None
+    except ValueError:
+        body = None
+    if not isinstance(body, dict) or not isinstance(body.get("model"), str):
+        return _refuse(spec, 400, "takes a JSON object with a model", "invalid_json")
     for name in body.keys() - fields - _BOOKKEEPING:
-        message = f"upstream {spec.name} ({spec.provider}) takes no {name!r}"
-        return _Whole(400, _envelope(message, "invalid_request_error", "unknown_field", name))
+        return _refuse(spec, 400, f"takes no {name!r}", "unknown_field", name)
     asked = {name: value for name, value in body.items() if name in fields}
+    streamed = asked.get("stream") is True
     if function == "acompletion":
         asked["_skip_mcp_handler"] = True  # it would ask for packages that we have no use for
+    elif function == "atext_completion":
+        # Its streams do not tell whether they were cut: have it whole, and make events of that.
+        asked.pop("stream", None)
+        options = asked.pop("stream_options", None) or {}
     try:
-        async with asyncio.timeout(spec.connect_timeout + spec.first_byte_timeout):
-            answer = await getattr(_litellm, function)(
-                model=body["model"],
-                custom_llm_provider=spec.provider,
-                api_base=spec.base_url,
-                api_key=credential.key(spec.api_key) or _key_of(credential),
-                timeout=spec.first_byte_timeout,
-                num_retries=0,
-                max_retries=0,
-                **asked,
-            )
+        answer = await _call(spec, function, body["model"], asked, credential)
     except Exception as error:
         return _refusal(spec, error)
-    if asked.get("stream") is True and function != "aembedding":
-        return _Stream(spec, answer, _TIDY[function])
-    return _Whole(200, orjson.dumps(_TIDY[function](answer.model_dump(exclude_none=True))))
+    if function == "acompletion":
+        return ChatStream(spec.name, answer) if streamed else WholeAnswer.of(tidy_chat(answer))
+    if function == "atext_completion" and streamed:
+        return WholeAnswer.of_events(answer, usage=options.get("include_usage") is True)
+    return WholeAnswer.of(answer.model_dump(exclude_none=True))
 
 
-def _key_of(credential: Credential) -> str | None:
-    sent = credential_headers(credential, None)
-    return sent[0][1].removeprefix("Bearer ") if sent else None
-
-
-# -- answers
-
-
-class _Whole:
-    """An answer that is all there."""
-
-    def __init__(self, status: int, body: bytes, retry_after: str | None = None) -> None:
-        self.status = status
-        self.headers = [(b"content-type", b"application/json")]
-        if retry_after is not None:
-            self.headers.append((b"retry-after", retry_after.encode()))
-        self._body = body
-
-    def arrived(self) -> bytes:
-        body, self._body = self._body, b""
-        return body
-
-    def ended(self) -> bool:
-        return not self._body
-
-    async def more(self) -> bytes:
-        return b""
-
-    async def aclose(self) -> None:
-        self._body = b""
-
-
-class _Stream:
-    """litellm's stream as SSE."""
-
-    def __init__(self, spec: UpstreamSpec, stream: Any, tidy: Callable[[Json], Json]) -> None:
-        self.status = 200
-        self.headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
-        self._name = spec.name
-        self._stream = stream
-        self._tidy = tidy
-        # The wrapper of a text completion has the one that knows the provider's finish inside.
-        self._inner = (
-            stream if hasattr(stream, "received_finish_reason") else stream.completion_stream
+async def _call(
+    spec: UpstreamSpec, function: str, model: str, asked: dict[str, Json], credential: Credential
+) -> Any:
+    await load()
+    sent = credential_headers(credential, spec.api_key)
+    async with asyncio.timeout(spec.connect_timeout + spec.first_byte_timeout):
+        return await getattr(_litellm, function)(
+            model=model,
+            custom_llm_provider=spec.provider,
+            api_base=spec.base_url,
+            api_key=sent[0][1].removeprefix("Bearer ") if sent else None,
+            timeout=spec.first_byte_timeout,
+            num_retries=0,
+            max_retries=0,
+            **asked,
         )
-        self._ended = False
-
-    def arrived(self) -> bytes:
-        return b""
-
-    def ended(self) -> bool:
-        return self._ended
-
-    async def more(self) -> bytes:
-        if self._ended:
-            return b""
-        async for chunk in self._stream:
-            event = self._tidy(chunk.model_dump(exclude_none=True))
-            # litellm ends a stream that broke off with a "stop" of its own making.
-            if any(choice["finish_reason"] for choice in event["choices"]):
-                if self._inner.received_finish_reason is None:
-                    raise UpstreamBroken(f"upstream {self._name}: the answer broke off")
-            return b"data: " + orjson.dumps(event) + b"\n\n"
-        self._ended = True
-        return b"data: [DONE]\n\n"
-
-    async def aclose(self) -> None:
-        self._ended = True
-        provider = self._inner.completion_stream
-        lines = getattr(provider, "streaming_response", None)
-        await self._inner.aclose()
-        # litellm's own close does not reach the connection of every provider.
-        for part in (provider, lines):
-            if part is not None and hasattr(part, "aclose"):
-                await part.aclose()
 
 
-def _tidy_chat(answer: Json) -> Json:
-    """Put back the keys that OpenAI always has and that were None."""
-    for choice in answer["choices"]:
-        choice.setdefault("finish_reason", None)
-        if "message" in choice:
-            choice["message"].setdefault("content", None)
-    if answer["object"] == "chat.completion.chunk" and "usage" in answer:
-        answer["choices"] = []
-    return answer
-
-
-def _tidy_completion(answer: Json) -> Json:
-    for choice in answer["choices"]:
-        choice.setdefault("finish_reason", None)
-        choice["text"] = choice.get("text") or ""
-    if not answer.get("usage", {}).get("total_tokens"):
-        answer.pop("usage", None)
-    return answer
-
-
-_TIDY: dict[str, Callable[[Json], Json]] = {
-    "acompletion": _tidy_chat,
-    "atext_completion": _tidy_completion,
-    "aembedding": lambda answer: answer,
-}
+def _refuse(
+    spec: UpstreamSpec, status: int, what: str, code: str, param: str | None = None
+) -> Source:
+    message = f"upstream {spec.name} ({spec.provider}) {what}"
+    return WholeAnswer.of_error(status, message, "invalid_request_error", code, param)
 
 
 # -- errors
-
-
-def _envelope(message: str, kind: str, code: str | None = None, param: str | None = None) -> bytes:
-    return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
 
 
 def _refusal(spec: UpstreamSpec, error: Exception) -> Source:
@@ -269,7 +185,7 @@ def _refusal(spec: UpstreamSpec, error: Exception) -> Source:
     message, kind = _provider_message(error, spec)
     kind = kind or _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     headers = getattr(error, "litellm_response_headers", None) or {}
-    return _Whole(status, _envelope(message, kind), headers.get("retry-after"))
+    return WholeAnswer.of_error(status, message, kind, retry_after=headers.get("retry-after"))
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import itertools
 import os
 import random
 import time
@@ -153,7 +152,8 @@ class Upstreams:
         group = self.fleet.route(call.model)
         tries = 1 + (group.max_retries if isinstance(call.body, bytes | None) else 0)
         used: list[Member] = []
-        for attempt in itertools.count():
+        attempt = 0
+        while True:
             member = pick(group.members, time.monotonic(), avoid=used)
             last = attempt + 1 >= tries
             try:
@@ -171,7 +171,7 @@ class Upstreams:
             used.append(member)
             if all(other in used for other in group.members):
                 await asyncio.sleep(pause)
-        raise AssertionError  # not reached
+            attempt += 1
 
     async def _try(self, group: Group, member: Member, call: UpstreamCall) -> UpstreamAnswer:
         idle = time.monotonic() - member.last_released

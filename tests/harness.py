@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,6 +20,7 @@ import aiohttp
 import uvicorn
 import yaml
 
+from embed.encoder import Encoder
 from proxy.app import open_app
 from proxy.protocol import Limits, protocol_class
 from proxy.settings import Settings, load_settings
@@ -64,10 +65,20 @@ def settings_for(data_dir: Path, base_url: str, **config: Any) -> Settings:
 
 
 @asynccontextmanager
-async def proxy_running(settings: Settings, book: PolicyBook | None = None) -> AsyncIterator[Proxy]:
+async def proxy_running(
+    settings: Settings,
+    book: PolicyBook | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    encoder: Encoder | None = None,
+) -> AsyncIterator[Proxy]:
     """Serve in this event loop, on a free port, with the production protocol class."""
     async with open_app(
-        settings, book or policies({"name": "default"}), {}, on_progress=lambda _: None
+        settings,
+        book or policies({"name": "default"}),
+        environ or {},
+        on_progress=lambda _: None,
+        encoder=encoder,
     ) as app:
         config = uvicorn.Config(
             app,
@@ -100,13 +111,23 @@ class _NoSignals:
 class ProxyProcess:
     """`nearhit serve` as a process of its own."""
 
-    def __init__(self, *arguments: str, environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, environ: dict[str, str] | None = None, start: bool = True
+    ) -> None:
         self.port = free_port()
+        self._arguments = arguments
+        self._environ = environ or {}
+        if start:
+            self.start()
+
+    def start(self) -> None:
+        """Start it; once."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("NEARHIT_", "OPENAI_"))}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "proxy.cli", "serve", "--port", str(self.port), *arguments],
+            [sys.executable, "-m", "proxy.cli", "serve", "--port", str(self.port)]
+            + list(self._arguments),
             cwd=ROOT,
-            env={**clean, **(environ or {})},
+            env={**clean, **self._environ},
             stderr=subprocess.PIPE,
             text=True,
         )

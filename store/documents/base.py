@@ -50,7 +50,7 @@ class Page(NamedTuple):
 
 
 class DocumentStore(Protocol):
-    """Entries by id. Implementations: SQLite; more follow.
+    """Entries by id. Implemented by SQLite here, and by a fake in memory for tests.
 
     Every method raises StoreUnavailable when the store cannot do it now; none waits for ever.
     Writes take effect in the order in which their coroutines begin to run.

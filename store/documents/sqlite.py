@@ -26,7 +26,6 @@ VERSION = 1  # of SCHEMA, kept in PRAGMA user_version
 BUSY_SECONDS = 2.0  # how long a call waits for another process's lock
 MAX_WAITING = 4096  # writes
 MAX_WAITING_BYTES = 64 * 2**20
-DELETE_AT_ONCE = 1000
 
 T = TypeVar("T")
 

@@ -12,42 +12,50 @@ from bench.questions import (
     REWORDED,
     STORED,
     WORDS,
+    Subject,
     Supply,
     random_texts,
     rewordings,
-    stored_questions,
+    stored_question,
+    subjects,
 )
 from store.decision.guards import veto
 
-EXAMPLE = {"verb": "repair", "noun": "bicycle", "place": "Lisbon"}
+EXAMPLE = Subject("repair", "bicycle", "Lisbon")
 
 
 def test_ten_thousand_distinct_questions_are_stored_in_a_fixed_order() -> None:
-    questions = stored_questions()
+    questions = [stored_question(subject) for subject in subjects()]
     assert len(set(questions)) == len(questions) == 10_000
-    assert questions == stored_questions()
+    assert subjects() == subjects()
 
 
 def test_no_rewording_is_a_stored_question_or_another_rewording() -> None:
-    texts = rewordings()
+    texts = rewordings(subjects())
     assert len(set(texts)) == len(texts) == len(REWORDED) * 10_000
-    assert not set(texts) & set(stored_questions())
+    assert not set(texts) & {stored_question(subject) for subject in subjects()}
+
+
+def test_rewordings_ask_about_the_given_subjects_only() -> None:
+    texts = rewordings([EXAMPLE])
+    assert len(texts) == len(REWORDED)
+    assert all("bicycle" in text and "Lisbon" in text for text in texts)
 
 
 @pytest.mark.parametrize("template", REWORDED)
 def test_a_rewording_keeps_its_words_and_gets_past_the_guards(template: str) -> None:
-    stored, reworded = STORED.format(**EXAMPLE), template.format(**EXAMPLE)
-    assert all(word in reworded for word in EXAMPLE.values())
-    assert veto(reworded, stored) is None
+    reworded = template.format(**EXAMPLE._asdict())
+    assert all(word in reworded for word in EXAMPLE)
+    assert veto(reworded, stored_question(EXAMPLE)) is None
 
 
 def test_questions_hold_no_numbers_and_need_no_escaping() -> None:
-    for text in (*stored_questions(), *REWORDED, *WORDS):
+    for text in (STORED, *REWORDED, *WORDS, *(word for s in subjects() for word in s)):
         assert not re.search(r'[0-9"\\]', text)
 
 
 def test_another_place_is_another_question_to_the_guards() -> None:
-    lisbon, oslo = (STORED.format(**{**EXAMPLE, "place": place}) for place in PLACES[:2])
+    lisbon, oslo = (stored_question(EXAMPLE._replace(place=place)) for place in PLACES[:2])
     assert veto(lisbon, oslo) == "names"
 
 

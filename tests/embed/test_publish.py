@@ -17,7 +17,7 @@ def test_a_directory_appears_with_its_content_and_nothing_beside_it(tmp_path: Pa
 
 
 def test_it_replaces_what_was_there_leaving_no_old_file(tmp_path: Path) -> None:
-    publish(tmp_path / "it", lambda fresh: (fresh / "old").write_text("old"))
+    publish(tmp_path / "it", lambda fresh: (fresh / "old").touch())
     publish(tmp_path / "it", lambda fresh: _write(fresh, "two"))
     assert [path.name for path in (tmp_path / "it").iterdir()] == ["word"]
     assert [path.name for path in tmp_path.iterdir()] == ["it"]

@@ -40,7 +40,7 @@ def visible(text: str) -> str:
 
 def seen(text: str) -> str:
     """What the model is told of `text`, put together again from its tokens."""
-    tokens = [VOCABULARY.id_to_token(number) for number in WINDOW.ids(text)]
+    tokens = [VOCABULARY.id_to_token(number) or "" for number in WINDOW.ids(text)]
     return "".join(token.removeprefix("##") for token in tokens[1:-1])
 
 

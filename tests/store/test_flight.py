@@ -184,6 +184,36 @@ async def test_after_the_end_newcomers_join_until_the_lead_returns(
     assert await read(flight) == PARTS[0]  # whoever holds it may still read
 
 
+async def test_the_landing_of_an_answer_that_is_being_stored_can_be_waited_for(
+    flights: Flights, upstream: Upstream
+) -> None:
+    flight, _ = flights.join_or_lead("k", upstream)
+    async with flight.follow() as reader:
+        await flights.landed("k", LONG)  # still under way: nothing to wait for
+        upstream.do("finish", "whole")
+        await reader.result()
+    landing = asyncio.create_task(flights.landed("k", LONG))
+    await turns()
+    assert not landing.done()
+    upstream.do("return")
+    await landing
+    assert upstream.returned
+    await flights.landed("k", LONG)  # gone: nothing to wait for
+
+
+async def test_the_wait_for_a_landing_is_bounded_and_harms_nothing(
+    flights: Flights, upstream: Upstream
+) -> None:
+    flights.join_or_lead("k", upstream)
+    upstream.do("finish", "whole")
+    await turns()
+    await flights.landed("k", PATIENCE)
+    assert upstream.cancelled == 0
+    upstream.do("return")
+    await turns()
+    assert upstream.returned
+
+
 async def test_a_failure_reaches_everybody_after_the_chunks_that_came_before(
     flights: Flights, upstream: Upstream
 ) -> None:

@@ -113,8 +113,16 @@ calls = objects(
         "custom": st.fixed_dictionaries({"name": ids, "input": prose}),
     }
 )
+annotations = st.fixed_dictionaries(
+    {
+        "type": st.just("url_citation"),
+        "url_citation": st.fixed_dictionaries(
+            {"start_index": numbers, "end_index": numbers, "title": ids, "url": ids}
+        ),
+    }
+)
 _EXTRA = {
-    "annotations": st.lists(json_values, max_size=2),
+    "annotations": st.lists(annotations, max_size=2),
     "reasoning_content": prose | st.none() | st.just(""),
     "reasoning": prose,
     "x_unknown": json_values,

@@ -1,0 +1,185 @@
+"""What an operator sees and does: health, metrics, and getting rid of one wrong answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from proxy.cli import app
+from tests.e2e.conftest import Ask, Stage
+from tests.harness import ProxyProcess, digest
+
+QUESTION = "How do I descale my kettle with vinegar?"
+REPHRASED = "How can I descale my kettle with vinegar?"
+ROLES = {
+    "keys": [
+        {"sha256": digest("acme"), "tenant": "acme"},
+        {"sha256": digest("zeta"), "tenant": "zeta"},
+        {"sha256": digest("root"), "role": "admin"},
+        {"sha256": digest("eyes"), "role": "viewer"},
+    ]
+}
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+async def fetch(stage: Stage, url: str, method: str = "GET", **request: Any) -> tuple[int, Any]:
+    async with stage.http.request(method, url, **request) as answer:
+        return answer.status, json.loads(await answer.read())
+
+
+async def test_health_and_readiness_need_no_key(stage: Stage) -> None:
+    proxy = await stage.proxy(auth=ROLES)
+    assert await fetch(stage, f"{proxy.url}/health") == (200, {"status": "ok"})
+    ready = {"ok": ["encoder", "documents"], "failing": {}}
+    assert await fetch(stage, f"{proxy.url}/ready") == (200, ready)
+
+
+async def test_metrics_count_what_happened_under_configured_labels_only(
+    stage: Stage, ask: Ask
+) -> None:
+    proxy = await stage.proxy(auth=ROLES)
+    client = stage.openai(proxy, "acme")
+    await ask(client, QUESTION, model="some-model")
+    await ask(client, QUESTION, model="some-model")
+    await ask(client, REPHRASED, model="some-model")
+    async with stage.http.get(f"{proxy.url}/metrics") as answer:
+        text = await answer.text()
+    for line in (
+        'nearhit_lookups_total{category="default",verdict="hit"} 2.0',
+        'nearhit_lookups_total{category="default",verdict="miss"} 1.0',
+        'nearhit_admissions_total{category="default",outcome="stored"} 1.0',
+        'nearhit_entries{category="default"} 1.0',
+        'nearhit_upstream_request_duration_seconds_count{code="200",model="other"} 1.0',
+    ):
+        assert line in text
+    assert "some-model" not in text
+    assert "acme" not in text
+
+
+async def test_one_wrong_answer_is_found_and_deleted_and_never_served_again(
+    stage: Stage, ask: Ask
+) -> None:
+    proxy = await stage.proxy(auth=ROLES)
+    client = stage.openai(proxy, "acme")
+    wrong = await ask(client, QUESTION)
+    entry = (await ask(client, QUESTION)).headers["x-nearhit-entry"]
+    admin = f"{proxy.url}/admin/api"
+    status, page = await fetch(stage, f"{admin}/entries?q=kettle", headers=bearer("eyes"))
+    assert (status, [row["id"] for row in page["entries"]]) == (200, [entry])
+    _, shown = await fetch(stage, f"{admin}/entries/{entry}", headers=bearer("eyes"))
+    assert wrong.text in shown["answer"]
+    gone = await fetch(stage, f"{admin}/entries/{entry}", "DELETE", headers=bearer("root"))
+    assert gone == (200, {"deleted": entry})
+    for question in (REPHRASED, QUESTION):
+        assert (await ask(client, question)).text != wrong.text
+    status, _ = await fetch(stage, f"{admin}/entries/nope", "DELETE", headers=bearer("root"))
+    assert status == 404
+
+
+async def test_a_purge_counts_first_and_takes_only_what_it_selects(stage: Stage, ask: Ask) -> None:
+    proxy = await stage.proxy(auth=ROLES)
+    acme, zeta = stage.openai(proxy, "acme"), stage.openai(proxy, "zeta")
+    await ask(acme, QUESTION, headers={"X-Nearhit-Tags": "kettles, shop"})
+    await ask(zeta, QUESTION)
+
+    async def purge(**selector: Any) -> Any:
+        url = f"{proxy.url}/admin/api/purge"
+        return (await fetch(stage, url, "POST", json=selector, headers=bearer("root")))[1]
+
+    assert await purge(tag="shop", dry_run=True) == {"matched": 1, "purged": 0}
+    assert (await ask(acme, QUESTION)).hit
+    assert await purge(tag="shop") == {"matched": 1, "purged": 1}
+    assert not (await ask(acme, QUESTION)).hit
+    assert (await ask(zeta, QUESTION)).hit
+    assert await purge(tenant="zeta") == {"matched": 1, "purged": 1}
+    assert not (await ask(zeta, QUESTION)).hit
+    assert (await purge(tag="x", all=True))["error"]["message"].startswith("body: give one of")
+    assert (await purge())["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("key", "method", "status"),
+    [
+        ("acme", "GET", 403),
+        ("eyes", "GET", 200),
+        ("eyes", "POST", 403),
+        ("root", "POST", 200),
+        ("nobody", "GET", 401),
+        ("", "GET", 401),
+    ],
+)
+async def test_admin_takes_an_admin_key_and_reading_a_viewers(
+    stage: Stage, key: str, method: str, status: int
+) -> None:
+    proxy = await stage.proxy(auth=ROLES)
+    path = "entries" if method == "GET" else "purge"
+    found, body = await fetch(
+        stage,
+        f"{proxy.url}/admin/api/{path}",
+        method,
+        headers=bearer(key) if key else {},
+        **({"json": {"all": True}} if method == "POST" else {}),
+    )
+    assert found == status
+    if status >= 400:
+        assert body["error"].keys() == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}])
+async def test_without_keys_admin_answers_no_foreign_page(
+    stage: Stage, headers: dict[str, str]
+) -> None:
+    proxy = await stage.proxy()
+    url = f"{proxy.url}/admin/api/entries"
+    assert (await fetch(stage, url))[0] == 200
+    assert (await fetch(stage, url, headers=headers))[0] == 403
+
+
+async def test_an_admin_key_calls_no_models(stage: Stage) -> None:
+    proxy = await stage.proxy(auth=ROLES)
+    status, _ = await fetch(stage, f"{proxy.base_url}/models", headers=bearer("root"))
+    assert status == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/nowhere", 404), ("/admin/api/entries?limit=0", 400), ("/admin/api/entries?cursor=x", 400)],
+)
+async def test_every_error_is_an_envelope(stage: Stage, path: str, status: int) -> None:
+    proxy = await stage.proxy()
+    found, body = await fetch(stage, f"{proxy.url}{path}")
+    assert found == status
+    assert body["error"].keys() == {"message", "type", "param", "code"}
+
+
+def config_for(process: ProxyProcess, stage: Stage, file: Path) -> None:
+    file.write_text(
+        f"data_dir: {stage.data_dir}\nserver: {{port: {process.port}}}\n"
+        f"upstreams: [{{name: fake, base_url: '{stage.upstream.base_url}'}}]\n"
+    )
+
+
+async def test_the_command_line_purges_a_running_server(stage: Stage, ask: Ask) -> None:
+    config = stage.data_dir.parent / "nearhit.yaml"
+    process = ProxyProcess("--config", str(config), start=False)
+    config_for(process, stage, config)
+    process.start()
+    try:
+        await process.ready()
+        client = stage.openai(process.proxy)
+        await ask(client, QUESTION)
+        assert (await ask(client, REPHRASED)).hit
+        purge = ["entries", "purge", "--all", "--config", str(config)]
+        done = await asyncio.to_thread(CliRunner().invoke, app, purge)
+        assert (done.exit_code, done.stdout) == (0, "1 matched, 1 purged\n")
+        assert not (await ask(client, REPHRASED)).hit
+    finally:
+        process.close()

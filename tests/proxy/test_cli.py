@@ -1,0 +1,183 @@
+"""The command line: exit status 0, 1 or 2, a line per fault, results alone on stdout."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from proxy.cli import app
+from store.documents.sqlite import SqliteDocuments
+from store.entry import Entry, EntryId, PartitionKey
+
+FAULTY = """
+server: {port: -1, hots: x}
+upstreams: [{name: main, base_url: nowhere}]
+policies: bad.yaml
+"""
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEARHIT_CONFIG", raising=False)
+    monkeypatch.delenv("NEARHIT_DATA", raising=False)
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def config_in(directory: Path, text: str = "") -> Path:
+    file = directory / "nearhit.yaml"
+    file.write_text(text or f"data_dir: {directory}\n")
+    return file
+
+
+def test_check_accepts_a_good_configuration(tmp_path: Path) -> None:
+    done = run("check", "--config", config_in(tmp_path))
+    assert done.exit_code == 0
+    assert done.stdout.endswith("ok (0 upstreams, 1 categories)\n")
+
+
+def test_check_says_each_fault_in_a_line_of_its_own(tmp_path: Path) -> None:
+    done = run("check", "--config", config_in(tmp_path, FAULTY))
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith(str(tmp_path / "nearhit.yaml")) for line in lines)
+
+
+def test_policies_are_found_beside_the_config_and_refused_whole(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("categories: [{name: a, ttl: soon}, {name: b, mode: x}]")
+    config = config_in(tmp_path, "policies: p.yaml\n")
+    for command in (("check",), ("serve",), ("policies", "show"), ("policies", "check")):
+        done = run(*command, "--config", config)
+        assert done.exit_code == 2
+        assert [line.split(": ")[0] for line in done.stderr.splitlines()] == [
+            str(tmp_path / "p.yaml")
+        ] * 2
+
+
+def test_a_key_may_not_name_an_unknown_category(tmp_path: Path) -> None:
+    auth = {"keys": [{"sha256": "a" * 64, "tenant": "acme", "categories": ["nope"]}]}
+    done = run("check", "--config", config_in(tmp_path, yaml.safe_dump({"auth": auth})))
+    assert done.exit_code == 2
+    assert "'nope' is not allowed; allowed: default" in done.stderr
+
+
+def test_an_unset_key_variable_and_parts_of_later_versions_are_warned_of(tmp_path: Path) -> None:
+    text = "upstreams: [{name: u, base_url: 'http://x/v1', api_key_env: NO_SUCH_KEY}]\n"
+    done = run("check", "--config", config_in(tmp_path, text + "judge: {model: m}\n"))
+    assert done.exit_code == 0
+    assert "NO_SUCH_KEY is not set" in done.stderr
+    assert "judge is read and kept, but not in force" in done.stderr
+
+
+def test_policies_show_prints_what_a_policies_file_may_hold(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    as_yaml = run("policies", "show", "--config", config)
+    as_json = run("policies", "show", "--config", config, "--json")
+    shown = tmp_path / "shown.yaml"
+    shown.write_text(as_yaml.stdout)
+    assert yaml.safe_load(as_yaml.stdout) == json.loads(as_json.stdout)
+    assert run("policies", "check", shown, "--json").stdout == '{"categories": ["default"]}\n'
+
+
+def test_version_is_printed() -> None:
+    done = run("--version")
+    assert (done.exit_code, done.stdout.count(".")) == (0, 2)
+
+
+async def stored(directory: Path) -> list[EntryId]:
+    documents = SqliteDocuments.open(directory)
+    ids = [EntryId(f"{number:032x}") for number in range(3)]
+    for number, id in enumerate(ids):
+        await documents.put(
+            Entry(
+                id=id,
+                key=PartitionKey("p", ""),
+                tenant="acme" if number else "zeta",
+                category="default",
+                route="/v1/chat/completions",
+                model="m",
+                query=f"question {number}",
+                tags=("kettle",) if number == 2 else (),
+                created_at=datetime.now(UTC),
+                content_type="application/json",
+                body=b'{"n": %d}' % number,
+                checkpoint="c",
+                vector=None,
+            )
+        )
+    await documents.aclose()
+    return ids
+
+
+@pytest.fixture
+async def shelf(tmp_path: Path) -> tuple[Path, list[EntryId]]:
+    return config_in(tmp_path), await stored(tmp_path)
+
+
+def listed(config: Path) -> list[str]:
+    rows = json.loads(run("entries", "list", "--config", config, "--json").stdout)["entries"]
+    return [row["query"] for row in rows]
+
+
+def test_entries_are_listed_and_shown(shelf: tuple[Path, list[EntryId]]) -> None:
+    config, ids = shelf
+    assert listed(config) == ["question 2", "question 1", "question 0"]
+    page = run("entries", "list", "--config", config, "--limit", "2")
+    assert page.stdout.count("\n") == 2
+    assert "more: --cursor" in page.stderr
+    some = run("entries", "list", "--config", config, "--tenant", "zeta", "--json")
+    assert [row["query"] for row in json.loads(some.stdout)["entries"]] == ["question 0"]
+    shown = json.loads(run("entries", "show", ids[1], "--config", config, "--json").stdout)
+    assert (shown["query"], shown["answer"]) == ("question 1", '{"n": 1}')
+    assert run("entries", "show", "nope", "--config", config).exit_code == 1
+    assert run("entries", "list", "--cursor", "x", "--config", config).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("selector", "left"),
+    [
+        (["0" * 31 + "1"], ["question 2", "question 0"]),
+        (["--tenant", "acme"], ["question 0"]),
+        (["--tag", "kettle"], ["question 1", "question 0"]),
+        (["--prefix", "question 0"], ["question 2", "question 1"]),
+        (["--model", "m"], []),
+        (["--category", "other"], ["question 2", "question 1", "question 0"]),
+        (["--all"], []),
+    ],
+)
+def test_entries_are_purged_by_each_selector_after_a_dry_run_that_changes_nothing(
+    shelf: tuple[Path, list[EntryId]], selector: list[str], left: list[str]
+) -> None:
+    config, _ = shelf
+    dry = json.loads(
+        run("entries", "purge", *selector, "--config", config, "--dry-run", "--json").stdout
+    )
+    assert dry == {"matched": 3 - len(left), "purged": 0}
+    assert len(listed(config)) == 3
+    done = run("entries", "purge", *selector, "--config", config)
+    assert done.stdout == f"{3 - len(left)} matched, {3 - len(left)} purged\n"
+    assert listed(config) == left
+
+
+def test_a_purge_takes_exactly_one_selector(shelf: tuple[Path, list[EntryId]]) -> None:
+    config, _ = shelf
+    for selectors in ([], ["--all", "--tenant", "acme"]):
+        done = run("entries", "purge", *selectors, "--config", config)
+        assert done.exit_code == 1
+        assert "give one of" in done.stderr
+    assert len(listed(config)) == 3
+
+
+def test_an_empty_data_directory_says_so(tmp_path: Path) -> None:
+    done = run("entries", "list", "--config", config_in(tmp_path))
+    assert done.exit_code == 1
+    assert "nothing is stored" in done.stderr
