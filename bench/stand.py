@@ -26,6 +26,8 @@ SLOW_PACE = ("--first-token-ms", "20", "--token-ms", "2")
 GUIDE = "You answer questions about towns."  # one system prompt: one partition
 FILL_WORKERS = 32
 FILL_LIMIT = 300.0  # seconds
+QUIET = 0.3  # seconds without a call after which no more are under way
+QUIET_LIMIT = 10.0
 STORED_LIMIT = 5.0  # seconds until an answer must hit
 READY_LIMIT = 120.0
 
@@ -69,12 +71,9 @@ class Stand:
     seconds: int
     supply: Supply = field(default_factory=lambda: Supply(rewordings(subjects())))
 
-    async def calls(self, path: str = CHAT, slow: bool = False) -> int:
+    async def calls(self, path: str = CHAT) -> int:
         """Return how many calls of a path reached the upstream so far."""
-        origin = (self.slow_upstream if slow else self.upstream).origin
-        async with self.session.get(origin + "/calls") as answer:
-            paths: dict[str, int] = (await answer.json())["paths"]
-        return paths.get(path, 0)
+        return await quiet_calls(self.session, self.upstream, path)
 
     async def store(self, body: str) -> None:
         """Have an answer stored; raise StandFailed when it does not hit soon after."""
@@ -84,6 +83,24 @@ class Stand:
             if time.perf_counter() > deadline:
                 raise StandFailed(f"a request asked again and again is {outcome!r}")
             await asyncio.sleep(0.05)
+
+
+async def quiet_calls(session: aiohttp.ClientSession, upstream: Server, path: str = CHAT) -> int:
+    """Return how many calls of a path reached an upstream, once no more arrive.
+
+    A load that ends leaves requests under way; they must not count for the next one.
+    """
+    count = -1
+    deadline = time.perf_counter() + QUIET_LIMIT
+    while True:
+        async with session.get(upstream.origin + "/calls") as answer:
+            paths: dict[str, int] = (await answer.json())["paths"]
+        if paths.get(path, 0) == count:
+            return count
+        if time.perf_counter() > deadline:
+            raise StandFailed(f"{upstream.origin} is still being called, {QUIET_LIMIT:g} s later")
+        count = paths.get(path, 0)
+        await asyncio.sleep(QUIET)
 
 
 async def ask(

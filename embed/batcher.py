@@ -192,9 +192,8 @@ class Batcher:
         except Exception as error:
             return error
         for job, row in zip(jobs, vectors, strict=True):
-            vector = np.array(
-                row, np.float32
-            )  # a view would keep the whole batch alive in the memo
+            # A copy: a view would keep the whole batch alive in the memo.
+            vector = np.array(row, np.float32)
             vector.setflags(write=False)
             self._remember(job.text, vector)
             del self._running[job.text]

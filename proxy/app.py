@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
-from embed.batcher import Batcher, BatchFacts
+from embed.batcher import Batcher
 from embed.encoder import Encoder
 from proxy.auth import ApiKey, Keyring, Role
 from proxy.call import CallReader
@@ -23,27 +22,25 @@ from proxy.passthrough import Passthrough
 from proxy.pipeline import Pipeline
 from proxy.routes import Receive, Routes, Scope, Send
 from proxy.settings import Settings
-from proxy.upstream import CallFacts, Upstreams, UpstreamSpec
+from proxy.upkeep import (
+    batch_counter,
+    call_counter,
+    encoder_ping,
+    refresher,
+    stop,
+    sweep_for_ever,
+    utc_now,
+)
+from proxy.upstream import Upstreams, UpstreamSpec
 from store.cache import Cache
 from store.documents.base import DocumentStore
 from store.documents.sqlite import SqliteDocuments
-from store.entry import Held
-from store.eviction import Quota
 from store.flight import Flights
 from store.index import PartitionedIndex
 from store.policy import PolicyBook
 
-log = logging.getLogger("nearhit.app")
-
 Progress = Callable[[str], None]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
-_PING_TIMEOUT = 5.0  # seconds
-_SWEEP_EVERY = 30.0  # seconds between two looks for expired entries
-
-
-def utc_now() -> datetime:
-    """The clock of the process."""
-    return datetime.now(UTC)
 
 
 @asynccontextmanager
@@ -73,9 +70,7 @@ async def open_app(
         documents = SqliteDocuments.open(settings.data_dir)
         stack.push_async_callback(documents.aclose)
         cache = await _cache(settings, policies, documents, encoder, stack, on_progress)
-        upstreams = await stack.enter_async_context(
-            Upstreams(specs, on_call=lambda facts: _count_call(metrics, facts))
-        )
+        upstreams = await stack.enter_async_context(Upstreams(specs, on_call=call_counter(metrics)))
         flights = Flights(settings.flight.max_buffer)
         stack.push_async_callback(flights.aclose)
         forwarder = Forwarder(
@@ -97,25 +92,35 @@ async def open_app(
             metrics=metrics,
             clock=utc_now,
         )
-        groups = {name: tuple(patterns) for name, patterns in settings.model_groups.items()}
-        routes = Routes(
-            keyring=keyring,
-            reader=CallReader(keyring, policies, groups),
-            pipeline=pipeline,
-            passthrough=Passthrough(upstreams, keyring, tuple(settings.passthrough)),
-            body_limit=settings.server.body_limit,
-        )
+        routes = _routes(settings, policies, keyring, pipeline, upstreams)
         operations = Operations(
             keyring=keyring,
             cache=cache,
             documents=documents,
             metrics=metrics,
-            pings={"encoder": _encoder_ping(encoder), "documents": documents.ping},
-            refresh=_refresher(metrics, cache, batcher, policies),
+            pings={"encoder": encoder_ping(encoder), "documents": documents.ping},
+            refresh=refresher(metrics, cache, batcher, policies),
         )
-        sweeping = asyncio.create_task(_sweep(cache, policies), name="nearhit-sweep")
-        stack.push_async_callback(_stop, sweeping)
+        sweeping = asyncio.create_task(sweep_for_ever(cache, policies), name="nearhit-sweep")
+        stack.push_async_callback(stop, sweeping)
         yield _dispatch(routes, operations_app(operations))
+
+
+def _routes(
+    settings: Settings,
+    policies: PolicyBook,
+    keyring: Keyring,
+    pipeline: Pipeline,
+    upstreams: Upstreams,
+) -> Routes:
+    groups = {name: tuple(patterns) for name, patterns in settings.model_groups.items()}
+    return Routes(
+        keyring=keyring,
+        reader=CallReader(keyring, policies, groups),
+        pipeline=pipeline,
+        passthrough=Passthrough(upstreams, keyring, tuple(settings.passthrough)),
+        body_limit=settings.server.body_limit,
+    )
 
 
 def _dispatch(routes: Routes, operations: FastAPI) -> Asgi:
@@ -159,17 +164,11 @@ def _specs(settings: Settings, environ: Mapping[str, str]) -> list[UpstreamSpec]
 
 
 def _batcher(settings: Settings, encoder: Encoder, metrics: Metrics) -> Batcher:
-    def count(facts: BatchFacts) -> None:
-        metrics.batch_size.observe(facts.size)
-        metrics.encode_duration.observe(facts.seconds)
-        for seconds in facts.waited:
-            metrics.encode_wait.observe(seconds)
-
     return Batcher(
         encoder,
         max_batch=settings.encoder.max_batch,
         max_waiting=settings.encoder.max_waiting,
-        on_batch=count,
+        on_batch=batch_counter(metrics),
     )
 
 
@@ -183,8 +182,7 @@ async def _cache(
 ) -> Cache:
     index = PartitionedIndex(encoder.dimension)
     stack.push_async_callback(index.aclose)
-    started = time.monotonic()
-    said = started
+    said = time.monotonic()
 
     def restored(done: int, total: int) -> None:
         nonlocal said
@@ -192,69 +190,16 @@ async def _cache(
             said = time.monotonic()
             on_progress(f"restoring entries: {done} of {total}")
 
-    capacity = policies.capacity
     cache = await Cache.open(
         documents,
         index=index,
-        quota=Quota(entries=capacity.entries, bytes=capacity.bytes),
+        quota=policies.capacity,
         checkpoint=encoder.checkpoint,
         hot_bytes=settings.hot_bytes,
         on_progress=restored,
     )
     stack.push_async_callback(cache.aclose)
+    # What was restored lives long: the collector need not walk it again and again.
+    gc.collect()
+    gc.freeze()
     return cache
-
-
-def _encoder_ping(encoder: Encoder) -> Callable[[], Awaitable[None]]:
-    async def ping() -> None:  # past the batcher, whose memo would answer for a dead encoder
-        async with asyncio.timeout(_PING_TIMEOUT):
-            await encoder.encode(["ready?"])
-
-    return ping
-
-
-def _refresher(
-    metrics: Metrics, cache: Cache, batcher: Batcher, policies: PolicyBook
-) -> Callable[[], None]:
-    """Return what brings the metrics up to date that are kept elsewhere."""
-    counted: dict[tuple[str, str], int] = {}
-
-    def refresh() -> None:
-        facts = cache.facts()
-        metrics.bytes.set(facts.bytes)
-        metrics.encode_queue.set(batcher.waiting)
-        for category in policies.names:
-            metrics.entries.labels(category).set(facts.entries.get(category, 0))
-        for reason, left in (("quota", facts.evicted), ("expired", facts.expired)):
-            for category, total in left.items():
-                more = total - counted.get((category, reason), 0)
-                counted[category, reason] = total
-                metrics.evictions.labels(metrics.category(category), reason).inc(more)
-
-    return refresh
-
-
-def _count_call(metrics: Metrics, facts: CallFacts) -> None:
-    model = metrics.model(facts.model or "")
-    metrics.upstream_duration.labels(model, str(facts.status)).observe(facts.total)
-
-
-async def _sweep(cache: Cache, policies: PolicyBook) -> None:
-    """Let expired entries leave without waiting for traffic."""
-
-    def expired(held: Held, now: datetime) -> bool:
-        known = held.category in policies
-        return known and policies[held.category].expired(now - held.created_at)
-
-    while True:
-        await asyncio.sleep(_SWEEP_EVERY)
-        try:
-            await cache.sweep(expired, utc_now())
-        except Exception:
-            log.exception("expired entries could not be swept; trying again later")
-
-
-async def _stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task

@@ -131,7 +131,7 @@ class CallReader:
             asked_threshold=-1.0 if threshold is None else threshold,
             tags=tags,
             model=model,
-            stream=body.get("stream") is True,
+            stream=wire.streams and body.get("stream") is True,
             ground=ground,
             id=entry_id(ground, content.counted),
         )

@@ -32,7 +32,7 @@ async def open_encoder(
             max_bytes=settings.max_bytes,
             timeout=timedelta(seconds=settings.timeout),
         )
-    if settings.device == "cuda" or (settings.device == "auto" and _NVIDIA.exists()):
+    if settings.device == "cuda" or (settings.device == "auto" and _has_card()):
         from embed.torch_encoder import TorchEncoder
 
         return await asyncio.to_thread(TorchEncoder, packaged_model_dir(), device="cuda")
@@ -41,6 +41,10 @@ async def open_encoder(
     return await asyncio.to_thread(
         OnnxEncoder, checkpoint, precision=precision, threads=settings.threads or None
     )
+
+
+def _has_card() -> bool:
+    return _NVIDIA.exists()
 
 
 def _checkpoint(name: str, on_progress: Callable[[str], None]) -> Checkpoint:

@@ -31,7 +31,7 @@ _NEVER_UP_CACHEABLE = _NEVER_UP | {b"accept-encoding", b"cache-control"}
 # Alt-Svc names ports of the upstream's host, which are not ours.
 _NEVER_DOWN = _HOP_BY_HOP | {b"set-cookie", b"set-cookie2", b"alt-svc"}
 _NEVER_DOWN_CACHEABLE = _NEVER_DOWN | frozenset(
-    b"age cache-status content-length x-request-id".split()
+    b"age cache-status content-length date x-request-id".split()
 )
 _NEVER_PREFIXES = (b"x-nearhit-", b"proxy-")
 _TOKEN = b"!#$%&'*+-.^_`|~" + (string.digits + string.ascii_letters).encode()

@@ -70,14 +70,6 @@ class Metrics:
             buckets=_SLOW,
             registry=r,
         )
-        self.upstream_tokens = Counter(
-            "nearhit_upstream_tokens", "Tokens that upstreams reported", ["model", "direction"],
-            registry=r,
-        )  # fmt: skip
-        self.saved_tokens = Counter(
-            "nearhit_saved_tokens", "Tokens of answers served from the cache",
-            ["category", "direction"], registry=r,
-        )  # fmt: skip
         build = Gauge("nearhit_build_info", "The running version", ["version"], registry=r)
         build.labels(version("nearhit")).set(1)
 

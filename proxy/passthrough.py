@@ -13,7 +13,7 @@ from proxy.answer import Answer, Streamed
 from proxy.auth import Caller, Keyring
 from proxy.call import Request
 from proxy.errors import ApiError
-from proxy.headers import client_headers, credential, upstream_headers
+from proxy.headers import Credential, client_headers, credential, upstream_headers
 from proxy.paths import passthrough_allowed
 from proxy.upstream import UpstreamCall, Upstreams
 
@@ -64,7 +64,7 @@ class Passthrough:
     ) -> Answer:
         """Return the upstream's answer; raise ApiError 403 or an Upstream error."""
         if method in ("GET", "HEAD") and target == "/v1/models":
-            return await self._models(request)
+            return await self._models(request, caller)
         self._refuse_unless_allowed(target, caller)
         body, model = await self._body_of(request, upload)
         length = request.headers.get(b"content-length", b"")
@@ -76,11 +76,7 @@ class Passthrough:
                 body=body,
                 length=int(length) if length.isdigit() else None,
                 model=model,
-                credential=credential(
-                    request.header_list,
-                    tenant_key=caller.upstream_key,
-                    keys_configured=not self._keyring.anonymous,
-                ),
+                credential=self._credential(request, caller),
             )
         )
         headers = client_headers(answer.headers, cacheable=False)
@@ -124,9 +120,17 @@ class Passthrough:
         model = body.get("model") if isinstance(body, dict) else None
         return raw, model if isinstance(model, str) else None
 
-    async def _models(self, request: Request) -> Answer:
+    def _credential(self, request: Request, caller: Caller) -> Credential:
+        return credential(
+            request.header_list,
+            tenant_key=caller.upstream_key,
+            keys_configured=not self._keyring.anonymous,
+        )
+
+    async def _models(self, request: Request, caller: Caller) -> Answer:
         headers = [
             (b"content-type", b"application/json"),
             (b"x-request-id", request.request_id.encode()),
         ]
-        return Answer(200, headers, orjson.dumps(await self._upstreams.models()))
+        models = await self._upstreams.models(self._credential(request, caller))
+        return Answer(200, headers, orjson.dumps(models))

@@ -65,6 +65,10 @@ class WholeAnswer:
         body, self._body = self._body, b""
         return body
 
+    def complete(self) -> bool:
+        """Return True."""
+        return True
+
     def ended(self) -> bool:
         """Whether the body was taken."""
         return not self._body
@@ -91,6 +95,10 @@ class ChatStream:
     def arrived(self) -> bytes:
         """Return b"": every event has to be waited for."""
         return b""
+
+    def complete(self) -> bool:
+        """Return False: every event has to be waited for."""
+        return False
 
     def ended(self) -> bool:
         """Whether the last event was taken."""

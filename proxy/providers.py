@@ -62,7 +62,12 @@ _litellm: Any = None
 def _import() -> Any:
     for name in ("MODEL_COST_MAP", "ANTHROPIC_BETA_HEADERS", "BLOG_POSTS", "AUTOROUTER_PRESETS"):
         os.environ[f"LITELLM_LOCAL_{name}"] = "True"
-    litellm: Any = importlib.import_module("litellm")
+    try:
+        litellm: Any = importlib.import_module("litellm")
+    except ImportError as error:
+        raise UpstreamUnavailable(
+            'upstreams with a `provider` need litellm: pip install "nearhit[providers]"'
+        ) from error
     litellm.drop_params = False
     litellm.modify_params = False
     litellm.suppress_debug_info = True
@@ -73,7 +78,7 @@ def _import() -> Any:
 
 
 async def load() -> None:
-    """Import litellm, which takes seconds, without stopping the event loop."""
+    """Import litellm, which takes seconds, beside the event loop. Raise UpstreamUnavailable."""
     global _litellm
     if _litellm is None:
         _litellm = await asyncio.to_thread(_import)

@@ -130,7 +130,7 @@ class EncoderSettings(Section):
         None, description="a /v1/embeddings service (TEI, vLLM, OpenAI) to use instead"
     )
     model: str | None = Field(None, description="its model name; required with base_url")
-    dimension: int | None = Field(None, ge=1, description="its dimension; unset: what it answers with")
+    dimension: int | None = Field(None, ge=1, description="its dimension; unset: as it answers")
     api_key_env: str | None = Field(None, description="the variable that holds its API key")
     max_bytes: int = Field(800, ge=1, description="longest text sent to it, in bytes of UTF-8")
     timeout: float = Field(2.0, gt=0, description="time for one batch at the service")

@@ -78,10 +78,6 @@ class UpstreamCall:
     credential: Credential = NO_CREDENTIAL
 
 
-def _ignore(facts: CallFacts) -> None:
-    pass
-
-
 class Upstreams:
     """All configured upstreams, as an async context manager that owns their connections."""
 
@@ -89,7 +85,7 @@ class Upstreams:
         self,
         specs: Sequence[UpstreamSpec],
         *,
-        on_call: Callable[[CallFacts], None] = _ignore,
+        on_call: Callable[[CallFacts], None] = lambda facts: None,
     ) -> None:
         self.fleet = Fleet(specs)
         self._on_call = on_call
@@ -102,6 +98,8 @@ class Upstreams:
         }
 
     async def __aenter__(self) -> Self:
+        if self._translates:
+            await providers.load()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=_CONNECTIONS, ttl_dns_cache=60, keepalive_timeout=KEEP_ALIVE
@@ -114,8 +112,6 @@ class Upstreams:
             max_line_size=_LARGEST_HEADER,
             max_field_size=_LARGEST_HEADER,
         )
-        if self._translates:
-            await providers.load()
         return self
 
     async def __aexit__(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import aiohttp
 
@@ -21,8 +20,7 @@ from proxy.upstream_errors import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class CallFacts:
+class CallFacts(NamedTuple):
     """What one try came to, for metrics and traces."""
 
     upstream: str
@@ -41,6 +39,10 @@ class Source(Protocol):
 
     def arrived(self) -> bytes:
         """Return what has arrived and was not taken yet, without waiting."""
+        ...
+
+    def complete(self) -> bool:
+        """Whether nothing more has to be waited for."""
         ...
 
     def ended(self) -> bool:
@@ -66,6 +68,9 @@ class HttpSource:
 
     def arrived(self) -> bytes:
         return self._response.content.read_nowait()
+
+    def complete(self) -> bool:
+        return self._response.content.is_eof()
 
     def ended(self) -> bool:
         return self._response.content.at_eof()
@@ -155,6 +160,13 @@ class UpstreamAnswer:
     def upstream(self) -> str:
         """The name of the upstream that answers."""
         return self._name
+
+    def whole(self) -> bytes | None:
+        """Return the body if all of it has arrived by now, else None and nothing is lost."""
+        if self._source.complete():
+            self._turn.end("ok")
+            return self._source.arrived()
+        return None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body's bytes as they arrive; raise UpstreamTimeout or UpstreamBroken."""

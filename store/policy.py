@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from store.errors import PolicyInvalid
+from store.eviction import Quota
 
 DEFAULT_CATEGORY = "default"
 HIT_THRESHOLD = 0.92  # from the sweep in docs/LOG.md: guarded precision over the best recall
@@ -40,14 +41,6 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quota:
-    """The most that may be stored."""
-
-    entries: int = 10_000
-    bytes: int = 256 * 2**20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """How one category is cached."""
 
@@ -56,7 +49,7 @@ class Policy:
     mode: Mode = Mode.SEMANTIC
     hit_threshold: float = HIT_THRESHOLD
     ttl: timedelta = timedelta(hours=24)
-    quota: Quota = field(default_factory=Quota)
+    quota: Quota = Quota(10_000, 256 * 2**20)
     max_temperature: float = 1.0
     max_turns: int = 20
     store_tool_calls: bool = False
@@ -112,7 +105,7 @@ class PolicyBook:
     def capacity(self) -> Quota:
         """The sum of all quotas."""
         quotas = [policy.quota for policy in self.policies.values()]
-        return Quota(entries=sum(q.entries for q in quotas), bytes=sum(q.bytes for q in quotas))
+        return Quota(sum(q.entries for q in quotas), sum(q.bytes for q in quotas))
 
 
 STARTER_BOOK = PolicyBook({DEFAULT_CATEGORY: Policy(name=DEFAULT_CATEGORY)})
@@ -200,9 +193,9 @@ def _mode(value: object) -> Mode:
 def _quota(value: object) -> Quota:
     if not isinstance(value, dict) or not value.keys() <= {"entries", "bytes"}:
         raise ValueError("{entries: N, bytes: SIZE}")
-    default = Quota()
+    default = Policy(name="").quota
     entries = _whole(0)(value.get("entries", default.entries))
-    return Quota(entries=entries, bytes=parse_size(value.get("bytes", default.bytes)))
+    return Quota(entries, parse_size(value.get("bytes", default.bytes)))
 
 
 _READERS: dict[str, Callable[[object], Any]] = {
@@ -322,6 +315,6 @@ def policy_as_data(policy: Policy) -> dict[str, object]:
     """Return a policy as the plain values that a policies file holds."""
     values: dict[str, object] = {f.name: getattr(policy, f.name) for f in fields(policy)}
     values["mode"] = str(policy.mode)
-    values["ttl"] = f"{policy.ttl.total_seconds():g}s"
+    values["ttl"] = f"{policy.ttl.total_seconds():.10g}s"
     values["quota"] = {"entries": policy.quota.entries, "bytes": policy.quota.bytes}
     return values

@@ -9,8 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -89,23 +89,31 @@ async def proxy_running(
             log_level="warning",
             timeout_graceful_shutdown=1,
         )
-        server = uvicorn.Server(config)
-        server.capture_signals = _NoSignals  # type: ignore[method-assign]
+        server = _Server(config)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             try:
-                while not server.started:
-                    await asyncio.sleep(0.01)
+                await server.listening.wait()
                 yield Proxy(listener.getsockname()[1])
             finally:
                 server.should_exit = True
                 await serving
 
 
-class _NoSignals:
-    def __enter__(self) -> None: ...
+class _Server(uvicorn.Server):
+    """Leaves the signals to pytest, and says when it listens."""
 
-    def __exit__(self, *_: object) -> None: ...
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
 
 
 class ProxyProcess:

@@ -180,7 +180,7 @@ async def test_an_upstream_error_is_passed_on_and_never_stored(
     )
     stage.upstream.play(Script(status=status), Script(status=status))
     body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": QUESTION}]}
-    sent = {"json": body, "headers": {"Authorization": "Bearer sk-test"}}
+    sent: dict[str, Any] = {"json": body, "headers": {"Authorization": "Bearer sk-test"}}
     for serial in (1, 2):
         async with stage.http.post(f"{proxy.base_url}/chat/completions", **sent) as answer:
             assert answer.status == status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from tests.harness import Proxy
 MODEL = "gpt-4o-mini"
 QUESTION = "How do I descale my kettle with vinegar?"
 REPHRASED = "How can I descale my kettle with vinegar?"
-ODD = "What do “naïve”, 你好 and\n\ndata: 🫖\r\nevent: [DONE] mean?"
+ODD = " “naïve”, 你好\n\ndata: 🫖\r\nevent: x\u2028[DONE]\n "
 KEEPS_TOOLS = {"name": "default", "store_tool_calls": True}
 TOOL_CALLS = (("find", {"what": "kettle “steel”", "max": 3}), ("buy", {"ids": [1, 2], "note": ""}))
 
@@ -65,7 +66,7 @@ async def chat(client: Any, question: str, *, stream: bool, **more: Any) -> Seen
     return Seen(
         raw.headers,
         whole.id,
-        said.content,
+        said.content or None,
         said.refusal,
         calls,
         whole.usage.to_dict(),
@@ -163,10 +164,10 @@ async def test_an_exact_repeat_is_the_same_answer_whatever_form_came_first(
     stage: Stage, sdk: str, say: Say
 ) -> None:
     client = client_of(stage, sdk, await stage.proxy())
-    stage.upstream.default = Script(fragment=7)
-    for serial, (question, streamed_first) in enumerate([(ODD, True), (QUESTION, False)], 1):
+    stage.upstream.default = Script(text=ODD, fragment=7)
+    for question, streamed_first in ((QUESTION, False), ("Name three kinds of tea.", True)):
         first = await missed(say, client, question, stream=streamed_first)
-        assert first.text == f"Answer {serial} to: {question}"
+        assert first.text == ODD
         for stream in (True, False, True):
             again = await say(client, question, stream=stream)
             assert_hit(again, "exact")
@@ -187,7 +188,7 @@ async def test_a_rephrasing_is_answered_in_both_forms(stage: Stage, sdk: str, sa
     assert len(stage.upstream.calls) == 2
 
 
-@pytest.mark.parametrize(("sdk", "say"), [wire for wire in WIRES if wire.id != "completions"])
+@pytest.mark.parametrize(("sdk", "say"), [WIRES[0], *WIRES[2:]])
 async def test_stored_tool_calls_are_replayed_whole(stage: Stage, sdk: str, say: Say) -> None:
     client = client_of(stage, sdk, await stage.proxy(KEEPS_TOOLS))
     stage.upstream.default = Script(tool_calls=TOOL_CALLS, finish_reason="tool_calls")
@@ -201,7 +202,7 @@ async def test_stored_tool_calls_are_replayed_whole(stage: Stage, sdk: str, say:
     assert len(stage.upstream.calls) == 2
 
 
-@pytest.mark.parametrize(("sdk", "say"), [wire for wire in WIRES if wire.id in ("chat", "responses")])  # fmt: skip
+@pytest.mark.parametrize(("sdk", "say"), WIRES[::2])
 async def test_a_refusal_is_replayed_as_a_refusal(stage: Stage, sdk: str, say: Say) -> None:
     client = client_of(stage, sdk, await stage.proxy())
     stage.upstream.default = Script(refusal="No, I'd rather not.")
@@ -279,22 +280,16 @@ async def test_choices_and_logprobs_are_replayed_in_both_forms(stage: Stage) -> 
 
 async def test_the_sdks_own_stream_helpers_accept_misses_and_replays(stage: Stage) -> None:
     proxy = await stage.proxy(KEEPS_TOOLS)
-    client, claude = stage.openai(proxy), stage.anthropic(proxy)
+    client, claude = stage.openai(proxy), client_of(stage, "anthropic", proxy)
+    asked: Any = user(QUESTION)
     answers = []
     for _ in ("miss", "hit"):
-        async with client.chat.completions.stream(
-            model=MODEL,
-            messages=user(QUESTION),  # type: ignore[arg-type]
-        ) as chatted:
+        chatting = client.chat.completions.stream(model=MODEL, messages=asked)
+        async with chatting as chatted:
             completion = await chatted.get_final_completion()
         async with client.responses.stream(model=MODEL, input=QUESTION) as responded:
             response = await responded.get_final_response()
-        raw = await claude.messages.create(
-            model=MODEL,
-            max_tokens=100,
-            messages=user(QUESTION),  # type: ignore[arg-type]
-            stream=True,
-        )
+        raw = await claude.messages.create(model=MODEL, max_tokens=100, messages=asked, stream=True)
         kinds = [event.type async for event in raw if event.type != "content_block_delta"]
         answers.append((completion.choices[0].message.content, response.output_text, kinds))
         await asyncio.sleep(0.1)
@@ -317,14 +312,11 @@ async def test_the_synchronous_client_gets_the_same(stage: Stage) -> None:
             for _ in range(2):
                 answer = raw.create(**asked)
                 seen.append((answer.headers["cache-status"], answer.parse().id))
-                pause.wait(0.1)
+                time.sleep(0.1)
             chunks = list(client.chat.completions.create(**asked, stream=True))
             text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
             return [*seen, (text, chunks[0].id)]
 
-    import threading
-
-    pause = threading.Event()
     (first, id_1), (second, id_2), (text, id_3) = await asyncio.to_thread(talk)
     assert first == "nearhit; fwd=miss"
     assert second.endswith("detail=exact")

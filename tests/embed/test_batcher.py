@@ -250,8 +250,8 @@ async def test_a_failure_is_not_remembered() -> None:
         np.testing.assert_array_equal(await batcher.encode("a"), vector_of("a"))
 
 
-async def test_joining_a_text_that_was_given_up_starts_it_anew() -> None:
-    """The window in which a batch is retried must not swallow who arrives in it."""
+@pytest.mark.parametrize("text", ["gone", "done", "bad"])
+async def test_a_text_settled_while_its_batch_is_retried_can_be_asked_anew(text: str) -> None:
     encoder = GatedEncoder(poison=["bad"])
     async with Batcher(encoder, memo_size=0) as batcher:
         first = ask(batcher, "a")
@@ -263,15 +263,66 @@ async def test_joining_a_text_that_was_given_up_starts_it_anew() -> None:
         gone.cancel()
         encoder.release(3)  # the batch fails; "done" succeeds; "bad" fails
         await encoder.begun(5)  # "last" is being retried
-        again = ask(batcher, "gone", "done", "bad")
+        (again,) = ask(batcher, text)
         await settle()
         encoder.poison.clear()
         encoder.release(2)
         async with asyncio.timeout(5):
-            for task, text in zip(again, ("gone", "done", "bad"), strict=True):
-                np.testing.assert_array_equal(await task, vector_of(text))
+            np.testing.assert_array_equal(await again, vector_of(text))
         await asyncio.gather(first[0], done, last)
         assert isinstance(bad.exception(), EncoderFailed)
+
+
+async def test_bad_texts_among_good_ones_never_count_as_an_encoder_that_is_down() -> None:
+    texts = [f"{kind} {number}" for number in range(9) for kind in ("good", "bad")]
+    encoder = GatedEncoder(poison=texts[1::2])
+    async with Batcher(encoder) as batcher:
+        first = ask(batcher, "first")
+        await encoder.begun(1)
+        tasks = ask(batcher, *texts)
+        await settle()
+        encoder.is_open = True
+        encoder.release()
+        await asyncio.gather(*first, *tasks, return_exceptions=True)
+    for text, task in zip(texts[::2], tasks[::2], strict=True):
+        np.testing.assert_array_equal(task.result(), vector_of(text))
+
+
+async def test_hanging_up_in_the_very_moment_of_the_answer_harms_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder = GatedEncoder(is_open=True)
+    async with Batcher(encoder, memo_size=0) as batcher:
+        gone, stays = ask(batcher, "a", "a")
+
+        async def encode(texts: Sequence[str]) -> Vectors:
+            gone.cancel()
+            return np.stack([vector_of(text) for text in texts])
+
+        monkeypatch.setattr(encoder, "encode", encode)
+        np.testing.assert_array_equal(await stays, vector_of("a"))
+        np.testing.assert_array_equal(await batcher.encode("b"), vector_of("b"))
+        assert gone.cancelled()
+
+
+async def test_a_worker_that_dies_leaves_nobody_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fatal(BaseException):
+        pass
+
+    async def encode(texts: Sequence[str]) -> Vectors:
+        await settle()
+        raise Fatal
+
+    encoder = GatedEncoder()
+    monkeypatch.setattr(encoder, "encode", encode)
+    batcher = Batcher(encoder, max_batch=1)
+    batcher.start()
+    async with asyncio.timeout(5):
+        errors = await asyncio.gather(*ask(batcher, "a", "b"), return_exceptions=True)
+    assert [str(error) for error in errors] == ["the batcher has stopped"] * 2
+    with pytest.raises(EncoderFailed, match="not running"):
+        await batcher.encode("c")
+    await batcher.aclose()
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def replying(answer: object, *, status: int = 200) -> Reply:
         if asked == 1:
             return web.json_response({"data": [item(0, 3, 4)]})
         body = answer if isinstance(answer, bytes) else orjson.dumps(answer)
-        return web.Response(body=body, status=status)
+        return web.Response(body=body, status=status, headers={"Location": request.path})
 
     return reply
 
@@ -141,7 +141,7 @@ def test_in_whatever_order_rows_come_each_text_gets_its_own(order: list[int]) ->
         pytest.param(b"", 200, "sent no embeddings", id="nothing"),
         pytest.param({"error": "too long"}, 413, "answered 413: .*too long", id="413"),
         pytest.param(b"slow down", 429, "answered 429: slow down", id="429"),
-        pytest.param(b"", 302, "answered 302", id="a redirect is not followed"),
+        pytest.param(b"", 307, "answered 307", id="a redirect is not followed"),
     ],
 )
 async def test_a_bad_answer_is_an_encoder_failure_and_the_next_is_asked_afresh(

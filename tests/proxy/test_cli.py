@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner, Result
+from click.testing import Result
+from typer.testing import CliRunner
 
 from proxy.cli import app
 from store.documents.sqlite import SqliteDocuments

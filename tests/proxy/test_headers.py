@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import headers
+from proxy.auth import CREDENTIALS
 from proxy.headers import (
     CacheControl,
     cache_status,
@@ -167,8 +168,12 @@ def test_with_no_keys_configured_and_none_sent_the_upstreams_own_is_used() -> No
     assert authenticated([], own=None, keys_configured=False) == []
 
 
-def test_a_credential_that_we_do_not_tell_tenants_apart_by_never_goes_on() -> None:
-    assert authenticated([(b"x-goog-api-key", b"mine")], own=None, keys_configured=False) == []
+@pytest.mark.parametrize("name", CREDENTIALS)
+def test_whatever_tells_tenants_apart_is_a_credential_and_no_mere_header(name: bytes) -> None:
+    assert authenticated([(name, b"mine")], own=None, keys_configured=False) == [
+        (name.decode(), "mine")
+    ]
+    assert "mine" not in sent_up((name, b"mine")).values()
 
 
 # -- what comes down

@@ -86,6 +86,16 @@ def test_importing_this_imports_no_litellm() -> None:
     assert ran.stdout.strip() == "False"
 
 
+async def test_without_litellm_the_message_says_what_to_install(
+    fake: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.providers._litellm", None)
+    monkeypatch.setitem(sys.modules, "litellm", None)
+    with pytest.raises(UpstreamUnavailable, match=r"pip install .nearhit\[providers\]"):
+        async with Upstreams([spec(fake)]):
+            pass
+
+
 # -- chat
 
 
@@ -424,16 +434,17 @@ import asyncio, time
 from proxy import providers
 
 async def main():
-    longest, importing = 0.0, asyncio.create_task(providers.load())
+    longest, start = 0.0, time.monotonic()
+    importing = asyncio.create_task(providers.load())
     while not importing.done():
         began = time.monotonic()
         await asyncio.sleep(0.01)
         longest = max(longest, time.monotonic() - began)
-    print(longest)
+    print(longest / (time.monotonic() - start))
 
 asyncio.run(main())
 """
     ran = await asyncio.to_thread(
         subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert float(ran.stdout) < 1.0
+    assert float(ran.stdout) < 0.5  # the longest pause, as a part of the import's time

@@ -14,7 +14,11 @@ data_dir: ./nearhit-data
 documents: sqlite
 upstreams:
   - {name: claude, provider: anthropic, models: ["claude-*"]}
-  - {name: main, base_url: "http://127.0.0.1:9000/v1/", api_key_env: OPENAI_API_KEY, models: ["*"], fallback: []}
+  - name: main
+    base_url: "http://127.0.0.1:9000/v1/"
+    api_key_env: OPENAI_API_KEY
+    models: ["*"]
+    fallback: []
 model_groups: {gpt-4o: ["gpt-4o", "gpt-4o-2024-*"]}
 passthrough: ["/v1/moderations"]
 offload:

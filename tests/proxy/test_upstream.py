@@ -171,6 +171,27 @@ async def test_the_credential_of_the_chosen_upstream_goes_up(fake: FakeUpstream,
     assert fake.calls[0].headers["Authorization"] == f"Bearer {sent}-key"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_body_that_has_arrived_is_had_without_waiting(
+    fake: FakeUpstream, stream: bool
+) -> None:
+    fake.default = Script(hold_after=1)
+    async with Upstreams([spec(fake)]) as upstreams:
+        async with await upstreams.open(chat("hi", stream=stream)) as answer:
+            if stream:
+                assert answer.whole() is None
+                fake.release.set()
+                assert (await answer.read(LIMIT)).endswith(b"[DONE]\n\n")
+            else:
+                whole = answer.whole()
+                while whole is None:  # head and body came in two reads
+                    await asyncio.sleep(0)
+                    whole = answer.whole()
+                assert b"Answer 1 to: hi" in whole
+                assert answer.whole() == b""
+        assert idle(upstreams)
+
+
 # -- streams
 
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store.errors import PolicyInvalid
+from store.eviction import Quota
 from store.policy import (
     Mode,
     Policy,
-    Quota,
     Verdict,
     load_policies,
     parse_duration,
@@ -77,7 +77,7 @@ def test_capacity_is_the_sum_of_all_quotas() -> None:
     book = parse_policies(
         {"categories": [{"name": "a", "quota": quota}, {"name": "default", "quota": quota}]}, "f"
     )
-    assert book.capacity == Quota(entries=10, bytes=20)
+    assert book.capacity == Quota(10, 20)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ policies = st.builds(
     mode=st.sampled_from(Mode),
     hit_threshold=st.floats(-1, 1).map(lambda x: round(x, 3)),
     ttl=st.integers(0, 10**6).map(lambda s: timedelta(seconds=s)),
-    quota=st.builds(Quota, entries=st.integers(0, 10**6), bytes=st.integers(0, 10**9)),
+    quota=st.builds(Quota, st.integers(0, 10**6), st.integers(0, 10**9)),
     max_temperature=st.floats(0, 2).map(lambda x: round(x, 2)),
     max_turns=st.integers(0, 100),
     store_tool_calls=st.booleans(),

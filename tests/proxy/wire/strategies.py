@@ -113,7 +113,7 @@ calls = objects(
         "custom": st.fixed_dictionaries({"name": ids, "input": prose}),
     }
 )
-annotations = st.fixed_dictionaries(
+url_notes: st.SearchStrategy[Json] = st.fixed_dictionaries(
     {
         "type": st.just("url_citation"),
         "url_citation": st.fixed_dictionaries(
@@ -122,7 +122,7 @@ annotations = st.fixed_dictionaries(
     }
 )
 _EXTRA = {
-    "annotations": st.lists(annotations, max_size=2),
+    "annotations": st.lists(url_notes, max_size=2),
     "reasoning_content": prose | st.none() | st.just(""),
     "reasoning": prose,
     "x_unknown": json_values,
