@@ -22,7 +22,7 @@ import yaml
 from bench.fake_upstream import CHAT
 from bench.processes import Command, Server, ServerFailed, nearhit_server, running
 from bench.questions import WORDS, Subject, rewordings, stored_question, subjects
-from bench.stand import Base, quiet_calls, say
+from bench.stand import Base, StandFailed, quiet_calls, say
 from bench.verdicts import Outcome, Reading, Row, call_faults, run_faults, settle
 from bench.wrk import Load, Measured, WrkFailed, run_wrk
 from embed.checkpoint import bundled_checkpoint_dir
@@ -30,9 +30,21 @@ from embed.checkpoint import bundled_checkpoint_dir
 ENVIRONMENTS = Path(__file__).with_name(".peers")
 INSTALL_LIMIT = 900.0  # seconds
 READY_LIMIT = 120.0
+WARM_UP_REQUESTS = 5  # the first ones may take seconds
 FEW_REQUESTS = 20  # a slow peer still counts
 KNOWN = 500  # questions stored for the semantic row
 SEMANTIC_RATE = 750  # rewordings a second that are kept ready
+
+
+CANNOT_RUN = (
+    ServerFailed,
+    StandFailed,
+    WrkFailed,
+    OSError,
+    aiohttp.ClientError,
+    subprocess.TimeoutExpired,
+    TimeoutError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,10 +141,7 @@ async def measure_peers(base: Base, seconds: int) -> list[Outcome]:
     for peer in PEERS:
         try:
             outcomes += await _measure_peer(peer, base, seconds)
-        except (
-            *(ServerFailed, WrkFailed, OSError, aiohttp.ClientError),
-            *(subprocess.TimeoutExpired, TimeoutError),
-        ) as error:
+        except CANNOT_RUN as error:
             reading = Reading(value=math.nan, parts={}, faults=(str(error),))
             outcomes.append(settle(Row(peer.name, f"{peer.name}: runs", "/s"), [reading]))
     return outcomes
@@ -148,6 +157,7 @@ async def _measure_peer(peer: Peer, base: Base, seconds: int) -> list[Outcome]:
         aiohttp.ClientSession() as session,
     ):
         bench = _PeerBench(peer.name, server, base.upstream, session, seconds)
+        await bench.warm_up()
         for connections in (1, 16):
             outcomes += [await bench.miss(connections), await bench.exact(connections)]
         if peer.semantic:
@@ -164,6 +174,10 @@ class _PeerBench:
     upstream: Server
     session: aiohttp.ClientSession
     seconds: int
+
+    async def warm_up(self) -> None:
+        for number in range(WARM_UP_REQUESTS):
+            await self._ask(peer_body(f"Is this warm-up question {number}?"))
 
     async def miss(self, connections: int) -> Outcome:
         before, after = peer_body("@").split("@")

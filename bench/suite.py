@@ -119,16 +119,16 @@ async def _cases(base: Base, plan: Plan) -> list[Outcome]:
     async with aclosing(await open_encoder(EncoderSettings(), os.environ, say)) as encoder:
         async with open_stand(base, encoder, seconds=1) as stand:
             for case in cases:
-                await _reading(case, stand, "warm-up")
+                await measure_once(case, stand, "warm-up")
             stand.seconds = plan.seconds
             for number in range(1, plan.repeat + 1):
                 for case in cases:
-                    reading = await _reading(case, stand, f"round {number} of {plan.repeat}")
+                    reading = await measure_once(case, stand, f"round {number} of {plan.repeat}")
                     readings[case.row.name].append(reading)
     return [settle(case.row, readings[case.row.name]) for case in cases]
 
 
-async def _reading(case: Case, stand: Stand, when: str) -> Reading:
+async def measure_once(case: Case, stand: Stand, when: str) -> Reading:
     try:
         reading = await case.measure(stand)
     except (StandFailed, ServerFailed, WrkFailed, OSError, aiohttp.ClientError) as error:

@@ -30,7 +30,7 @@ async def open_encoder(
             dimension=settings.dimension,
             api_key=environ.get(settings.api_key_env) if settings.api_key_env else None,
             max_bytes=settings.max_bytes,
-            timeout=timedelta(seconds=settings.timeout),
+            answer_within=timedelta(seconds=settings.timeout),
         )
     if settings.device == "cuda" or (settings.device == "auto" and _has_card()):
         from embed.torch_encoder import TorchEncoder

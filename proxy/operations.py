@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from proxy.auth import Keyring, Role
 from proxy.errors import ApiError, as_api_error, envelope
+from proxy.headers import request_id
 from proxy.metrics import Metrics
 from proxy.settings import is_loopback
 from store.cache import Cache
@@ -214,10 +215,7 @@ def operations_app(operations: Operations) -> FastAPI:
     app.add_api_route("/ready", operations.ready, methods=["GET"], response_class=JSONResponse)
     app.add_api_route("/metrics", operations.render_metrics, methods=["GET"])
 
-    def openapi(_: Annotated[None, Depends(operations.allow)]) -> dict[str, Any]:
-        return app.openapi()
-
-    app.add_api_route("/admin/api/openapi.json", openapi, methods=["GET"])
+    app.add_api_route("/admin/api/openapi.json", app.openapi, methods=["GET"], dependencies=admin)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _failed)
@@ -225,24 +223,27 @@ def operations_app(operations: Operations) -> FastAPI:
     return app
 
 
-def _invalid(_: Request, error: Exception) -> Response:
+def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:]) or None
     message = f"{where or 'body'}: {first['msg'].removeprefix('Value error, ')}"
-    return _json(400, envelope(message, type="invalid_request_error", param=where))
+    return _refused(request, 400, envelope(message, type="invalid_request_error", param=where))
 
 
 def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}"
-    return _json(error.status_code, envelope(message, type="invalid_request_error"))
+    return _refused(request, error.status_code, envelope(message, type="invalid_request_error"))
 
 
-def _failed(_: Request, error: Exception) -> Response:
+def _failed(request: Request, error: Exception) -> Response:
     told = as_api_error(error)
-    return _json(told.status, told.body())
+    return _refused(request, told.status, told.body())
 
 
-def _json(status: int, body: bytes) -> Response:
-    return Response(body, status, media_type="application/json")
+def _refused(request: Request, status: int, body: bytes) -> Response:
+    sent = request.headers.get("x-request-id")
+    ticket = request_id(None if sent is None else sent.encode("latin-1"))
+    headers = {"x-request-id": ticket}
+    return Response(body, status, headers, media_type="application/json")

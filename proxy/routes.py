@@ -191,7 +191,5 @@ async def _send_error(error: Exception, ticket: str, send: Send) -> None:
     ]
     if told.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    if told.status == 413:
-        headers.append((b"connection", b"close"))  # the rest of the body is not read
     await send({"type": "http.response.start", "status": told.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -112,6 +112,7 @@ def _config(app: Asgi, server: ServerSettings) -> uvicorn.Config:
         access_log=False,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,  # nothing here asks where a client is beyond the last hop
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(server.shutdown_timeout),
     )

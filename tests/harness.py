@@ -86,6 +86,7 @@ async def proxy_running(
             ws="none",
             lifespan="off",
             access_log=False,
+            proxy_headers=False,
             log_level="warning",
             timeout_graceful_shutdown=1,
         )

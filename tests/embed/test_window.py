@@ -73,6 +73,7 @@ def test_short_plain_english_always_fits(text: str) -> None:
         pytest.param("go", "go" + "\U000e0041\U000e0042", id="invisible tags"),
         pytest.param("run \x01", "run \x02", id="control characters"),
         pytest.param("\ufffd", "", id="nothing but replacement characters"),
+        pytest.param("\n", "\u3000", id="nothing but space"),
     ],
 )
 def test_of_two_texts_with_equal_tokens_one_at_most_fits(one: str, other: str) -> None:

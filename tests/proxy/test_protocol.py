@@ -43,7 +43,7 @@ class Echo:
                 pass
             self.disconnected.set()
         else:
-            await asyncio.sleep(1.2 if scope["path"] == "/late" else 0)
+            await asyncio.sleep(0.9 if scope["path"] == "/late" else 0)
             body, more = b"", True
             while more:
                 message = await receive()
@@ -432,6 +432,7 @@ def test_a_connection_that_asks_nothing_is_closed_without_a_word(
         assert read_all(connection) == b""
 
 
+@pytest.mark.slow
 def test_an_idle_connection_is_closed_after_the_keep_alive_time(served: Served) -> None:
     with served.connect() as connection:
         connection.sendall(b"GET /echo HTTP/1.1\r\nHost: t\r\n\r\n")
