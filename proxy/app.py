@@ -26,6 +26,7 @@ from proxy.upkeep import (
     batch_counter,
     call_counter,
     encoder_ping,
+    index_ping,
     refresher,
     stop,
     sweep_for_ever,
@@ -98,7 +99,11 @@ async def open_app(
             cache=cache,
             documents=documents,
             metrics=metrics,
-            pings={"encoder": encoder_ping(encoder), "documents": documents.ping},
+            pings={
+                "encoder": encoder_ping(encoder),
+                "index": index_ping(cache, encoder.dimension),
+                "store": documents.ping,
+            },
             refresh=refresher(metrics, cache, batcher, policies),
         )
         sweeping = asyncio.create_task(sweep_for_ever(cache, policies), name="nearhit-sweep")

@@ -146,7 +146,10 @@ class Forwarder:
         head: Head = await reader.head(patience)
         if not joined or not head.readable or head.is_stream == call.stream:
             seen = COLLAPSED if joined else status
-            return await _pass_on(call, head, seen, reader.chunks(patience), stack)
+            chunks = reader.chunks(patience)
+            if head.is_stream:
+                chunks = _as_asked(call, chunks)
+            return await _pass_on(call, head, seen, chunks, stack)
         # The leader asked for the other form: wait for the whole answer and turn it round.
         whole: dict[str, Json] | None = await reader.result(patience)
         if whole is None:
@@ -263,8 +266,7 @@ async def _pass_on(
     """Return an answer in the form in which it comes; it takes over what `stack` holds."""
     headers = head.headers + call_headers(call, cache_status(status, head.received))
     if head.is_stream:
-        seen = _as_asked(call, chunks)
-        return Answer(head.status, headers, Streamed(_told(call, seen), stack.pop_all()))
+        return Answer(head.status, headers, Streamed(_told(call, chunks), stack.pop_all()))
     if head.length is not None and head.length <= _WHOLE:
         return Answer(head.status, headers, b"".join([chunk async for chunk in chunks]))
     return Answer(head.status, headers, Streamed(chunks, stack.pop_all()))

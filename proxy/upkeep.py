@@ -8,12 +8,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
+import numpy as np
+
 from embed.batcher import Batcher, BatchFacts
 from embed.encoder import Encoder
 from proxy.metrics import Metrics
 from proxy.upstream import CallFacts
 from store.cache import Cache
-from store.entry import Held
+from store.entry import Held, PartitionKey
 from store.policy import PolicyBook
 
 log = logging.getLogger("nearhit.upkeep")
@@ -33,6 +35,17 @@ def encoder_ping(encoder: Encoder) -> Callable[[], Awaitable[None]]:
     async def ping() -> None:  # past the batcher, whose memo would answer for a dead encoder
         async with asyncio.timeout(_PING_TIMEOUT):
             await encoder.encode(["ready?"])
+
+    return ping
+
+
+def index_ping(cache: Cache, dimension: int) -> Callable[[], Awaitable[None]]:
+    """Return what raises when the index does not search."""
+    probe = np.zeros(dimension, np.float32)
+    probe[0] = 1.0
+
+    async def ping() -> None:
+        await cache.similar(PartitionKey("", ""), probe)
 
     return ping
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
+STORING_SECONDS = 5.0  # that a leader with a complete answer gets to store it at the end
 MAX_BUFFER = 8 * 2**20  # bytes of one answer that are kept for readers who come later
 
 logger = logging.getLogger(__name__)
@@ -235,7 +236,7 @@ class Flights:
     def __init__(self, max_buffer: int = MAX_BUFFER) -> None:
         self._max_buffer = max_buffer
         self._joinable: dict[str, Flight] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Flight] = {}
 
     def __len__(self) -> int:
         return len(self._joinable)
@@ -253,8 +254,8 @@ class Flights:
         flight = Flight(id, self._max_buffer, self._close)
         self._joinable[id] = flight
         task = flight.launch(lead)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = flight
+        task.add_done_callback(self._tasks.pop)
         return flight, False
 
     async def landed(self, id: str, seconds: float) -> None:
@@ -267,12 +268,18 @@ class Flights:
             await asyncio.wait([flight.task], timeout=seconds)
 
     async def aclose(self) -> None:
-        """Cancel all leaders and wait until they are gone."""
-        tasks = list(self._tasks)
-        for task in tasks:
+        """Let leaders whose answer is complete finish storing it, cancel the rest, wait for all."""
+        tasks = dict(self._tasks)
+        for task, flight in tasks.items():
+            if not flight.ended:
+                task.cancel()
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=STORING_SECONDS)
+        for task in late:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if late:
+            await asyncio.wait(late)
 
     def _close(self, flight: Flight) -> None:
         if self._joinable.get(flight.id) is flight:

@@ -38,7 +38,7 @@ async def fetch(stage: Stage, url: str, method: str = "GET", **request: Any) -> 
 async def test_health_and_readiness_need_no_key(stage: Stage) -> None:
     proxy = await stage.proxy(auth=ROLES)
     assert await fetch(stage, f"{proxy.url}/health") == (200, {"status": "ok"})
-    ready = {"ok": ["encoder", "documents"], "failing": {}}
+    ready = {"ok": ["encoder", "index", "store"], "failing": {}}
     assert await fetch(stage, f"{proxy.url}/ready") == (200, ready)
 
 

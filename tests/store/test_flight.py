@@ -617,3 +617,30 @@ def join(flight: Flight) -> Party:
     party = Party(asyncio.create_task(go()))
     party.task.add_done_callback(leave)
     return party
+
+
+async def test_closing_lets_a_complete_answer_be_stored_and_cancels_the_rest() -> None:
+    flights = Flights()
+    stored: list[str] = []
+    storing, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def complete(flight: Flight) -> None:
+        flight.start(None)
+        flight.finish("whole")
+        storing.set()
+        await asyncio.sleep(0.05)
+        stored.append("whole")
+
+    async def endless(flight: Flight) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    flights.join_or_lead("a", complete)
+    flights.join_or_lead("b", endless)
+    await storing.wait()
+    await flights.aclose()
+    assert stored == ["whole"]
+    assert cancelled.is_set()
+    assert len(flights) == 0

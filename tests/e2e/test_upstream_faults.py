@@ -1,0 +1,526 @@
+"""Upstreams that fail: told faithfully, never stored, and never asked twice what may have run."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import anthropic
+import openai
+import orjson
+import pytest
+import pytest_asyncio
+
+from tests.e2e.conftest import Stage
+from tests.fake_answers import sse
+from tests.fake_upstream import FakeUpstream, Script
+from tests.harness import Proxy, digest, proxy_running, settings_for
+
+shared_loop = pytest.mark.asyncio(loop_scope="module")
+
+BROKEN = (openai.APIError, anthropic.APIError)
+_numbers = itertools.count()
+
+
+def fresh_question() -> str:
+    """Return a question that no test has asked before."""
+    return f"What is in box {next(_numbers)} of the shelf?"
+
+
+@dataclass
+class Ground:
+    """One proxy with default settings, but at most one further try, and its clients."""
+
+    upstream: FakeUpstream
+    proxy: Proxy
+    http: aiohttp.ClientSession
+    openai: openai.AsyncOpenAI
+    anthropic: anthropic.AsyncAnthropic
+
+    async def chat(self, question: str, **more: Any) -> tuple[int, str, bytes]:
+        """Ask without an SDK; return status, Cache-Status and body once it is read to its end."""
+        return await chat(self.http, self.proxy, question, **more)
+
+    async def admissions(self) -> dict[str, int]:
+        """Return how many answers were offered to the cache so far, by outcome."""
+        return await counted(self.http, self.proxy, "nearhit_admissions_total", "outcome")
+
+
+async def chat(
+    http: aiohttp.ClientSession,
+    proxy: Proxy,
+    question: str,
+    *,
+    key: str = "sk-test",
+    **more: Any,
+) -> tuple[int, str, bytes]:
+    body = {"model": "m", "messages": [{"role": "user", "content": question}], **more}
+    headers = {"Authorization": f"Bearer {key}"}
+    url = f"{proxy.base_url}/chat/completions"
+    async with http.post(url, json=body, headers=headers) as answer:
+        told = await answer.read()
+        return answer.status, answer.headers.get("cache-status", ""), told
+
+
+async def counted(
+    http: aiohttp.ClientSession, proxy: Proxy, metric: str, label: str
+) -> dict[str, int]:
+    async with http.get(f"{proxy.url}/metrics") as answer:
+        lines = (await answer.text()).splitlines()
+    found: dict[str, int] = {}
+    for line in lines:
+        if line.startswith(metric + "{"):
+            name = line.partition(f'{label}="')[2].partition('"')[0]
+            found[name] = found.get(name, 0) + int(float(line.rpartition(" ")[2]))
+    return found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ground]:
+    async with FakeUpstream() as upstream:
+        specs = [{"name": "fake", "base_url": upstream.base_url, "max_retries": 1}]
+        settings = settings_for(tmp_path_factory.mktemp("data"), "", upstreams=specs)
+        async with (
+            proxy_running(settings) as proxy,
+            aiohttp.ClientSession() as http,
+            openai.AsyncOpenAI(base_url=proxy.base_url, api_key="k", max_retries=0) as one,
+            anthropic.AsyncAnthropic(base_url=proxy.url, api_key="k", max_retries=0) as other,
+        ):
+            yield Ground(upstream, proxy, http, one, other)
+
+
+# -- each wire: ask in either form; return Cache-Status, read to the end
+
+Say = Callable[[Ground, str, bool], Awaitable[str]]
+
+
+async def say_chat(ground: Ground, question: str, stream: bool) -> str:
+    asked: Any = [{"role": "user", "content": question}]
+    create = ground.openai.chat.completions.with_raw_response.create
+    return await to_the_end(await create(model="m", messages=asked, stream=stream), stream)
+
+
+async def say_completions(ground: Ground, question: str, stream: bool) -> str:
+    create = ground.openai.completions.with_raw_response.create
+    return await to_the_end(await create(model="m", prompt=question, stream=stream), stream)
+
+
+async def say_responses(ground: Ground, question: str, stream: bool) -> str:
+    create = ground.openai.responses.with_raw_response.create
+    return await to_the_end(await create(model="m", input=question, stream=stream), stream)
+
+
+async def say_messages(ground: Ground, question: str, stream: bool) -> str:
+    asked: Any = [{"role": "user", "content": question}]
+    create = ground.anthropic.messages.with_raw_response.create
+    raw: Any = await create(model="m", max_tokens=99, messages=asked, stream=stream)
+    return await to_the_end(raw, stream)
+
+
+async def to_the_end(raw: Any, stream: bool) -> str:
+    whole = raw.parse()
+    if asyncio.iscoroutine(whole):
+        whole = await whole
+    if stream:
+        async for _ in whole:
+            pass
+    await asyncio.sleep(0.1)  # a stored answer would hit from now on
+    status: str = raw.headers["cache-status"]
+    return status
+
+
+WIRES = [
+    pytest.param(say_chat, id="chat"),
+    pytest.param(say_completions, id="completions"),
+    pytest.param(say_responses, id="responses"),
+    pytest.param(say_messages, id="messages"),
+]
+MISS = "nearhit; fwd=miss"
+
+
+@shared_loop
+@pytest.mark.parametrize("say", WIRES)
+@pytest.mark.parametrize(
+    ("script", "stream"),
+    [
+        pytest.param(Script(cut_after=3), True, id="cut within a stream"),
+        pytest.param(Script(cut_after=0), True, id="cut before a stream's first event"),
+        pytest.param(Script(error_after=2), True, id="error event within a stream"),
+        pytest.param(Script(cut_after=20), False, id="cut within JSON"),
+        pytest.param(Script(drop=True), True, id="closed without a byte, stream"),
+        pytest.param(Script(drop=True), False, id="closed without a byte, JSON"),
+    ],
+)
+async def test_an_answer_that_breaks_off_makes_the_sdk_raise_and_is_not_stored(
+    ground: Ground, say: Say, script: Script, stream: bool
+) -> None:
+    question, before = fresh_question(), len(ground.upstream.calls)
+    ground.upstream.play(script)
+    with pytest.raises(BROKEN):
+        await say(ground, question, stream)
+    assert len(ground.upstream.calls) == before + 1  # it may have reached a model: not sent twice
+    assert await say(ground, question, stream) == MISS
+    assert (await say(ground, question, stream)).endswith("detail=exact")
+
+
+@shared_loop
+@pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        pytest.param(b"\x00\xff not JSON", "application/json", id="garbage"),
+        pytest.param(b"<html>Sign in</html>", "text/html", id="HTML"),
+        pytest.param(b'{"ok": true}', "application/json", id="other JSON"),
+        pytest.param(b"[1, 2]", "application/json", id="a list"),
+        pytest.param(b"", "application/json", id="nothing"),
+        pytest.param(b'{"error": {"message": "no"}}', "application/json", id="error with 200"),
+        pytest.param(b"data: nonsense\n\n", "text/event-stream", id="garbage events"),
+        pytest.param(b"data: [DONE]\n\n", "text/event-stream", id="an empty stream"),
+        pytest.param(b'data: {"id": "x', "text/event-stream", id="half an event"),
+        pytest.param(sse({"usage": 5}), "text/event-stream", id="odd usage"),
+    ],
+)
+async def test_garbage_with_a_200_is_passed_on_as_it_is_and_not_stored(
+    ground: Ground, body: bytes, kind: str, stream: bool
+) -> None:
+    question, before = fresh_question(), await ground.admissions()
+    ground.upstream.play(Script(body=body, content_type=kind), Script(body=body, content_type=kind))
+    for _ in range(2):
+        expected = b"" if body == sse({"usage": 5}) and stream else body
+        assert await ground.chat(question, stream=stream) == (200, MISS, expected)
+        await asyncio.sleep(0.1)
+    after = await ground.admissions()
+    assert after.get("stored") == before.get("stored")
+    assert sum(after.values()) == sum(before.values()) + 2
+    assert "part=" not in str(
+        await counted(ground.http, ground.proxy, "nearhit_faults_total", "part")
+    )
+
+
+@shared_loop
+@pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
+@pytest.mark.parametrize(
+    ("script", "outcome"),
+    [
+        pytest.param(Script(finish_reason="length"), "length", id="length"),
+        pytest.param(Script(finish_reason="content_filter"), "content_filter", id="filter"),
+        pytest.param(
+            Script(tool_calls=(("find", {}),), finish_reason="tool_calls"),
+            "tool_calls",
+            id="tool calls",
+        ),
+        pytest.param(Script(finish_reason="surprise"), "unfinished", id="an unknown end"),
+        pytest.param(Script(text=""), "empty", id="empty"),
+        pytest.param(Script(text=" \n "), "empty", id="blank"),
+    ],
+)
+async def test_an_answer_that_is_not_a_whole_answer_is_not_stored(
+    ground: Ground, script: Script, outcome: str, stream: bool
+) -> None:
+    question, before = fresh_question(), await ground.admissions()
+    ground.upstream.play(script, script)
+    for ask_stream in (stream, not stream):
+        status, cache, _ = await ground.chat(question, stream=ask_stream)
+        assert (status, cache) == (200, MISS)
+        await asyncio.sleep(0.1)
+    after = await ground.admissions()
+    assert after[outcome] == before.get(outcome, 0) + 2
+    assert after.get("stored") == before.get("stored")
+
+
+@shared_loop
+@pytest.mark.parametrize("say", WIRES)
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(Script(finish_reason="length"), id="length"),
+        pytest.param(Script(text=""), id="empty"),
+    ],
+)
+async def test_no_wire_stores_half_answers(ground: Ground, say: Say, script: Script) -> None:
+    question = fresh_question()
+    ground.upstream.play(script, script)
+    assert [await say(ground, question, stream) for stream in (True, False, False)] == [MISS] * 3
+    assert (await say(ground, question, True)).endswith("detail=exact")
+
+
+@shared_loop
+async def test_a_stream_that_ends_early_without_a_sign_is_not_stored(ground: Ground) -> None:
+    question, before = fresh_question(), await ground.admissions()
+    ground.upstream.play(Script(end_after=4))
+    status, cache, told = await ground.chat(question, stream=True)
+    assert (status, cache, told.count(b"data:")) == (200, MISS, 4)
+    assert (await ground.chat(question))[1] == MISS
+    await asyncio.sleep(0.1)
+    after = await ground.admissions()
+    assert after["unfinished"] == before.get("unfinished", 0) + 1
+    assert after["stored"] == before.get("stored", 0) + 1
+
+
+@shared_loop
+@pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
+@pytest.mark.parametrize(
+    "status", [400, 401, 403, 404, 409, 413, 422, 429, 500, 501, 502, 503, 504, 529]
+)
+async def test_an_error_is_passed_on_byte_for_byte(
+    ground: Ground, status: int, stream: bool
+) -> None:
+    body = b'{ "error" :{"message":"as it was \xc3\xa9","extra":[1.0,  2]} }\n'
+    headers = {"X-RateLimit-Left": "0"}
+    if status == 429:
+        headers["Retry-After"] = "17"  # too long to wait for here
+    ground.upstream.play(*[Script(status=status, body=body, headers=headers)] * 2)
+    url = f"{ground.proxy.base_url}/chat/completions"
+    question = [{"role": "user", "content": fresh_question()}]
+    asked = {"model": "m", "messages": question, "stream": stream}
+    before = len(ground.upstream.calls)
+    tries = 2 if status in (502, 503, 504) else 1
+    for repeat in (1, 2) if tries == 1 else (1,):
+        async with ground.http.post(url, json=asked) as answer:
+            assert (answer.status, await answer.read()) == (status, body)
+            assert answer.headers["x-ratelimit-left"] == "0"
+            assert answer.headers["cache-status"] == MISS
+            assert answer.headers.get("retry-after") == headers.get("Retry-After")
+        assert len(ground.upstream.calls) == before + tries * repeat
+
+
+@shared_loop
+@pytest.mark.parametrize(
+    ("scripts", "status", "calls"),
+    [
+        pytest.param(
+            [Script(status=429, headers={"Retry-After": "0"})], 200, 2, id="429, then well"
+        ),
+        pytest.param(
+            [Script(status=429, headers={"Retry-After": "0"})] * 2, 429, 2, id="429 for good"
+        ),
+        pytest.param([Script(status=429)], 429, 1, id="429 without Retry-After"),
+        pytest.param([Script(status=503)], 200, 2, id="503, then well"),
+        pytest.param([Script(status=503)] * 2, 503, 2, id="503 for good"),
+        pytest.param([Script(status=500)], 500, 1, id="500"),
+        pytest.param([Script(drop=True)], 502, 1, id="closed without a byte"),
+    ],
+)
+async def test_only_what_cannot_have_run_is_tried_again(
+    ground: Ground, scripts: list[Script], status: int, calls: int
+) -> None:
+    question, before = fresh_question(), len(ground.upstream.calls)
+    ground.upstream.play(*scripts)
+    assert (await ground.chat(question))[0] == status
+    assert len(ground.upstream.calls) == before + calls
+    await asyncio.sleep(0.1)
+    hit = (await ground.chat(question))[1].startswith("nearhit; hit")
+    assert hit is (status == 200)
+
+
+# -- who hangs up, and who shares
+
+
+async def begun(ground: Ground, question: str, **more: Any) -> tuple[aiohttp.ClientResponse, bytes]:
+    """Ask for a stream; return it with its first bytes."""
+    asked = {"model": "m", "messages": [{"role": "user", "content": question}], "stream": True}
+    url = f"{ground.proxy.base_url}/chat/completions"
+    headers = {"Authorization": "Bearer sk-test"}
+    answer = await ground.http.post(url, json=asked | more, headers=headers)
+    return answer, await answer.content.readany()
+
+
+@shared_loop
+async def test_a_hang_up_cancels_the_upstream_call(ground: Ground) -> None:
+    for stream in (True, False):
+        cancelled, asked = ground.upstream.cancelled, len(ground.upstream.calls)
+        if stream:
+            ground.upstream.play(Script(endless=True, token_delay=0.01))
+            answer, _ = await begun(ground, fresh_question())
+            answer.close()
+        else:
+            ground.upstream.play(Script(delay=60))
+            waiting = asyncio.create_task(ground.chat(fresh_question()))
+            await ground.upstream.until(lambda: len(ground.upstream.calls) > asked)  # noqa: B023
+            waiting.cancel()
+        await ground.upstream.until(lambda: ground.upstream.cancelled == cancelled + 1)  # noqa: B023
+
+
+@shared_loop
+async def test_a_hang_up_cancels_nothing_that_somebody_else_waits_for(ground: Ground) -> None:
+    question, before = fresh_question(), len(ground.upstream.calls)
+    cancelled = ground.upstream.cancelled
+    ground.upstream.release.clear()
+    ground.upstream.play(Script(hold_after=3))
+    leader, start = await begun(ground, question)
+    follower, _ = await begun(ground, question)
+    leader.close()
+    waiting = asyncio.create_task(ground.chat(question))
+    ground.upstream.release.set()
+    rest = await follower.read()
+    assert rest.endswith(b"data: [DONE]\n\n")
+    assert (await waiting)[0] == 200
+    assert len(ground.upstream.calls) == before + 1
+    assert ground.upstream.cancelled == cancelled
+    await asyncio.sleep(0.1)
+    assert (await ground.chat(question))[1].startswith("nearhit; hit")
+
+
+@shared_loop
+async def test_a_hundred_identical_streams_cost_one_call(ground: Ground) -> None:
+    question, before = fresh_question(), len(ground.upstream.calls)
+    ground.upstream.release.clear()
+    ground.upstream.play(Script(text="word " * 40, hold_after=2))
+    streams = await asyncio.gather(*[begun(ground, question) for _ in range(100)])
+    ground.upstream.release.set()
+    told = {start + await answer.read() for answer, start in streams}
+    assert len(told) == 1
+    assert told.pop().endswith(b"data: [DONE]\n\n")
+    statuses = sorted(answer.headers["cache-status"] for answer, _ in streams)
+    assert statuses == [MISS, *["nearhit; fwd=miss; collapsed"] * 99]
+    assert len(ground.upstream.calls) == before + 1
+
+
+@shared_loop
+@pytest.mark.parametrize("first", [True, False], ids=["stream first", "JSON first"])
+async def test_a_stream_and_a_json_answer_asked_at_once_cost_one_call(
+    ground: Ground, first: bool
+) -> None:
+    question, before = fresh_question(), len(ground.upstream.calls)
+    ground.upstream.play(Script(delay=0.3))
+    leading = asyncio.create_task(ground.chat(question, stream=first))
+    await ground.upstream.until(lambda: len(ground.upstream.calls) > before)
+    following = await ground.chat(question, stream=not first)
+    answers = {first: await leading, not first: following}
+    assert {told[0] for told in answers.values()} == {200}
+    assert following[1] == "nearhit; fwd=miss; collapsed"
+    whole = orjson.loads(answers[False][2])
+    events = [orjson.loads(e[6:]) for e in answers[True][2].split(b"\n\n") if e[6:7] == b"{"]
+    parts = [choice["delta"].get("content") or "" for e in events for choice in e["choices"]]
+    assert "".join(parts) == whole["choices"][0]["message"]["content"]
+    assert {event["id"] for event in events} == {whole["id"]}
+    assert "usage" in whole
+    assert len(ground.upstream.calls) == before + 1
+
+
+@shared_loop
+async def test_who_joined_a_failing_call_is_told_the_same(ground: Ground) -> None:
+    question, before = fresh_question(), len(ground.upstream.calls)
+    body = b'{"error":"teapot"}'
+    for script, expected in (
+        (Script(delay=0.3, status=418, body=body), (418, body)),
+        (Script(delay=0.3, drop=True), (502, None)),
+    ):
+        ground.upstream.play(script)
+        asked = [ground.chat(question, stream=stream) for stream in (True, False, True, False)]
+        answers = await asyncio.gather(*asked)
+        assert {status for status, _, _ in answers} == {expected[0]}
+        assert expected[1] is None or {told for _, _, told in answers} == {body}
+    assert len(ground.upstream.calls) == before + 2
+
+
+@shared_loop
+async def test_an_encoded_answer_goes_to_those_who_asked_for_its_form(ground: Ground) -> None:
+    question = fresh_question()
+    packed = gzip.compress(b"data: [DONE]\n\n")
+    ground.upstream.play(
+        Script(
+            delay=0.3,
+            body=packed,
+            content_type="text/event-stream",
+            headers={"Content-Encoding": "gzip"},
+        )
+    )
+    asked = len(ground.upstream.calls)
+    leading = asyncio.create_task(ground.chat(question, stream=True))
+    await ground.upstream.until(lambda: len(ground.upstream.calls) > asked)
+    following = await ground.chat(question)
+    assert (await leading)[2] == b"data: [DONE]\n\n"
+    assert orjson.loads(following[2])["object"] == "chat.completion"
+
+
+# -- settings of their own
+
+
+def spec(stage: Stage, **more: Any) -> dict[str, Any]:
+    return {"name": "fake", "base_url": stage.upstream.base_url, "max_retries": 0, **more}
+
+
+def told_code(told: bytes) -> str:
+    error = orjson.loads(told)["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    code: str = error["code"]
+    return code
+
+
+async def test_an_upstream_that_is_down_is_a_502_until_it_is_back(stage: Stage) -> None:
+    proxy = await stage.proxy(upstreams=[spec(stage)])
+    question = fresh_question()
+    await stage.upstream.stop()
+    for stream in (False, True):
+        status, _, told = await chat(stage.http, proxy, question, stream=stream)
+        assert (status, told_code(told)) == (502, "upstream_unavailable")
+        assert str(stage.upstream.port).encode() not in told
+    await stage.upstream.start()
+    assert (await chat(stage.http, proxy, question))[:2] == (200, MISS)
+
+
+async def test_an_upstream_that_is_slow_to_begin_is_a_504(stage: Stage) -> None:
+    slow = spec(stage, first_byte_timeout="150ms", connect_timeout="50ms", max_retries=2)
+    proxy = await stage.proxy(upstreams=[slow])
+    stage.upstream.play(Script(delay=60), Script(delay=60))
+    for serial, stream in enumerate((False, True), 1):
+        status, _, told = await chat(stage.http, proxy, fresh_question(), stream=stream)
+        assert (status, told_code(told)) == (504, "upstream_timeout")
+        await stage.upstream.until(lambda: stage.upstream.cancelled == serial)  # noqa: B023
+        assert len(stage.upstream.calls) == serial  # the model may be at work: not asked twice
+
+
+async def test_a_stream_that_stalls_is_ended_with_an_error(stage: Stage) -> None:
+    proxy = await stage.proxy(upstreams=[spec(stage, idle_timeout="200ms")])
+    client = stage.openai(proxy)
+    stage.upstream.play(Script(hold_after=3))
+    asked: Any = {"model": "m", "messages": [{"role": "user", "content": fresh_question()}]}
+    with pytest.raises(openai.APIError, match="silent for 0.2 s"):
+        async for _ in await client.chat.completions.create(**asked, stream=True):
+            pass
+    await stage.upstream.until(lambda: stage.upstream.cancelled == 1)
+    raw = await client.chat.completions.with_raw_response.create(**asked)
+    assert raw.headers["cache-status"] == MISS
+
+
+async def test_two_tenants_identical_misses_cost_two_calls(stage: Stage) -> None:
+    keys = [{"sha256": digest(name), "tenant": name} for name in ("one", "two")]
+    proxy = await stage.proxy(auth={"keys": keys})
+    question = fresh_question()
+    stage.upstream.play(Script(hold_after=1), Script(hold_after=1))
+    asking = [
+        asyncio.create_task(chat(stage.http, proxy, question, key=key, stream=True))
+        for key in ("one", "two", "one", "two")
+    ]
+    await stage.upstream.until(lambda: len(stage.upstream.calls) == 2)
+    stage.upstream.release.set()
+    one, two, also_one, also_two = [(await each)[2] for each in asking]
+    assert one == also_one != two == also_two
+    assert len(stage.upstream.calls) == 2
+
+
+async def test_when_one_replica_dies_requests_go_on_with_the_other(stage: Stage) -> None:
+    async with FakeUpstream("other") as other:
+        both = [
+            spec(stage, max_retries=1),
+            {"name": "other", "base_url": other.base_url, "max_retries": 1},
+        ]
+        proxy = await stage.proxy(upstreams=both)
+
+        async def ask_ten() -> None:
+            asked = [chat(stage.http, proxy, fresh_question()) for _ in range(10)]
+            assert {status for status, _, _ in await asyncio.gather(*asked)} == {200}
+
+        await ask_ten()
+        assert stage.upstream.calls and other.calls
+        first = len(stage.upstream.calls)
+        await stage.upstream.stop()
+        await ask_ten()
+        await ask_ten()
+        assert (len(stage.upstream.calls), first + len(other.calls)) == (first, 30)
