@@ -92,20 +92,16 @@ async def open_app(
             forwarder=forwarder,
             metrics=metrics,
             clock=utc_now,
+            max_wait=settings.encoder.max_wait,
         )
         routes = _routes(settings, policies, keyring, pipeline, upstreams)
-        operations = Operations(
-            keyring=keyring,
-            cache=cache,
-            documents=documents,
-            metrics=metrics,
-            pings={
-                "encoder": encoder_ping(encoder),
-                "index": index_ping(cache, encoder.dimension),
-                "store": documents.ping,
-            },
-            refresh=refresher(metrics, cache, batcher, policies),
-        )
+        pings = {
+            "encoder": encoder_ping(encoder),
+            "index": index_ping(cache, encoder.dimension),
+            "store": documents.ping,
+        }
+        refresh = refresher(metrics, cache, batcher, policies)
+        operations = Operations(keyring, cache, documents, metrics, pings, refresh)
         sweeping = asyncio.create_task(sweep_for_ever(cache, policies), name="nearhit-sweep")
         stack.push_async_callback(stop, sweeping)
         yield _dispatch(routes, operations_app(operations))

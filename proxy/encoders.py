@@ -9,6 +9,7 @@ from pathlib import Path
 
 from embed.checkpoint import Checkpoint, Precision, bundled_checkpoint_dir
 from embed.encoder import Encoder
+from embed.errors import CheckpointInvalid
 from embed.export import ensure_bundled, packaged_model_dir
 from embed.onnx_encoder import OnnxEncoder
 from proxy.settings import EncoderSettings
@@ -35,7 +36,12 @@ async def open_encoder(
     if settings.device == "cuda" or (settings.device == "auto" and _has_card()):
         from embed.torch_encoder import TorchEncoder
 
-        return await asyncio.to_thread(TorchEncoder, packaged_model_dir(), device="cuda")
+        try:
+            return await asyncio.to_thread(TorchEncoder, packaged_model_dir(), device="cuda")
+        except CheckpointInvalid as error:
+            if settings.device == "cuda":
+                raise
+            on_progress(f"no encoder on CUDA ({error}): using the CPU")
     checkpoint = await asyncio.to_thread(_checkpoint, settings.checkpoint, on_progress)
     precision = None if settings.precision == "default" else Precision(settings.precision)
     return await asyncio.to_thread(

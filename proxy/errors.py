@@ -61,8 +61,10 @@ def error_event(path: str, error: Exception) -> bytes:
         inner = {"type": told.type, "message": str(told)}
         return b"\n\nevent: error\ndata: %b\n\n" % orjson.dumps({"type": "error", "error": inner})
     if path == "/v1/responses":
-        data = {"type": "error", "code": told.code, "message": str(told), "param": None}
-        return b"\n\nevent: error\ndata: %b\n\n" % orjson.dumps({**data, "sequence_number": 0})
+        # As OpenAI documents it, and with the `error` without which the SDK does not raise.
+        error = {"code": told.code, "message": str(told), "param": None}
+        data = {"type": "error", **error, "sequence_number": 0, "error": error}
+        return b"\n\nevent: error\ndata: %b\n\n" % orjson.dumps(data)
     return b"\n\ndata: %b\n\n" % told.body()
 
 

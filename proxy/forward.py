@@ -144,15 +144,17 @@ class Forwarder:
     ) -> Answer:
         patience = self._patience_for(call) if joined else None
         head: Head = await reader.head(patience)
-        if not joined or not head.readable or head.is_stream == call.stream:
+        if not joined or head.status != 200 or head.is_stream == call.stream:
             seen = COLLAPSED if joined else status
             chunks = reader.chunks(patience)
+            if joined:
+                chunks = await _begun(chunks)
             if head.is_stream:
                 chunks = _as_asked(call, chunks)
             return await _pass_on(call, head, seen, chunks, stack)
         # The leader asked for the other form: wait for the whole answer and turn it round.
         whole: dict[str, Json] | None = await reader.result(patience)
-        if whole is None:
+        if whole is None or (call.stream and not _is_ordinary(call, whole)):
             return await self.relay(call, status)
         headers = call_headers(call, cache_status(COLLAPSED, head.received))
         if not call.stream:
@@ -256,8 +258,29 @@ def _whole_answer(call: Call, is_stream: bool, raw: bytes) -> dict[str, Json] | 
         reader = SseReader()
         events = reader.feed(raw)
         return None if reader.flush().strip() else call.wire.assemble(events)
-    whole = orjson.loads(raw)
+    try:
+        whole = orjson.loads(raw)
+    except ValueError:  # the upstream's fault, not ours: passed on as it is
+        return None
     return whole if isinstance(whole, dict) else None
+
+
+def _is_ordinary(call: Call, whole: dict[str, Json]) -> bool:
+    """Whether a JSON answer can be told as a stream."""
+    return call.wire.refuse(whole, store_tool_calls=True) is None
+
+
+async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Return the same chunks once the first is there: until then another call may take over."""
+    first = await anext(chunks, b"")
+
+    async def again() -> AsyncIterator[bytes]:
+        if first:
+            yield first
+        async for chunk in chunks:
+            yield chunk
+
+    return again()
 
 
 async def _pass_on(

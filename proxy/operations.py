@@ -63,7 +63,6 @@ class Operations:
 
     def __init__(
         self,
-        *,
         keyring: Keyring,
         cache: Cache,
         documents: DocumentStore,

@@ -5,6 +5,7 @@ The cache may fail, be full or be slow: then the request is forwarded and the fa
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -88,6 +89,7 @@ class Pipeline:
         forwarder: Forwarder,
         metrics: Metrics,
         clock: Callable[[], datetime],
+        max_wait: float,
     ) -> None:
         self._cache = cache
         self._batcher = batcher
@@ -96,6 +98,7 @@ class Pipeline:
         self._forwarder = forwarder
         self._metrics = metrics
         self._clock = clock
+        self._max_wait = max_wait  # seconds for a vector
 
     def replay_exact(self, call: Call) -> Answer | None:
         """Answer from memory if the very same request was answered before. Never waits."""
@@ -179,8 +182,9 @@ class Pipeline:
     async def _find_similar(self, call: Call, outcome: Outcome) -> Lookup:
         """Search by meaning; `outcome` is what the exact lookup came to."""
         try:
-            vector = await self._batcher.encode(call.question.text)
-        except Overloaded:
+            async with asyncio.timeout(self._max_wait):
+                vector = await self._batcher.encode(call.question.text)
+        except (Overloaded, TimeoutError):
             return Lookup(Outcome.BYPASS, reason="overload", storable=False)
         except EmbedError as error:
             log.warning("encoding failed for %s: %s", call.request.request_id, error)

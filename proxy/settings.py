@@ -126,6 +126,7 @@ class EncoderSettings(Section):
     threads: int = Field(0, ge=0, le=64, description="threads of one batch; 0 chooses by the cores")
     max_batch: int = Field(32, ge=1, le=1024, description="texts in one forward pass")
     max_waiting: int = Field(256, ge=1, description="texts that may wait; beyond it a bypass")
+    max_wait: float = Field(1.0, gt=0, description="time a text may wait; beyond it a bypass")
     base_url: str | None = Field(
         None, description="a /v1/embeddings service (TEI, vLLM, OpenAI) to use instead"
     )
@@ -135,7 +136,7 @@ class EncoderSettings(Section):
     max_bytes: int = Field(800, ge=1, description="longest text sent to it, in bytes of UTF-8")
     timeout: float = Field(2.0, gt=0, description="time for one batch at the service")
 
-    _time = field_validator("timeout", mode="before")(_seconds)
+    _time = field_validator("timeout", "max_wait", mode="before")(_seconds)
 
     @model_validator(mode="after")
     def _complete(self) -> EncoderSettings:

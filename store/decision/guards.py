@@ -26,6 +26,7 @@ _NUMBER_WORDS = {
 } | {"hundred": "100", "thousand": "1000", "million": "1000000", "billion": "1000000000",
      "first": "1", "once": "1", "dozen": "12", "half": "0.5"}  # fmt: skip
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_APOSTROPHE = re.compile("’")
 _PLAIN_WORD = re.compile(r"\w+")
 _NEGATION = re.compile(
     r"\b(?:not|no|never|none|nor|neither|nobody|nothing|without|cannot|unable|except"
@@ -103,6 +104,7 @@ class Marks(NamedTuple):
     polarity: frozenset[tuple[int, int]]  # (pair of opposites, side taken: 1 or -1)
     names: frozenset[str]  # plain
     quoted: frozenset[str]
+    foreign: frozenset[str]  # words with a letter beyond ASCII
     plain: str  # the whole text in lower case, its words between single spaces
     text: str
 
@@ -121,6 +123,7 @@ def marks_of(text: str) -> Marks:
         polarity=_polarity(words),
         names=frozenset(map(_plain, set(_NAME.findall(text)) - _NOT_NAMES)),
         quoted=frozenset(next(filter(None, m.groups())) for m in _QUOTED.finditer(text)),
+        foreign=frozenset(word for word in words if not _APOSTROPHE.sub("", word).isascii()),
         plain=_plain(text),
         text=text,
     )
@@ -144,6 +147,8 @@ _GUARDS: tuple[tuple[str, Callable[[Marks, Marks], bool]], ...] = (
     ("numbers", lambda a, b: a.numbers != b.numbers),
     ("negation", lambda a, b: a.negated != b.negated),
     ("polarity", lambda a, b: any((p, -side) in b.polarity for p, side in a.polarity)),
+    # The encoder drops accents, and reads scripts beyond Latin letter by letter if at all.
+    ("letters", lambda a, b: a.foreign != b.foreign),
     # A name may be typed in lower case on the other side, but it has to be there.
     ("names", lambda a, b: any(n not in b.plain for n in a.names)),
     ("quotes", lambda a, b: any(q not in b.text for q in a.quoted)),

@@ -197,9 +197,7 @@ async def test_garbage_with_a_200_is_passed_on_as_it_is_and_not_stored(
     after = await ground.admissions()
     assert after.get("stored") == before.get("stored")
     assert sum(after.values()) == sum(before.values()) + 2
-    assert "part=" not in str(
-        await counted(ground.http, ground.proxy, "nearhit_faults_total", "part")
-    )
+    assert await counted(ground.http, ground.proxy, "nearhit_faults_total", "part") == {}
 
 
 @shared_loop
@@ -439,6 +437,29 @@ async def test_an_encoded_answer_goes_to_those_who_asked_for_its_form(ground: Gr
     assert orjson.loads(following[2])["object"] == "chat.completion"
 
 
+@shared_loop
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(Script(body=b'{"ok": true}', delay=0.3), id="other JSON"),
+        pytest.param(Script(body=b'{"error": {"message": "no"}}', delay=0.3), id="error with 200"),
+        pytest.param(Script(finish_reason="length", delay=0.3), id="length"),
+    ],
+)
+async def test_what_cannot_be_turned_into_a_stream_is_asked_for_again(
+    ground: Ground, script: Script
+) -> None:
+    question, asked = fresh_question(), len(ground.upstream.calls)
+    ground.upstream.play(script)
+    leading = asyncio.create_task(ground.chat(question))
+    await ground.upstream.until(lambda: len(ground.upstream.calls) > asked)
+    status, cache, told = await ground.chat(question, stream=True)
+    assert (status, cache) == (200, MISS)
+    assert told.endswith(b"data: [DONE]\n\n")
+    assert (await leading)[0] == 200
+    assert len(ground.upstream.calls) == asked + 2
+
+
 # -- settings of their own
 
 
@@ -487,6 +508,20 @@ async def test_a_stream_that_stalls_is_ended_with_an_error(stage: Stage) -> None
     await stage.upstream.until(lambda: stage.upstream.cancelled == 1)
     raw = await client.chat.completions.with_raw_response.create(**asked)
     assert raw.headers["cache-status"] == MISS
+
+
+@pytest.mark.parametrize("script", [Script(delay=60), Script(hold_after=0)], ids=["head", "body"])
+async def test_who_joined_a_silent_call_makes_one_of_its_own(stage: Stage, script: Script) -> None:
+    proxy = await stage.proxy(upstreams=[spec(stage)], flight={"patience": "200ms"})
+    question = fresh_question()
+    stage.upstream.play(script)
+    leading = asyncio.create_task(chat(stage.http, proxy, question, stream=True))
+    await stage.upstream.until(lambda: stage.upstream.open_now == 1)
+    status, cache, told = await chat(stage.http, proxy, question, stream=True)
+    assert (status, cache) == (200, MISS)
+    assert told.endswith(b"data: [DONE]\n\n")
+    assert not leading.done()
+    leading.cancel()
 
 
 async def test_two_tenants_identical_misses_cost_two_calls(stage: Stage) -> None:

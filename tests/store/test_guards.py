@@ -27,6 +27,9 @@ OTHER_QUESTIONS = [
     ("Which city has more rain?", "Which city has less rain?", "polarity"),
     ("Find a flight to Rome in spring", "Find a flight to Milan in spring", "names"),
     ("tell me about Ann", "tell me about the annual report", "names"),
+    ("Translate pago into English", "Translate pagó into English", "letters"),
+    ("Где мой дом?", "Где мои дом?", "letters"),
+    ("怎样关闭闹钟", "怎样打开闹钟", "letters"),
     ("What does `foo` do?", "What does `Foo` do?", "quotes"),
     ('Translate "good morning" for me', 'Translate "good night" for me', "quotes"),
 ]
@@ -36,6 +39,7 @@ SAME_QUESTIONS = [
     ("How do I turn on dark mode?", "How can I switch on dark mode?"),
     ("Send it to 2,000 people", "Send this to 2000 people"),
     ("Explain how tides work.", "Can you explain how the tides work?"),
+    ("Which café in Rome is open?", "What café is open in Rome?"),
     ("Why can't I log in?", "Why can’t I log in?"),
 ]
 

@@ -153,7 +153,10 @@ def chat_choices(draw: st.DrawFn) -> list[Json]:
         tokens = draw(st.none() | st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=9))
         if tokens is not None:
             scored = [{"token": t, "logprob": -0.5, "top_logprobs": []} for t in tokens]
-            choice["logprobs"] = {"content": scored, "refusal": draw(st.none() | st.just([]))}
+            choice["logprobs"] = {
+                "content": scored,
+                "refusal": draw(st.none() | st.just([{"token": "no"}])),
+            }
             if draw(st.booleans()):
                 message["content"] = "".join(tokens)
         elif draw(st.booleans()):

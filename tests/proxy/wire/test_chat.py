@@ -280,6 +280,12 @@ def test_a_replayed_stream_has_the_shape_of_a_real_one() -> None:
     assert [p["finish_reason"] for p in pieces] == [None, None, "stop"]
 
 
+def test_a_field_unheard_of_is_replayed_once() -> None:
+    chunks = chunks_of(completion({"content": "Blue", "x": [1]}, citations=["a"]), {})
+    assert [c.get("citations") for c in chunks] == [["a"], None, None]
+    assert [c["choices"][0]["delta"].get("x") for c in chunks] == [[1], None, None]
+
+
 def test_a_long_text_is_cut_after_spaces() -> None:
     text = "Rayleigh scattering favours short wavelengths. " * 20
     chunks = chunks_of(completion({"content": text}), {})

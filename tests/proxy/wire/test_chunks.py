@@ -123,6 +123,22 @@ def test_the_first_name_and_the_last_of_all_else_count() -> None:
     }
 
 
+def test_lists_beside_the_delta_grow_and_objects_are_replaced() -> None:
+    def piece(finish: str | None, **fields: Json) -> bytes:
+        return encode({"choices": [{"index": 0, "finish_reason": finish, **fields}]})
+
+    events = [
+        piece(None, token_ids=[1, 2], filter={"a": 1}),
+        piece(None, token_ids=None, filter={"b": 2}),
+        piece("stop", token_ids=[3], filter=None),
+    ]
+    answer = assemble_chunks([*events, DONE], "name", lambda choice: None)
+    assert answer is not None
+    assert answer["choices"] == [
+        {"index": 0, "finish_reason": "stop", "token_ids": [1, 2, 3], "filter": {"b": 2}}
+    ]
+
+
 def test_nesting_beyond_the_stack_is_a_broken_stream() -> None:
     deep = b'{"a":' * 1010 + b"1" + b"}" * 1010
     piece = (
