@@ -8,6 +8,7 @@ from statistics import median
 from typing import Literal, NamedTuple, Protocol
 
 CEILING_SHARE = 0.8  # a generator that is this near its own ceiling measures itself
+BELIEVABLE = 0.85  # of its floor's time; nothing is truly faster than what it contains
 FEWEST_REQUESTS = 50  # below, a median says little
 
 Verdict = Literal["pass", "fail", "invalid", "info"]
@@ -114,6 +115,13 @@ def run_faults(name: str, run: Run, fewest: int = FEWEST_REQUESTS) -> list[str]:
     if run.requests < fewest:
         faults.append(f"{name}: only {run.requests} requests")
     return faults
+
+
+def floor_faults(floor: float, time: float) -> list[str]:
+    """Return whether a time is so far below its own floor that something disturbed the floor."""
+    if time >= BELIEVABLE * floor:
+        return []
+    return [f"nearhit: {100 * (1 - time / floor):.0f} % faster than its floor, which was disturbed"]
 
 
 def status_faults(name: str, run: Run, expected: str) -> list[str]:

@@ -105,12 +105,20 @@ class Marks(NamedTuple):
     names: frozenset[str]  # plain
     quoted: frozenset[str]
     foreign: frozenset[str]  # words with a letter beyond ASCII
+    indents: tuple[str, ...]  # of each line that has something on it; () for a single line
     plain: str  # the whole text in lower case, its words between single spaces
     text: str
 
 
 def _plain(text: str) -> str:
     return f" {' '.join(_PLAIN_WORD.findall(text.casefold()))} "
+
+
+def _indents(text: str) -> tuple[str, ...]:
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) < 2:
+        return ()
+    return tuple(line[: len(line) - len(line.lstrip())] for line in lines)
 
 
 @lru_cache(maxsize=4096)
@@ -124,6 +132,7 @@ def marks_of(text: str) -> Marks:
         names=frozenset(map(_plain, set(_NAME.findall(text)) - _NOT_NAMES)),
         quoted=frozenset(next(filter(None, m.groups())) for m in _QUOTED.finditer(text)),
         foreign=frozenset(word for word in words if not _APOSTROPHE.sub("", word).isascii()),
+        indents=_indents(text),
         plain=_plain(text),
         text=text,
     )
@@ -147,6 +156,8 @@ _GUARDS: tuple[tuple[str, Callable[[Marks, Marks], bool]], ...] = (
     ("numbers", lambda a, b: a.numbers != b.numbers),
     ("negation", lambda a, b: a.negated != b.negated),
     ("polarity", lambda a, b: any((p, -side) in b.polarity for p, side in a.polarity)),
+    # To the encoder white space is nothing; to code it is meaning.
+    ("layout", lambda a, b: a.indents != b.indents),
     # The encoder drops accents, and reads scripts beyond Latin letter by letter if at all.
     ("letters", lambda a, b: a.foreign != b.foreign),
     # A name may be typed in lower case on the other side, but it has to be there.

@@ -16,6 +16,7 @@ from bench.verdicts import (
     at_least,
     at_most,
     call_faults,
+    floor_faults,
     near_ceiling,
     run_faults,
     settle,
@@ -121,6 +122,22 @@ def test_errors_and_too_few_requests_are_faults() -> None:
     assert run_faults("echo", run(errors={"read": 2})) == ["echo: 2 x read error"]
     few = FEWEST_REQUESTS - 1
     assert run_faults("echo", run(requests=few)) == [f"echo: only {few} requests"]
+
+
+@pytest.mark.parametrize(
+    ("floor", "time", "faults"),
+    [
+        pytest.param(7.0, 8.0, [], id="slower than the floor"),
+        pytest.param(7.0, 6.5, [], id="faster by noise"),
+        pytest.param(
+            8.0, 6.0, ["nearhit: 25 % faster than its floor, which was disturbed"], id="by too much"
+        ),
+    ],
+)
+def test_nothing_is_much_faster_than_what_it_contains(
+    floor: float, time: float, faults: list[str]
+) -> None:
+    assert floor_faults(floor, time) == faults
 
 
 def test_answers_of_another_kind_are_faults() -> None:

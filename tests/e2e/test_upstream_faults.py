@@ -50,6 +50,18 @@ class Ground:
         """Return how many answers were offered to the cache so far, by outcome."""
         return await counted(self.http, self.proxy, "nearhit_admissions_total", "outcome")
 
+    async def admissions_after(self, before: dict[str, int], more: int) -> dict[str, int]:
+        """Return the same once so many more were decided on."""
+        async with asyncio.timeout(5):
+            while sum((now := await self.admissions()).values()) < sum(before.values()) + more:
+                await asyncio.sleep(0.01)
+        return now
+
+    async def hits(self, question: str, **more: Any) -> bool:
+        """Whether a question is answered from the cache, once its answer must be visible."""
+        await asyncio.sleep(0.1)
+        return (await self.chat(question, **more))[1].startswith("nearhit; hit")
+
 
 async def chat(
     http: aiohttp.ClientSession,
@@ -129,7 +141,6 @@ async def to_the_end(raw: Any, stream: bool) -> str:
     if stream:
         async for _ in whole:
             pass
-    await asyncio.sleep(0.1)  # a stored answer would hit from now on
     status: str = raw.headers["cache-status"]
     return status
 
@@ -165,6 +176,7 @@ async def test_an_answer_that_breaks_off_makes_the_sdk_raise_and_is_not_stored(
         await say(ground, question, stream)
     assert len(ground.upstream.calls) == before + 1  # it may have reached a model: not sent twice
     assert await say(ground, question, stream) == MISS
+    await asyncio.sleep(0.1)
     assert (await say(ground, question, stream)).endswith("detail=exact")
 
 
@@ -193,8 +205,7 @@ async def test_garbage_with_a_200_is_passed_on_as_it_is_and_not_stored(
     for _ in range(2):
         expected = b"" if body == sse({"usage": 5}) and stream else body
         assert await ground.chat(question, stream=stream) == (200, MISS, expected)
-        await asyncio.sleep(0.1)
-    after = await ground.admissions()
+    after = await ground.admissions_after(before, 2)
     assert after.get("stored") == before.get("stored")
     assert sum(after.values()) == sum(before.values()) + 2
     assert await counted(ground.http, ground.proxy, "nearhit_faults_total", "part") == {}
@@ -225,8 +236,7 @@ async def test_an_answer_that_is_not_a_whole_answer_is_not_stored(
     for ask_stream in (stream, not stream):
         status, cache, _ = await ground.chat(question, stream=ask_stream)
         assert (status, cache) == (200, MISS)
-        await asyncio.sleep(0.1)
-    after = await ground.admissions()
+    after = await ground.admissions_after(before, 2)
     assert after[outcome] == before.get(outcome, 0) + 2
     assert after.get("stored") == before.get("stored")
 
@@ -244,6 +254,7 @@ async def test_no_wire_stores_half_answers(ground: Ground, say: Say, script: Scr
     question = fresh_question()
     ground.upstream.play(script, script)
     assert [await say(ground, question, stream) for stream in (True, False, False)] == [MISS] * 3
+    await asyncio.sleep(0.1)
     assert (await say(ground, question, True)).endswith("detail=exact")
 
 
@@ -254,8 +265,7 @@ async def test_a_stream_that_ends_early_without_a_sign_is_not_stored(ground: Gro
     status, cache, told = await ground.chat(question, stream=True)
     assert (status, cache, told.count(b"data:")) == (200, MISS, 4)
     assert (await ground.chat(question))[1] == MISS
-    await asyncio.sleep(0.1)
-    after = await ground.admissions()
+    after = await ground.admissions_after(before, 2)
     assert after["unfinished"] == before.get("unfinished", 0) + 1
     assert after["stored"] == before.get("stored", 0) + 1
 
@@ -311,9 +321,7 @@ async def test_only_what_cannot_have_run_is_tried_again(
     ground.upstream.play(*scripts)
     assert (await ground.chat(question))[0] == status
     assert len(ground.upstream.calls) == before + calls
-    await asyncio.sleep(0.1)
-    hit = (await ground.chat(question))[1].startswith("nearhit; hit")
-    assert hit is (status == 200)
+    assert await ground.hits(question) is (status == 200)
 
 
 # -- who hangs up, and who shares
@@ -360,8 +368,7 @@ async def test_a_hang_up_cancels_nothing_that_somebody_else_waits_for(ground: Gr
     assert (await waiting)[0] == 200
     assert len(ground.upstream.calls) == before + 1
     assert ground.upstream.cancelled == cancelled
-    await asyncio.sleep(0.1)
-    assert (await ground.chat(question))[1].startswith("nearhit; hit")
+    assert await ground.hits(question)
 
 
 @shared_loop

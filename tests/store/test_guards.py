@@ -30,6 +30,7 @@ OTHER_QUESTIONS = [
     ("Translate pago into English", "Translate pagó into English", "letters"),
     ("Где мой дом?", "Где мои дом?", "letters"),
     ("怎样关闭闹钟", "怎样打开闹钟", "letters"),
+    ("Explain:\nif a:\n    b()\nc()", "Explain:\nif a:\n    b()\n    c()", "layout"),
     ("What does `foo` do?", "What does `Foo` do?", "quotes"),
     ('Translate "good morning" for me', 'Translate "good night" for me', "quotes"),
 ]
