@@ -62,8 +62,8 @@ def error_event(path: str, error: Exception) -> bytes:
         return b"\n\nevent: error\ndata: %b\n\n" % orjson.dumps({"type": "error", "error": inner})
     if path == "/v1/responses":
         # As OpenAI documents it, and with the `error` without which the SDK does not raise.
-        error = {"code": told.code, "message": str(told), "param": None}
-        data = {"type": "error", **error, "sequence_number": 0, "error": error}
+        fields = {"code": told.code, "message": str(told), "param": None}
+        data = {"type": "error", **fields, "sequence_number": 0, "error": fields}
         return b"\n\nevent: error\ndata: %b\n\n" % orjson.dumps(data)
     return b"\n\ndata: %b\n\n" % told.body()
 

@@ -297,6 +297,25 @@ async def test_a_key_of_the_wrong_role_is_a_403(
     assert error["type"] == "permission_error"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "key"),
+    [
+        ("GET", "/admin/api/entries", "root"),
+        ("GET", "/admin/api/entries", "eyes"),
+        ("GET", "/admin/api/openapi.json", "root"),
+        ("GET", "/v1/models", "of-a"),
+        ("POST", CHAT, "of-a"),
+    ],
+)
+async def test_a_key_of_the_right_role_gets_through(
+    door: Door, method: str, path: str, key: str
+) -> None:
+    body = {"json": GOOD} if method == "POST" else {}
+    for headers in ({"Authorization": f"Bearer {key}"}, {"x-api-key": key}):
+        answer, _ = await door.ask(method, path, proxy=door.keyed, headers=headers, **body)
+        assert answer.status == 200
+
+
 async def test_a_category_that_a_key_may_not_choose_is_a_403(door: Door) -> None:
     headers = {"Authorization": "Bearer narrow", "X-Nearhit-Category": "legal"}
     error = await door.refused(403, "POST", CHAT, proxy=door.keyed, json=GOOD, headers=headers)

@@ -53,8 +53,9 @@ class Ground:
     async def admissions_after(self, before: dict[str, int], more: int) -> dict[str, int]:
         """Return the same once so many more were decided on."""
         async with asyncio.timeout(5):
-            while sum((now := await self.admissions()).values()) < sum(before.values()) + more:
-                await asyncio.sleep(0.01)
+            now = await self.admissions()
+            while sum(now.values()) < sum(before.values()) + more:
+                now = await self.admissions()
         return now
 
     async def hits(self, question: str, **more: Any) -> bool:

@@ -140,6 +140,9 @@ TOOL = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
         pytest.param(
             [START, TEXT[0], delta("text_delta", 1, text="a"), closed()], id="other index"
         ),
+        pytest.param(
+            [START, opened({"type": "x"}, 1), closed(0), END, STOP], id="index 1, then index 0"
+        ),
         pytest.param([START, opened(None), closed(), END, STOP], id="a block is no object"),
         pytest.param([START, TEXT[0], event("content_block_delta", index=0)], id="no delta"),
         pytest.param(

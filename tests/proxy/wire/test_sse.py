@@ -52,6 +52,12 @@ def test_it_does_not_matter_where_the_stream_is_cut(ending: bytes) -> None:
         assert cut(stream, [stream[:first], stream[first:second], stream[second:]]) == whole
 
 
+def test_an_empty_line_may_end_otherwise_than_the_line_before() -> None:
+    for events in ([b"data: 1\n\r", b"data: 2\r\n\n"], [b"data: 1\r\r", b"\ndata: 2\n\r\n"]):
+        assert cut(b"".join(events), [b"".join(events)]) == events
+        assert [data_of(event) for event in events] == [b"1", b"2"]
+
+
 @given(
     stream=st.lists(st.sampled_from([b"\n", b"\r", b"data: a", b":", b"\r\n", b"x"])).map(b"".join),
     cuts=st.lists(st.integers(0, 60)),
