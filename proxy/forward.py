@@ -194,6 +194,7 @@ class Forwarder:
         raw = b"" if flight.overflowed else b"".join(flight.chunks)
         whole = await self._read(call, head, raw) if raw and head.readable else None
         flight.finish(whole)
+        await asyncio.sleep(0)  # the clients first: they need not wait for what storing takes
         outcome = await self._admit(call, vector, head, raw, whole)
         if flight.overflowed:
             outcome = Admission.TOO_LARGE

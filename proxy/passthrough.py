@@ -82,6 +82,10 @@ class Passthrough:
         headers = client_headers(answer.headers, cacheable=False)
         if not any(name == b"x-request-id" for name, _ in headers):
             headers.append((b"x-request-id", request.request_id.encode()))
+        if whole := answer.whole():
+            # All of it is here: it goes out in one piece, which writes its own length.
+            headers = [header for header in headers if header[0] != b"content-length"]
+            return Answer(answer.status, headers, whole)
         owned = AsyncExitStack()
         await owned.enter_async_context(answer)
         return Answer(answer.status, headers, Streamed(answer.chunks(), owned))

@@ -21,6 +21,7 @@ from proxy.pipeline import Pipeline
 from proxy.wire import WIRES
 from proxy.wire.base import Wire
 
+_WATCH_AFTER = 0.02  # seconds
 log = logging.getLogger("nearhit.routes")
 
 Scope = MutableMapping[str, Any]
@@ -73,7 +74,7 @@ class Routes:
             else:
                 upload = Upload(receive)
                 work = self._passthrough.answer(scope["method"], target, request, caller, upload)
-                await _respond(work, upload.until_gone(), send)
+                await _respond(work, upload.until_gone, send)
         except ClientGone:
             return
         except Exception as error:
@@ -88,7 +89,7 @@ class Routes:
         if answer is not None:
             await _send_answer(answer, send)
         else:
-            await _respond(self._pipeline.answer(call), _until_gone(receive), send)
+            await _respond(self._pipeline.answer(call), lambda: _until_gone(receive), send)
 
 
 async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
@@ -129,28 +130,54 @@ def _joined(header_list: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return headers
 
 
-async def _respond(work: Awaitable[Answer], hang_up: Awaitable[None], send: Send) -> None:
-    """Send what `work` gives; stop it as soon as the client hangs up."""
-    tasks = [asyncio.ensure_future(_send_when_done(work, send)), asyncio.ensure_future(hang_up)]
-    sending = tasks[0]
+async def _respond(
+    work: Awaitable[Answer], hang_up: Callable[[], Awaitable[None]], send: Send
+) -> None:
+    """Send what `work` gives; stop it when the client has hung up; raise ClientGone then.
+
+    Looking for a hang-up takes a task: most answers are there before it is worth one.
+    """
+    watch = _Watch(hang_up)
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if not sending.done():
-            raise ClientGone
-        sending.result()
+        await _send_answer(await work, send)
+    except asyncio.CancelledError:
+        if not watch.gone:
+            raise
+        raise ClientGone from None
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        watch.stop()
+
+
+class _Watch:
+    """Cancels the current task once the client has hung up."""
+
+    def __init__(self, hang_up: Callable[[], Awaitable[None]]) -> None:
+        self.gone = False
+        self._hang_up = hang_up
+        self._watched = asyncio.current_task()
+        self._task: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER, self._start)
+
+    def _start(self) -> None:
+        self._task = asyncio.create_task(self._look(), name="nearhit-hang-up")
+
+    async def _look(self) -> None:
+        await self._hang_up()
+        self.gone = True
+        if self._watched is not None:
+            self._watched.cancel()
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        if self.gone and self._watched is not None:
+            self._watched.uncancel()
 
 
 async def _until_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _send_when_done(work: Awaitable[Answer], send: Send) -> None:
-    await _send_answer(await work, send)
 
 
 async def _send_answer(answer: Answer, send: Send) -> None:

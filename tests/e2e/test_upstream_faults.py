@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 import anthropic
 import openai
 import orjson
@@ -17,94 +13,19 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.conftest import Stage
+from tests.e2e.ground import MISS, Ground, chat, counted, fresh_question, standing
 from tests.fake_answers import sse
 from tests.fake_upstream import FakeUpstream, Script
-from tests.harness import Proxy, digest, proxy_running, settings_for
 
 shared_loop = pytest.mark.asyncio(loop_scope="module")
 
 BROKEN = (openai.APIError, anthropic.APIError)
-_numbers = itertools.count()
-
-
-def fresh_question() -> str:
-    """Return a question that no test has asked before."""
-    return f"What is in box {next(_numbers)} of the shelf?"
-
-
-@dataclass
-class Ground:
-    """One proxy with default settings, but at most one further try, and its clients."""
-
-    upstream: FakeUpstream
-    proxy: Proxy
-    http: aiohttp.ClientSession
-    openai: openai.AsyncOpenAI
-    anthropic: anthropic.AsyncAnthropic
-
-    async def chat(self, question: str, **more: Any) -> tuple[int, str, bytes]:
-        """Ask without an SDK; return status, Cache-Status and body once it is read to its end."""
-        return await chat(self.http, self.proxy, question, **more)
-
-    async def admissions(self) -> dict[str, int]:
-        """Return how many answers were offered to the cache so far, by outcome."""
-        return await counted(self.http, self.proxy, "nearhit_admissions_total", "outcome")
-
-    async def admissions_after(self, before: dict[str, int], more: int) -> dict[str, int]:
-        """Return the same once so many more were decided on."""
-        async with asyncio.timeout(5):
-            now = await self.admissions()
-            while sum(now.values()) < sum(before.values()) + more:
-                now = await self.admissions()
-        return now
-
-    async def hits(self, question: str, **more: Any) -> bool:
-        """Whether a question is answered from the cache, once its answer must be visible."""
-        await asyncio.sleep(0.1)
-        return (await self.chat(question, **more))[1].startswith("nearhit; hit")
-
-
-async def chat(
-    http: aiohttp.ClientSession,
-    proxy: Proxy,
-    question: str,
-    *,
-    key: str = "sk-test",
-    **more: Any,
-) -> tuple[int, str, bytes]:
-    body = {"model": "m", "messages": [{"role": "user", "content": question}], **more}
-    headers = {"Authorization": f"Bearer {key}"}
-    url = f"{proxy.base_url}/chat/completions"
-    async with http.post(url, json=body, headers=headers) as answer:
-        told = await answer.read()
-        return answer.status, answer.headers.get("cache-status", ""), told
-
-
-async def counted(
-    http: aiohttp.ClientSession, proxy: Proxy, metric: str, label: str
-) -> dict[str, int]:
-    async with http.get(f"{proxy.url}/metrics") as answer:
-        lines = (await answer.text()).splitlines()
-    found: dict[str, int] = {}
-    for line in lines:
-        if line.startswith(metric + "{"):
-            name = line.partition(f'{label}="')[2].partition('"')[0]
-            found[name] = found.get(name, 0) + int(float(line.rpartition(" ")[2]))
-    return found
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ground]:
-    async with FakeUpstream() as upstream:
-        specs = [{"name": "fake", "base_url": upstream.base_url, "max_retries": 1}]
-        settings = settings_for(tmp_path_factory.mktemp("data"), "", upstreams=specs)
-        async with (
-            proxy_running(settings) as proxy,
-            aiohttp.ClientSession() as http,
-            openai.AsyncOpenAI(base_url=proxy.base_url, api_key="k", max_retries=0) as one,
-            anthropic.AsyncAnthropic(base_url=proxy.url, api_key="k", max_retries=0) as other,
-        ):
-            yield Ground(upstream, proxy, http, one, other)
+    async with standing(tmp_path_factory.mktemp("data")) as ground:
+        yield ground
 
 
 # -- each wire: ask in either form; return Cache-Status, read to the end
@@ -152,7 +73,6 @@ WIRES = [
     pytest.param(say_responses, id="responses"),
     pytest.param(say_messages, id="messages"),
 ]
-MISS = "nearhit; fwd=miss"
 
 
 @shared_loop
@@ -325,149 +245,6 @@ async def test_only_what_cannot_have_run_is_tried_again(
     assert await ground.hits(question) is (status == 200)
 
 
-# -- who hangs up, and who shares
-
-
-async def begun(ground: Ground, question: str, **more: Any) -> tuple[aiohttp.ClientResponse, bytes]:
-    """Ask for a stream; return it with its first bytes."""
-    asked = {"model": "m", "messages": [{"role": "user", "content": question}], "stream": True}
-    url = f"{ground.proxy.base_url}/chat/completions"
-    headers = {"Authorization": "Bearer sk-test"}
-    answer = await ground.http.post(url, json=asked | more, headers=headers)
-    return answer, await answer.content.readany()
-
-
-@shared_loop
-async def test_a_hang_up_cancels_the_upstream_call(ground: Ground) -> None:
-    for stream in (True, False):
-        cancelled, asked = ground.upstream.cancelled, len(ground.upstream.calls)
-        if stream:
-            ground.upstream.play(Script(endless=True, token_delay=0.01))
-            answer, _ = await begun(ground, fresh_question())
-            answer.close()
-        else:
-            ground.upstream.play(Script(delay=60))
-            waiting = asyncio.create_task(ground.chat(fresh_question()))
-            await ground.upstream.until(lambda: len(ground.upstream.calls) > asked)  # noqa: B023
-            waiting.cancel()
-        await ground.upstream.until(lambda: ground.upstream.cancelled == cancelled + 1)  # noqa: B023
-
-
-@shared_loop
-async def test_a_hang_up_cancels_nothing_that_somebody_else_waits_for(ground: Ground) -> None:
-    question, before = fresh_question(), len(ground.upstream.calls)
-    cancelled = ground.upstream.cancelled
-    ground.upstream.release.clear()
-    ground.upstream.play(Script(hold_after=3))
-    leader, start = await begun(ground, question)
-    follower, _ = await begun(ground, question)
-    leader.close()
-    waiting = asyncio.create_task(ground.chat(question))
-    ground.upstream.release.set()
-    rest = await follower.read()
-    assert rest.endswith(b"data: [DONE]\n\n")
-    assert (await waiting)[0] == 200
-    assert len(ground.upstream.calls) == before + 1
-    assert ground.upstream.cancelled == cancelled
-    assert await ground.hits(question)
-
-
-@shared_loop
-async def test_a_hundred_identical_streams_cost_one_call(ground: Ground) -> None:
-    question, before = fresh_question(), len(ground.upstream.calls)
-    ground.upstream.release.clear()
-    ground.upstream.play(Script(text="word " * 40, hold_after=2))
-    streams = await asyncio.gather(*[begun(ground, question) for _ in range(100)])
-    ground.upstream.release.set()
-    told = {start + await answer.read() for answer, start in streams}
-    assert len(told) == 1
-    assert told.pop().endswith(b"data: [DONE]\n\n")
-    statuses = sorted(answer.headers["cache-status"] for answer, _ in streams)
-    assert statuses == [MISS, *["nearhit; fwd=miss; collapsed"] * 99]
-    assert len(ground.upstream.calls) == before + 1
-
-
-@shared_loop
-@pytest.mark.parametrize("first", [True, False], ids=["stream first", "JSON first"])
-async def test_a_stream_and_a_json_answer_asked_at_once_cost_one_call(
-    ground: Ground, first: bool
-) -> None:
-    question, before = fresh_question(), len(ground.upstream.calls)
-    ground.upstream.play(Script(delay=0.3))
-    leading = asyncio.create_task(ground.chat(question, stream=first))
-    await ground.upstream.until(lambda: len(ground.upstream.calls) > before)
-    following = await ground.chat(question, stream=not first)
-    answers = {first: await leading, not first: following}
-    assert {told[0] for told in answers.values()} == {200}
-    assert following[1] == "nearhit; fwd=miss; collapsed"
-    whole = orjson.loads(answers[False][2])
-    events = [orjson.loads(e[6:]) for e in answers[True][2].split(b"\n\n") if e[6:7] == b"{"]
-    parts = [choice["delta"].get("content") or "" for e in events for choice in e["choices"]]
-    assert "".join(parts) == whole["choices"][0]["message"]["content"]
-    assert {event["id"] for event in events} == {whole["id"]}
-    assert "usage" in whole
-    assert len(ground.upstream.calls) == before + 1
-
-
-@shared_loop
-async def test_who_joined_a_failing_call_is_told_the_same(ground: Ground) -> None:
-    question, before = fresh_question(), len(ground.upstream.calls)
-    body = b'{"error":"teapot"}'
-    for script, expected in (
-        (Script(delay=0.3, status=418, body=body), (418, body)),
-        (Script(delay=0.3, drop=True), (502, None)),
-    ):
-        ground.upstream.play(script)
-        asked = [ground.chat(question, stream=stream) for stream in (True, False, True, False)]
-        answers = await asyncio.gather(*asked)
-        assert {status for status, _, _ in answers} == {expected[0]}
-        assert expected[1] is None or {told for _, _, told in answers} == {body}
-    assert len(ground.upstream.calls) == before + 2
-
-
-@shared_loop
-async def test_an_encoded_answer_goes_to_those_who_asked_for_its_form(ground: Ground) -> None:
-    question = fresh_question()
-    packed = gzip.compress(b"data: [DONE]\n\n")
-    ground.upstream.play(
-        Script(
-            delay=0.3,
-            body=packed,
-            content_type="text/event-stream",
-            headers={"Content-Encoding": "gzip"},
-        )
-    )
-    asked = len(ground.upstream.calls)
-    leading = asyncio.create_task(ground.chat(question, stream=True))
-    await ground.upstream.until(lambda: len(ground.upstream.calls) > asked)
-    following = await ground.chat(question)
-    assert (await leading)[2] == b"data: [DONE]\n\n"
-    assert orjson.loads(following[2])["object"] == "chat.completion"
-
-
-@shared_loop
-@pytest.mark.parametrize(
-    "script",
-    [
-        pytest.param(Script(body=b'{"ok": true}', delay=0.3), id="other JSON"),
-        pytest.param(Script(body=b'{"error": {"message": "no"}}', delay=0.3), id="error with 200"),
-        pytest.param(Script(finish_reason="length", delay=0.3), id="length"),
-    ],
-)
-async def test_what_cannot_be_turned_into_a_stream_is_asked_for_again(
-    ground: Ground, script: Script
-) -> None:
-    question, asked = fresh_question(), len(ground.upstream.calls)
-    ground.upstream.play(script)
-    leading = asyncio.create_task(ground.chat(question))
-    await ground.upstream.until(lambda: len(ground.upstream.calls) > asked)
-    status, cache, told = await ground.chat(question, stream=True)
-    assert (status, cache) == (200, MISS)
-    assert told.endswith(b"data: [DONE]\n\n")
-    assert (await leading)[0] == 200
-    assert len(ground.upstream.calls) == asked + 2
-
-
 # -- settings of their own
 
 
@@ -516,36 +293,6 @@ async def test_a_stream_that_stalls_is_ended_with_an_error(stage: Stage) -> None
     await stage.upstream.until(lambda: stage.upstream.cancelled == 1)
     raw = await client.chat.completions.with_raw_response.create(**asked)
     assert raw.headers["cache-status"] == MISS
-
-
-@pytest.mark.parametrize("script", [Script(delay=60), Script(hold_after=0)], ids=["head", "body"])
-async def test_who_joined_a_silent_call_makes_one_of_its_own(stage: Stage, script: Script) -> None:
-    proxy = await stage.proxy(upstreams=[spec(stage)], flight={"patience": "200ms"})
-    question = fresh_question()
-    stage.upstream.play(script)
-    leading = asyncio.create_task(chat(stage.http, proxy, question, stream=True))
-    await stage.upstream.until(lambda: stage.upstream.open_now == 1)
-    status, cache, told = await chat(stage.http, proxy, question, stream=True)
-    assert (status, cache) == (200, MISS)
-    assert told.endswith(b"data: [DONE]\n\n")
-    assert not leading.done()
-    leading.cancel()
-
-
-async def test_two_tenants_identical_misses_cost_two_calls(stage: Stage) -> None:
-    keys = [{"sha256": digest(name), "tenant": name} for name in ("one", "two")]
-    proxy = await stage.proxy(auth={"keys": keys})
-    question = fresh_question()
-    stage.upstream.play(Script(hold_after=1), Script(hold_after=1))
-    asking = [
-        asyncio.create_task(chat(stage.http, proxy, question, key=key, stream=True))
-        for key in ("one", "two", "one", "two")
-    ]
-    await stage.upstream.until(lambda: len(stage.upstream.calls) == 2)
-    stage.upstream.release.set()
-    one, two, also_one, also_two = [(await each)[2] for each in asking]
-    assert one == also_one != two == also_two
-    assert len(stage.upstream.calls) == 2
 
 
 async def test_when_one_replica_dies_requests_go_on_with_the_other(stage: Stage) -> None:
