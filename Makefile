@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check -q -c constraints.txt
 STAMP := $(VENV)/.installed
 
-.PHONY: install run test lint fmt types bench clean
+.PHONY: install run test lint fmt types tools bench clean
 
 install: $(STAMP)
 
@@ -33,10 +33,14 @@ fmt: $(STAMP)
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-test: lint types
+# wrk, for the tests of the benchmarks' load generator: from Debian, if it is not here.
+tools:
+	@sh bench/install_tools.sh
+
+test: lint types tools
 	$(PY) -m pytest
 
-bench: $(STAMP)
+bench: $(STAMP) tools
 	$(PY) -m bench.suite $(BENCH)
 
 clean:

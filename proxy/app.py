@@ -31,6 +31,7 @@ from proxy.upkeep import (
     stop,
     sweep_for_ever,
     utc_now,
+    warm,
 )
 from proxy.upstream import Upstreams, UpstreamSpec
 from store.cache import Cache
@@ -102,8 +103,8 @@ async def open_app(
         }
         refresh = refresher(metrics, cache, batcher, policies)
         operations = Operations(keyring, cache, documents, metrics, pings, refresh)
-        sweeping = asyncio.create_task(sweep_for_ever(cache, policies), name="nearhit-sweep")
-        stack.push_async_callback(stop, sweeping)
+        for upkeep in (sweep_for_ever(cache, policies), warm(cache)):
+            stack.push_async_callback(stop, asyncio.create_task(upkeep, name="nearhit-upkeep"))
         yield _dispatch(routes, operations_app(operations))
 
 

@@ -108,6 +108,14 @@ async def sweep_for_ever(cache: Cache, policies: PolicyBook) -> None:
             log.exception("expired entries could not be swept; trying again later")
 
 
+async def warm(cache: Cache) -> None:
+    """Bring documents back into memory, once; they are found without it too."""
+    try:
+        await cache.warm()
+    except Exception:
+        log.exception("documents could not be read ahead")
+
+
 async def stop(task: asyncio.Task[None]) -> None:
     """Cancel a task and wait until it is gone."""
     task.cancel()

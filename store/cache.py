@@ -36,6 +36,8 @@ from store.index import VectorIndex
 HOT_BYTES = 64 * 2**20
 RESTORED_AT_ONCE = 500  # entries between two turns of the event loop
 SWEPT_AT_ONCE = 256
+WARMED_AT_ONCE = 32
+WARMING_PAUSE = 0.005  # seconds between two steps, for whoever asks meanwhile
 DELETED_AT_ONCE = 500
 
 logger = logging.getLogger(__name__)
@@ -146,6 +148,20 @@ class Cache:
         document = Document(entry.body, entry.content_type)
         self._hot.put(id, document)
         return document
+
+    async def warm(self) -> int:
+        """Bring documents back into memory after a restart, the newest first; return how many.
+
+        Takes half of the room at most, in small steps. Raises StoreUnavailable.
+        """
+        count = 0
+        for part in slices(list(reversed(self._held)), WARMED_AT_ONCE):
+            for id in part:
+                if not self._hot.has_room:
+                    return count
+                count += self._hot.get(id) is None and await self.document(id) is not None
+            await asyncio.sleep(WARMING_PAUSE)
+        return count
 
     async def admit(self, entry: Entry) -> Admission:
         """Store the entry in place of any other with its id; lookups see it once it is durable.

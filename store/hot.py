@@ -25,6 +25,11 @@ class HotDocuments:
         self._documents: OrderedDict[EntryId, Document] = OrderedDict()
         self.bytes = 0
 
+    @property
+    def has_room(self) -> bool:
+        """Whether half of the room or more is free."""
+        return self.bytes * 2 < self._max_bytes
+
     def get(self, id: EntryId) -> Document | None:
         """Return the document if it is here, and count it as just used."""
         document = self._documents.get(id)

@@ -128,7 +128,9 @@ async def test_a_lookup_that_breaks_is_a_bypass_and_counted(stage: Stage, ask: A
 
 async def test_when_too_many_texts_wait_the_rest_pass_by(stage: Stage, ask: Ask) -> None:
     encoder = FakeEncoder()
-    proxy = await proxy_with(stage, encoder, encoder={"max_batch": 1, "max_waiting": 1})
+    proxy = await proxy_with(
+        stage, encoder, encoder={"max_batch": 1, "max_waiting": 1, "max_wait": "60s"}
+    )
     client = stage.openai(proxy)
     encoder.going_on.clear()
     running = asyncio.create_task(ask(client, "What is a trivet?"))
@@ -145,3 +147,14 @@ async def test_when_too_many_texts_wait_the_rest_pass_by(stage: Stage, ask: Ask)
     assert {(await running).status, (await waiting).status} == {"nearhit; fwd=miss"}
     assert (await ask(client, QUESTION)).status == "nearhit; fwd=miss"
     assert (await ask(client, QUESTION)).hit
+
+
+async def test_nobody_waits_long_for_an_encoder_that_hangs(stage: Stage, ask: Ask) -> None:
+    encoder = FakeEncoder()
+    client = stage.openai(await proxy_with(stage, encoder, encoder={"max_wait": "100ms"}))
+    encoder.going_on.clear()
+    passing = await ask(client, QUESTION)
+    assert passing.status == "nearhit; fwd=bypass; detail=overload"
+    assert passing.text == f"Answer 1 to: {QUESTION}"
+    encoder.going_on.set()
+    assert (await ask(client, QUESTION)).status == "nearhit; fwd=miss"

@@ -692,3 +692,18 @@ async def test_memory_and_documents_agree_after_any_interleaving(
 def test_the_names_are_those_of_the_metric() -> None:
     outcomes: Iterable[str] = Admission
     assert set(outcomes) == {"stored", "too_large", "store_failed", "removed"}
+
+
+async def test_after_a_restart_the_newest_documents_are_brought_back_into_half_the_room(
+    documents: MemoryDocuments,
+) -> None:
+    first = await opened(documents)
+    for number in range(20):
+        await first.admit(entry(EntryId(f"{number:02}"), body=b"x" * 100))
+    await closed(first)
+    again = await opened(documents, hot_bytes=2000)
+    assert again.hot(EntryId("19")) is None
+    assert await again.warm() == 10
+    ready = [number for number in range(20) if again.hot(EntryId(f"{number:02}"))]
+    assert ready == list(range(10, 20))
+    await closed(again)
