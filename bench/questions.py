@@ -45,7 +45,7 @@ REWORDED = (
     "How can I {verb} a {noun} in {place}?",
     "How does one {verb} a {noun} in {place}?",
     "How would I {verb} a {noun} in {place}?",
-    "In {place}, how do I {verb} a {noun}?",
+    "How could I {verb} a {noun} in {place}?",
     "Tell me how to {verb} a {noun} in {place}.",
     "What is the way to {verb} a {noun} in {place}?",
 )

@@ -161,22 +161,16 @@ async def matching(documents: DocumentStore, purge: Purge) -> list[EntryId]:
 
 def entry_as_data(entry: Entry) -> dict[str, Any]:
     """Return an entry with its answer as plain values."""
-    return {
-        "id": entry.id,
-        "tenant": entry.tenant,
-        "category": entry.category,
-        "route": entry.route,
-        "model": entry.model,
-        "query": entry.query,
-        "tags": list(entry.tags),
-        "created_at": entry.created_at.isoformat(),
-        "content_type": entry.content_type,
-        "answer": entry.body.decode("utf-8", "replace"),
-    }
+    answer = entry.body.decode("utf-8", "replace")
+    return {**_heading(entry), "content_type": entry.content_type, "answer": answer}
 
 
 def summary_as_data(entry: Summary) -> dict[str, Any]:
     """Return one line of a listing as plain values."""
+    return {**_heading(entry), "size": entry.size}
+
+
+def _heading(entry: Entry | Summary) -> dict[str, Any]:
     return {
         "id": entry.id,
         "tenant": entry.tenant,
@@ -186,7 +180,6 @@ def summary_as_data(entry: Summary) -> dict[str, Any]:
         "query": entry.query,
         "tags": list(entry.tags),
         "created_at": entry.created_at.isoformat(),
-        "size": entry.size,
     }
 
 

@@ -34,6 +34,24 @@ _NEGATION = re.compile(
     r"|n['’]t\b|\bdont\b|\bcant\b|\bwont\b|\bdoesnt\b|\bisnt\b",
     re.IGNORECASE,
 )
+# What kind of answer is wanted. "What" and "how" are left out: they rephrase each other.
+_ASKED = re.compile(
+    r"\b(?:who|whom|whose|when|where|why|how (?:many|much|long|often|far|old|tall|big|late))\b",
+    re.IGNORECASE,
+)
+_CALENDAR = frozenset(
+    "monday tuesday wednesday thursday friday saturday sunday january february march april june"
+    " july august september october november december today tomorrow yesterday weekday weekend"
+    " spring summer autumn winter morning noon afternoon evening midnight".split()
+)
+# Words that carry no role: their place in a sentence changes with every rephrasing.
+_EMPTY = frozenset(
+    "a an the of to in on at by for from with as is are was were be been am do does did can could"
+    " will would shall should may might must have has had i you he she it we they me him her us"
+    " them my your his its our their this that these those what which who whom whose when where"
+    " why how please tell explain describe show give say there here so just also and or but if"
+    " then than about into any some one way s t m re ll ve d".split()
+)
 _QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|«([^»]+)»|`([^`]+)`|(?<!\w)'([^']+)'(?!\w)")
 # What starts a sentence is capitalised for that reason alone.
 _NAME = re.compile(r"(?<![.!?:\n\"“])(?<=[\s(/-])[^\W\d_a-z]\w*(?:['’.-]\w+)*")
@@ -102,6 +120,8 @@ class Marks(NamedTuple):
     numbers: tuple[str, ...]  # in order: "5 from 2" is not "2 from 5"
     negated: bool
     polarity: frozenset[tuple[int, int]]  # (pair of opposites, side taken: 1 or -1)
+    asked: frozenset[str]
+    calendar: frozenset[str]
     names: frozenset[str]  # plain
     quoted: frozenset[str]
     foreign: frozenset[str]  # words with a letter beyond ASCII
@@ -129,6 +149,8 @@ def marks_of(text: str) -> Marks:
         numbers=_numbers(text),
         negated=_NEGATION.search(text) is not None,
         polarity=_polarity(words),
+        asked=frozenset(word.casefold() for word in _ASKED.findall(text)),
+        calendar=words & _CALENDAR,
         names=frozenset(map(_plain, set(_NAME.findall(text)) - _NOT_NAMES)),
         quoted=frozenset(next(filter(None, m.groups())) for m in _QUOTED.finditer(text)),
         foreign=frozenset(word for word in words if not _APOSTROPHE.sub("", word).isascii()),
@@ -152,10 +174,26 @@ def _numbers(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _turned_round(a: Marks, b: Marks) -> bool:
+    """Whether two texts say nearly the same words in another order: who does what to whom."""
+    ours = [word for word in a.plain.split() if word not in _EMPTY]
+    theirs = [word for word in b.plain.split() if word not in _EMPTY]
+    shared = set(ours) & set(theirs)
+    if len(shared) < 2 or len(shared) < _NEARLY * max(len(set(ours)), len(set(theirs))):
+        return False
+    return [w for w in ours if w in shared] != [w for w in theirs if w in shared]
+
+
+_NEARLY = 0.75  # of the words that carry something
+
+
 _GUARDS: tuple[tuple[str, Callable[[Marks, Marks], bool]], ...] = (
     ("numbers", lambda a, b: a.numbers != b.numbers),
     ("negation", lambda a, b: a.negated != b.negated),
     ("polarity", lambda a, b: any((p, -side) in b.polarity for p, side in a.polarity)),
+    ("question", lambda a, b: a.asked != b.asked),
+    ("calendar", lambda a, b: a.calendar != b.calendar),
+    ("order", _turned_round),
     # To the encoder white space is nothing; to code it is meaning.
     ("layout", lambda a, b: a.indents != b.indents),
     # The encoder drops accents, and reads scripts beyond Latin letter by letter if at all.
