@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from statistics import median
 
 from bench.fake_upstream import CHAT
 from bench.floors import encode_batches, encode_singly
@@ -33,7 +31,7 @@ PASSTHROUGH = "/v1/moderations"
 MODERATION = '{"model":"bench","input":"a text to look at"}'
 SINGLE_TEXTS = 100  # encoded one by one for the encoder's p50
 BATCH_TEXTS = 320
-IDLE_CALLS = 100
+MOST_SINGLE_RATE = 1000  # encodings one by one a second, on any machine so far
 MOST_SEMANTIC_RATE = 3000  # questions a second that are kept ready
 
 
@@ -171,31 +169,13 @@ def _random_lines() -> list[str]:
     return [before, after, *WORDS]
 
 
-async def _call_after_idling(stand: Stand, idle_ms: float) -> float:
-    """Return the p50 in ms of a bare aiohttp call that follows as much idling as an encoding takes.
-
-    A virtual CPU that idled for milliseconds wakes up late and cold: every proxy that encodes
-    before it forwards pays for it, and the loaded `direct` row does not show it.
-    """
-    body, times = chat_body("hello").encode(), []
-    for _ in range(IDLE_CALLS):
-        await asyncio.sleep(idle_ms / 1000)
-        started = time.perf_counter()
-        headers = {"content-type": "application/json"}
-        async with stand.session.post(
-            stand.upstream.origin + CHAT, data=body, headers=headers
-        ) as answer:
-            await answer.read()
-        times.append(time.perf_counter() - started)
-    return median(times) * 1000
-
-
 async def miss_1(stand: Stand) -> Reading:
     """Cacheable misses at concurrency 1: added p50 beyond the encoder's own."""
     texts = list(itertools.islice(random_texts(random.getrandbits(31)), SINGLE_TEXTS))
     earlier = await encode_singly(stand.encoder, texts)
     lines = _random_lines()
     direct = await _wrk(stand, stand.upstream.origin + CHAT, 1, lines, "random")
+    bare = await _wrk(stand, stand.encoding_bare.origin + CHAT, 1, lines, "random")
     before = await stand.calls()
     nearhit = await _wrk(stand, stand.nearhit.origin + CHAT, 1, lines, "random", counted=True)
     calls = await stand.calls() - before
@@ -205,13 +185,12 @@ async def miss_1(stand: Stand) -> Reading:
     faults += status_faults("nearhit", nearhit, MISS) + _all_reached("miss", calls, nearhit, 1)
     faults += floor_faults(direct.p50 + encoder, nearhit.p50)
     value = nearhit.p50 - direct.p50 - encoder
-    idle = await _call_after_idling(stand, encoder)
     return _reading(
         value,
         faults,
         encoder_p50_ms=encoder,
-        aiohttp_after_idling_p50_ms=idle,
         direct=direct,
+        bare_that_encodes=bare,
         nearhit=nearhit,
     )
 
@@ -260,10 +239,18 @@ async def semantic_1(stand: Stand) -> Reading:
     """Hits by meaning at concurrency 1, over the encoder's p50 on the same texts."""
     texts = stand.supply.peek(SINGLE_TEXTS)
     earlier = await encode_singly(stand.encoder, texts)
+    lines = [chat_body(text) for text in stand.supply.peek(stand.seconds * MOST_SINGLE_RATE)]
+    bare = await _wrk(stand, stand.encoding_echo.origin + CHAT, 1, lines, "once")
     nearhit, faults = await _reworded(stand, 1)
     encoder = (earlier + await encode_singly(stand.encoder, texts)) / 2
     faults += floor_faults(encoder, nearhit.p50)
-    return _reading(nearhit.p50 - encoder, faults, encoder_p50_ms=encoder, nearhit=nearhit)
+    return _reading(
+        nearhit.p50 - encoder,
+        faults,
+        encoder_p50_ms=encoder,
+        echo_that_encodes=bare,
+        nearhit=nearhit,
+    )
 
 
 async def semantic_32(stand: Stand) -> Reading:

@@ -66,6 +66,8 @@ class Stand:
     slow_upstream: Server
     echo: Server
     bare: Server
+    encoding_echo: Server
+    encoding_bare: Server
     session: aiohttp.ClientSession
     encoder: Encoder
     seconds: int
@@ -174,6 +176,8 @@ class Base:
     slow_upstream: Server
     echo: Server
     bare: Server
+    encoding_echo: Server
+    encoding_bare: Server
     config: Path
 
 
@@ -196,7 +200,15 @@ async def open_base(folder: Path) -> AsyncIterator[Base]:
                 python_server("bench.floors", "passthrough", "--upstream", upstream.origin),
             )
         )
-        yield Base(upstream, slow, echo, bare, write_config(folder, upstream, slow))
+        encoding_echo = await stack.enter_async_context(
+            running("echo that encodes", python_server("bench.floors", "echo", "--encode"))
+        )
+        forward = ("passthrough", "--encode", "--upstream", upstream.origin)
+        encoding_bare = await stack.enter_async_context(
+            running("pass-through that encodes", python_server("bench.floors", *forward))
+        )
+        servers = (upstream, slow, echo, bare, encoding_echo, encoding_bare)
+        yield Base(*servers, write_config(folder, upstream, slow))
 
 
 @asynccontextmanager
@@ -216,6 +228,8 @@ async def open_stand(base: Base, encoder: Encoder, seconds: int) -> AsyncIterato
             slow_upstream=base.slow_upstream,
             echo=base.echo,
             bare=base.bare,
+            encoding_echo=base.encoding_echo,
+            encoding_bare=base.encoding_bare,
             session=session,
             encoder=encoder,
             seconds=seconds,

@@ -16,6 +16,7 @@ from bench.floors import (
     echo,
     encode_batches,
     encode_singly,
+    encoding,
 )
 from bench.processes import python_server, running
 from embed.encoder import Vectors
@@ -70,6 +71,16 @@ async def test_the_pass_through_forwards_bodies_and_answers() -> None:
         assert answer.headers["content-type"] == "application/json"
         assert (await client.get(bare.origin + "/nowhere")).status_code == 404
         assert (await client.get(upstream.origin + "/calls")).json()["total"] == 1
+
+
+async def test_the_floor_that_encodes_does_so_before_it_answers() -> None:
+    encoder = CountingEncoder()
+    transport = httpx.ASGITransport(app=encoding(echo, encoder))
+    body = orjson.dumps({"messages": [{"content": "system"}, {"content": "question"}]})
+    async with httpx.AsyncClient(transport=transport, base_url="http://echo") as client:
+        answer = await client.post("/", content=body)
+    assert answer.content == ECHO
+    assert encoder.batches == [1]
 
 
 async def test_single_texts_are_encoded_one_at_a_time() -> None:

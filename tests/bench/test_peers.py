@@ -20,7 +20,9 @@ from bench.stand import Base, write_config
 def base(tmp_path: Path) -> Base:
     """A stand of which nothing runs."""
     server = Server("http://127.0.0.1:9", pid=1, ready_seconds=0.1)
-    return Base(server, server, server, server, write_config(tmp_path, server, server))
+    return Base(
+        server, server, server, server, server, server, write_config(tmp_path, server, server)
+    )
 
 
 def test_requests_are_what_every_peer_may_cache() -> None:
