@@ -61,6 +61,7 @@ async def test_with_nothing_configured_a_real_model_answers_and_its_answers_surv
             assert await streamed(other, QUESTION) == text
             told = await streamed(other, "Name the largest ocean on Earth.")
             assert told.strip()
+            await asyncio.sleep(0.1)
     finally:
         first.kill()
         first.close()

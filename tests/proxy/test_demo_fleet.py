@@ -53,6 +53,11 @@ def gone(process: psutil.Process, timeout: float = 10.0) -> bool:
     return True
 
 
+def _heed_control_c() -> None:
+    # A test run started in the background ignores SIGINT, and its children would inherit that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def parent() -> Iterator[subprocess.Popen[str]]:
     """A process of its own that serves the fleet; its first line is the base URL."""
@@ -61,6 +66,7 @@ def parent() -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        preexec_fn=_heed_control_c,
         start_new_session=True,
     )
     with process:
