@@ -31,11 +31,13 @@ class Upload:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._complete = asyncio.Event()
+        self._pushed_back: MutableMapping[str, Any] | None = None  # a message taken too early
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body; raise ClientGone on a hang-up."""
         while True:
-            message = await self._receive()
+            message = self._pushed_back or await self._receive()
+            self._pushed_back = None
             if message["type"] == "http.disconnect":
                 raise ClientGone
             if message["body"]:
@@ -43,6 +45,16 @@ class Upload:
             if not message.get("more_body"):
                 self._complete.set()
                 return
+
+    async def whole(self) -> bytes:
+        """Return the body once all of it is here; raise ClientGone on a hang-up."""
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body"):
+            self._complete.set()
+            body: bytes = message["body"]
+            return body
+        self._pushed_back = message
+        return b"".join([chunk async for chunk in self.chunks()])
 
     async def until_gone(self) -> None:
         """Return once the client has hung up after sending its whole body."""
@@ -110,13 +122,12 @@ class Passthrough:
         """Return the body to send, and the model that a small JSON body names."""
         length = request.headers.get(b"content-length", b"")
         if not length and b"transfer-encoding" not in request.headers:
-            async for _ in upload.chunks():  # the empty body that every request has
-                pass
+            await upload.whole()  # the empty body that every request has
             return None, None
         is_json = request.headers.get(b"content-type", b"").startswith(b"application/json")
         if not (is_json and length.isdigit() and int(length) <= _PEEKED):
             return upload.chunks(), None
-        raw = b"".join([chunk async for chunk in upload.chunks()])
+        raw = await upload.whole()
         try:
             body = orjson.loads(raw)
         except ValueError:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import numpy as np
+from prometheus_client import Histogram
 
 from embed.batcher import Batcher, BatchFacts
 from embed.encoder import Encoder
@@ -74,9 +75,14 @@ def refresher(
 def call_counter(metrics: Metrics) -> Callable[[CallFacts], None]:
     """Return what counts a finished upstream call."""
 
+    bound: dict[tuple[str, int], Histogram] = {}  # models are configured, statuses have 3 digits
+
     def count(facts: CallFacts) -> None:
-        model = metrics.model(facts.model or "")
-        metrics.upstream_duration.labels(model, str(facts.status)).observe(facts.total)
+        key = (metrics.model(facts.model or ""), facts.status)
+        histogram = bound.get(key)
+        if histogram is None:
+            histogram = bound[key] = metrics.upstream_duration.labels(key[0], str(key[1]))
+        histogram.observe(facts.total)
 
     return count
 

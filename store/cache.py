@@ -37,7 +37,7 @@ HOT_BYTES = 64 * 2**20
 RESTORED_AT_ONCE = 500  # entries between two turns of the event loop
 SWEPT_AT_ONCE = 256
 WARMED_AT_ONCE = 32
-WARMING_PAUSE = 0.005  # seconds between two steps, for whoever asks meanwhile
+WARMING_PAUSE = 0.05  # seconds between two steps: whoever asks meanwhile goes first
 DELETED_AT_ONCE = 500
 
 logger = logging.getLogger(__name__)
