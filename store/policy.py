@@ -21,7 +21,7 @@ from store.errors import PolicyInvalid
 from store.eviction import Quota
 
 DEFAULT_CATEGORY = "default"
-HIT_THRESHOLD = 0.92  # from the sweep in docs/LOG.md: guarded precision over the best recall
+HIT_THRESHOLD = 0.92  # from the sweep in docs/LOG.md: precision before recall
 
 
 class Mode(StrEnum):
