@@ -605,7 +605,9 @@ async def test_damaged_entries_are_left_out_and_counted(
     documents = SqliteDocuments.open(tmp_path)
     for id in ("a", "b"):
         await documents.put(entry(id))
-    documents._writer.submit("UPDATE entries SET tenant = ? WHERE id = 'a'", lambda: [("eve",)])
+    await documents._writer.submit(
+        "UPDATE entries SET tenant = ? WHERE id = 'a'", lambda: [("eve",)]
+    )
     cache = await opened(documents)
     assert cache.exact(A) is None
     assert cache.exact(B) is not None
