@@ -65,7 +65,8 @@ class GuardedProtocol(HttpToolsProtocol):
     _stage = _BETWEEN
     _begun = 0  # requests that have begun to arrive
     _read_bytes = 0  # of the read that is being parsed
-    _head_bytes = 0  # of an unfinished head, without the read that it began in
+    _began_in = 0  # bytes of the read in which the head began
+    _head_bytes = 0  # of an unfinished head, without that read
     _running: RequestResponseCycle | None = None  # since requests were pipelined
     _deadline: float | None = None  # loop time by which the client must have moved on
 
@@ -166,10 +167,12 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._stage = _HEAD
         self._begun += 1
+        self._began_in = self._read_bytes
         self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
-        head_bytes = self._head_bytes + self._read_bytes  # at most: the read may hold more
+        # At most: the reads in which it began and ended may hold more than this head.
+        head_bytes = self._began_in + self._head_bytes + self._read_bytes
         if head_bytes > self.limits.header_bytes:
             head_bytes = sum(len(name) + len(value) for name, value in self.headers)
         self._check_sizes(head_bytes)

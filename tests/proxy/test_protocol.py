@@ -345,6 +345,20 @@ def test_what_is_too_large_is_refused(served: Served, raw: bytes, status: int, c
     assert not served.app.started.is_set()
 
 
+@pytest.mark.parametrize("cut", [20_000, 40_000, 60_000])
+def test_large_headers_are_refused_however_they_are_cut_into_reads(
+    served: Served, cut: int
+) -> None:
+    raw = post(*[b"X: " + b"y" * 990] * 70)
+    with served.connect() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(raw[:cut])
+        time.sleep(0.05)  # so that the rest arrives in a read of its own
+        connection.sendall(raw[cut:])
+        reply = parsed(read_all(connection))
+    assert (reply.status, reply.error["code"]) == (431, "headers_too_large")
+
+
 def test_too_many_trailers_are_refused(served: Served) -> None:
     tail = b"1\r\na\r\n0\r\n" + b"X: y\r\n" * 200
     reply = served.ask(post(b"Transfer-Encoding: chunked", body=tail))
