@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from pathlib import Path
 
 import pytest
@@ -126,7 +125,6 @@ async def test_a_case_that_cannot_run_is_an_invalid_reading() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 async def test_cases_of_every_kind_prove_themselves_against_a_real_nearhit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -58,10 +57,6 @@ def test_a_missing_wrk_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -
         run_wrk(Load(url="http://127.0.0.1:1/", connections=1, seconds=1, lines=["{}"]))
 
 
-needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
-
-
-@needs_wrk
 def test_a_server_that_is_not_there_is_a_failure() -> None:
     with pytest.raises(WrkFailed, match="refused|connect"):
         run_wrk(Load(url="http://127.0.0.1:1/", connections=1, seconds=1, lines=["{}"]))
@@ -72,7 +67,6 @@ def test_the_script_lies_beside_the_module() -> None:
     assert wrk.SCRIPT.is_file()
 
 
-@needs_wrk
 @pytest.mark.slow
 async def test_every_mode_sends_what_it_says() -> None:
     body = '{"model":"bench","messages":[{"role":"user","content":"hi"}]}'
@@ -96,7 +90,6 @@ async def test_every_mode_sends_what_it_says() -> None:
     assert once.requests <= 20
 
 
-@needs_wrk
 @pytest.mark.slow
 async def test_answers_that_are_errors_are_counted() -> None:
     async with running("fake upstream", python_server("bench.fake_upstream")) as server:
