@@ -13,7 +13,7 @@ import yaml
 
 from proxy.cli_options import ConfigOption, JsonOption, load, refusals
 from proxy.entries_cli import app as entries_app
-from store.policy import load_policies, policy_as_data
+from store.policy_file import load_policies, policy_as_data
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 policies = typer.Typer(no_args_is_help=True, help="Category policies.")

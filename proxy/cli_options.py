@@ -12,7 +12,8 @@ import typer
 
 from proxy.settings import ConfigInvalid, Settings, load_settings
 from store.errors import PolicyInvalid, StoreError
-from store.policy import PolicyBook, load_policies
+from store.policy import PolicyBook
+from store.policy_file import load_policies
 
 ConfigOption = Annotated[
     Path | None,

@@ -21,7 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from store.policy import parse_duration, parse_size
+from store.units import parse_duration, parse_size
 
 ENV_PREFIX = "NEARHIT_"
 # Read elsewhere than in the settings themselves.

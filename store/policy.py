@@ -1,27 +1,24 @@
-"""How each category of traffic is cached: the rules as data, and the one judgement over them.
+"""How each category of traffic is cached: the rules as values, and the one judgement over them.
 
-Parsing is total: a file with one fault is refused as a whole with a line per fault. Fields of
-CONTRACT.md whose feature is not in this version are known but may only hold their default, so
-that nobody believes in a rule that is not applied.
+A policy judges; it reads no clock, no socket and no setting. `store/policy_file.py` reads and
+writes policies as data, `store/match.py` holds their match rules.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
-from pathlib import Path
-from typing import Any
 
-import yaml
-
-from store.errors import PolicyInvalid
 from store.eviction import Quota
+from store.match import MatchRule
 
 DEFAULT_CATEGORY = "default"
-HIT_THRESHOLD = 0.92  # from the sweep in docs/LOG.md: precision before recall
+# From the sweeps in docs/LOG.md: precision before recall.
+HIT_THRESHOLD = 0.92
+NEAR_THRESHOLD = 0.80
+CONTEXT_THRESHOLD = 0.92
 
 
 class Mode(StrEnum):
@@ -30,6 +27,22 @@ class Mode(StrEnum):
     SEMANTIC = "semantic"
     EXACT = "exact"
     OFF = "off"
+
+
+class Scope(StrEnum):
+    """Who may be served what is stored."""
+
+    TENANT = "tenant"
+    USER = "user"  # the tenant's same user
+    SHARED = "shared"  # other tenants too, once an answer is confirmed
+
+
+class Offload(StrEnum):
+    """Whether a near-hit may go to a small model."""
+
+    ON = "on"  # with a judge or feedback
+    OFF = "off"
+    UNJUDGED = "unjudged"
 
 
 class Verdict(StrEnum):
@@ -41,18 +54,43 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadRule:
+    """How far a category may bend while its upstream is overloaded."""
+
+    latency_target_ms: float  # of the upstream's p95 time to the first byte
+    threshold_floor: float
+    ttl_ceiling: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How one category is cached."""
+    """How one category is cached. Fields and defaults are CONTRACT.md's."""
 
     name: str
     description: str = ""
+    examples: tuple[str, ...] = ()
+    match: tuple[MatchRule, ...] = ()
+    locked: bool = False
     mode: Mode = Mode.SEMANTIC
     hit_threshold: float = HIT_THRESHOLD
+    near_threshold: float = NEAR_THRESHOLD
+    context_threshold: float = CONTEXT_THRESHOLD
     ttl: timedelta = timedelta(hours=24)
+    stale_if_error: timedelta = timedelta()
     quota: Quota = Quota(10_000, 256 * 2**20)
+    priority: float = 1.0
     max_temperature: float = 1.0
     max_turns: int = 20
+    scope: Scope = Scope.TENANT
     store_tool_calls: bool = False
+    error_budget: float | None = None
+    audit: bool = True
+    offload: Offload = Offload.ON
+    example_scope: Scope = Scope.USER
+    quality_floor: float = 0.85
+    exploration: float = 0.05
+    answer_format: str = "free"
+    load: LoadRule | None = None
 
     def judge(self, similarity: float, age: timedelta) -> Verdict:
         """Say what an entry of this cosine and age is worth; the threshold is inclusive."""
@@ -64,12 +102,21 @@ class Policy:
         """Whether an entry of this age is past its lifetime; hits never extend it."""
         return age > self.ttl
 
+    def helps_in_need(self, age: timedelta) -> bool:
+        """Whether an entry of this age may answer when the upstream has failed."""
+        return age <= self.ttl + self.stale_if_error
+
+    @property
+    def is_ruled_first(self) -> bool:
+        """Whether its match rules are asked before any header: nobody gets around them."""
+        return bool(self.match) and (self.locked or self.mode is Mode.OFF)
+
 
 _STRICTNESS = (Mode.SEMANTIC, Mode.EXACT, Mode.OFF)
 
 
 def stricter(a: Policy, b: Policy) -> Policy:
-    """Return `a` with the stricter of both policies' mode, threshold and TTL.
+    """Return `a` with the stricter of both policies' mode, thresholds and lifetimes.
 
     An entry is judged by its own category's policy and the request's, so that a query on the
     border of two categories cannot fetch an expired price as a fact.
@@ -80,15 +127,28 @@ def stricter(a: Policy, b: Policy) -> Policy:
         a,
         mode=max(a.mode, b.mode, key=_STRICTNESS.index),
         hit_threshold=max(a.hit_threshold, b.hit_threshold),
+        context_threshold=max(a.context_threshold, b.context_threshold),
         ttl=min(a.ttl, b.ttl),
+        stale_if_error=min(a.stale_if_error, b.stale_if_error),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyBook:
-    """All categories by name; `default` is always among them."""
+    """All categories by name, in order; `default` is always among them. Never changed: replaced."""
 
     policies: Mapping[str, Policy]
+    # In the order in which they are asked; made once, not for every request.
+    ruled_first: tuple[Policy, ...] = field(init=False, compare=False)
+    ruled: tuple[Policy, ...] = field(init=False, compare=False)
+    exemplified: tuple[Policy, ...] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        policies = self.policies.values()
+        first = tuple(p for p in policies if p.is_ruled_first)
+        object.__setattr__(self, "ruled_first", first)
+        object.__setattr__(self, "ruled", tuple(p for p in policies if p.match and p not in first))
+        object.__setattr__(self, "exemplified", tuple(p for p in policies if p.examples))
 
     def __getitem__(self, category: str) -> Policy:
         return self.policies[category]
@@ -106,215 +166,3 @@ class PolicyBook:
         """The sum of all quotas."""
         quotas = [policy.quota for policy in self.policies.values()]
         return Quota(sum(q.entries for q in quotas), sum(q.bytes for q in quotas))
-
-
-STARTER_BOOK = PolicyBook({DEFAULT_CATEGORY: Policy(name=DEFAULT_CATEGORY)})
-
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
-_UNIT = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|KB|MB|GB)?")
-_SCALE = {
-    None: 1,
-    "B": 1,
-    "KiB": 2**10,
-    "MiB": 2**20,
-    "GiB": 2**30,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-}
-
-
-def parse_duration(value: object) -> timedelta:
-    """Read "15m", "7d" or a number of seconds; raise ValueError saying what is allowed."""
-    allowed = "a duration such as 30s, 15m, 24h or 7d"
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9:
-        return timedelta(seconds=value)
-    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(allowed)
-    seconds = float(match[1]) * _UNIT[match[2]]
-    if seconds >= 1e9:
-        raise ValueError(allowed)
-    return timedelta(seconds=seconds)
-
-
-def parse_size(value: object) -> int:
-    """Read "256MiB" or a number of bytes; raise ValueError saying what is allowed."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("a size of 0 or more, such as 64KiB or 256MiB")
-    return int(float(match[1]) * _SCALE[match[2]])
-
-
-def _number(low: float, high: float) -> Callable[[object], float]:
-    def read(value: object) -> float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not low <= float(value) <= high:  # type: ignore[arg-type]
-            raise ValueError(f"a number from {low:g} to {high:g}")
-        return float(value)  # type: ignore[arg-type]
-
-    return read
-
-
-def _whole(low: int) -> Callable[[object], int]:
-    def read(value: object) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ValueError(f"a whole number, {low} or more")
-        return value
-
-    return read
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("a text")
-    return value
-
-
-def _flag(value: object) -> bool:
-    if value in ("on", "off"):
-        return value == "on"
-    if not isinstance(value, bool):
-        raise ValueError("true or false")
-    return value
-
-
-def _mode(value: object) -> Mode:
-    # YAML 1.1 reads a bare `off` as false.
-    value = "off" if value is False else value
-    if value not in tuple(Mode):
-        raise ValueError(" | ".join(Mode))
-    return Mode(str(value))
-
-
-def _quota(value: object) -> Quota:
-    if not isinstance(value, dict) or not value.keys() <= {"entries", "bytes"}:
-        raise ValueError("{entries: N, bytes: SIZE}")
-    default = Policy(name="").quota
-    entries = _whole(0)(value.get("entries", default.entries))
-    return Quota(entries, parse_size(value.get("bytes", default.bytes)))
-
-
-_READERS: dict[str, Callable[[object], Any]] = {
-    "description": _text,
-    "mode": _mode,
-    "hit_threshold": _number(-1, 1),
-    "ttl": parse_duration,
-    "quota": _quota,
-    "max_temperature": _number(0, 1e9),
-    "max_turns": _whole(0),
-    "store_tool_calls": _flag,
-}
-# Of CONTRACT.md, in force in later versions: accepted at their default only.
-_NOT_YET: dict[str, tuple[object, ...]] = {
-    "examples": ([],),
-    "match": ([],),
-    "locked": (False,),
-    "stale_if_error": ("0s", 0),
-    "priority": (1,),
-    "scope": ("tenant",),
-    "error_budget": (None,),
-    "audit": ("on", True),
-    "offload": ("on", True),
-    "example_scope": ("user",),
-    "quality_floor": (0.85,),
-    "exploration": (0.05,),
-    "answer_format": ("free",),
-    "load": (None,),
-}
-_THRESHOLDS_NOT_YET = ("near_threshold", "context_threshold")  # no numeric default of their own
-
-
-def _fault(where: str, value: object, allowed: str) -> str:
-    return f"{where}: {value!r} is not allowed; allowed: {allowed}"
-
-
-def _read_category(raw: object, where: str, faults: list[str]) -> Policy | None:
-    if not isinstance(raw, dict):
-        faults.append(_fault(where, raw, "a mapping with a `name`"))
-        return None
-    name = raw.get("name")
-    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
-        faults.append(_fault(f"{where}.name", name, "a-z, 0-9, _ and -, 64 characters at most"))
-        return None
-    values: dict[str, Any] = {}
-    for key, value in raw.items():
-        at = f"{where}.{key}"
-        if key == "name":
-            continue
-        if key in _READERS:
-            try:
-                values[key] = _READERS[key](value)
-            except ValueError as error:
-                faults.append(_fault(at, value, str(error)))
-        elif key in _THRESHOLDS_NOT_YET:
-            _check_unused_threshold(raw, key, at, faults)
-        elif key in _NOT_YET:
-            if not any(value == default for default in _NOT_YET[key]):
-                default = _NOT_YET[key][0]
-                faults.append(_fault(at, value, f"{default!r} only; not in force in this version"))
-        else:
-            known = ", ".join(["name", *_READERS, *_THRESHOLDS_NOT_YET, *_NOT_YET])
-            faults.append(f"{at}: unknown key; allowed: {known}")
-    return Policy(name=name, **values)
-
-
-def _check_unused_threshold(raw: dict[Any, Any], key: str, where: str, faults: list[str]) -> None:
-    """A near threshold does nothing yet, but a pair in the wrong order is a mistake today too."""
-    try:
-        near = _number(-1, 1)(raw[key])
-        hit = _number(-1, 1)(raw.get("hit_threshold", HIT_THRESHOLD))
-    except ValueError as error:
-        faults.append(_fault(where, raw[key], str(error)))
-        return
-    if key == "near_threshold" and near > hit:
-        faults.append(_fault(where, near, f"at most hit_threshold ({hit:g})"))
-
-
-def parse_policies(raw: object, file: str) -> PolicyBook:
-    """Read a policies document; raise PolicyInvalid: a line per fault with file, key and value."""
-    faults: list[str] = []
-    policies: dict[str, Policy] = {}
-    categories = raw.get("categories") if isinstance(raw, dict) else None
-    if not isinstance(categories, list):
-        raise PolicyInvalid([f"{file}: categories: missing; allowed: a list of categories"])
-    if isinstance(raw, dict):
-        faults += [f"{key}: unknown key; allowed: categories" for key in raw if key != "categories"]
-    for number, category in enumerate(categories):
-        policy = _read_category(category, f"categories[{number}]", faults)
-        if policy is None:
-            continue
-        if policy.name in policies:
-            faults.append(_fault(f"categories[{number}].name", policy.name, "each name once"))
-        policies[policy.name] = policy
-    if faults:
-        raise PolicyInvalid([f"{file}: {fault}" for fault in faults])
-    if DEFAULT_CATEGORY not in policies:
-        policies[DEFAULT_CATEGORY] = Policy(name=DEFAULT_CATEGORY)
-    return PolicyBook(policies)
-
-
-def load_policies(path: Path | None) -> PolicyBook:
-    """Read a policies file, or the starter book for None; raise PolicyInvalid."""
-    if path is None:
-        return STARTER_BOOK
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise PolicyInvalid([f"{path}: cannot be read: {error}"]) from None
-    except yaml.YAMLError as error:
-        text = " ".join(str(error).split())
-        raise PolicyInvalid([f"{path}: is not YAML: {text}"]) from None
-    return parse_policies(raw, str(path))
-
-
-def policy_as_data(policy: Policy) -> dict[str, object]:
-    """Return a policy as the plain values that a policies file holds."""
-    values: dict[str, object] = {f.name: getattr(policy, f.name) for f in fields(policy)}
-    values["mode"] = str(policy.mode)
-    values["ttl"] = f"{policy.ttl.total_seconds():.10g}s"
-    values["quota"] = {"entries": policy.quota.entries, "bytes": policy.quota.bytes}
-    return values

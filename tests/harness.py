@@ -24,7 +24,8 @@ from embed.encoder import Encoder
 from proxy.app import open_app
 from proxy.protocol import Limits, protocol_class
 from proxy.settings import Settings, load_settings
-from store.policy import PolicyBook, parse_policies
+from store.policy import PolicyBook
+from store.policy_file import parse_policies
 
 ROOT = Path(__file__).parent.parent
 

@@ -32,6 +32,7 @@ DOORS: dict[str, set[str]] = {
     "onnxruntime": {"embed", "federated"},
     "sentence_transformers": {"embed", "federated"},
     "hnswlib": {"store"},
+    "re2": {"store"},
     "sqlite3": {"store"},
     "redis": {"store"},
     "flwr": {"federated"},

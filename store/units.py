@@ -1,0 +1,55 @@
+"""Durations and sizes as people write them: "15m", "256MiB". Pure."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_UNIT = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|KB|MB|GB)?")
+_SCALE = {
+    None: 1,
+    "B": 1,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+}
+
+
+def parse_duration(value: object) -> timedelta:
+    """Read "15m", "7d" or a number of seconds; raise ValueError saying what is allowed."""
+    allowed = "a duration such as 30s, 15m, 24h or 7d"
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9:
+        return timedelta(seconds=value)
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(allowed)
+    seconds = float(match[1]) * _UNIT[match[2]]
+    if seconds >= 1e9:
+        raise ValueError(allowed)
+    return timedelta(seconds=seconds)
+
+
+def duration_text(duration: timedelta) -> str:
+    """Write a duration in its largest whole unit, so that parse_duration gives it back."""
+    milliseconds = duration / timedelta(milliseconds=1)
+    if milliseconds % 1:
+        return f"{duration.total_seconds():.10g}s"
+    whole = int(milliseconds)
+    units = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))
+    unit, scale = next((u, s) for u, s in units if whole % s == 0)
+    return f"{whole // scale}{unit}" if whole else "0s"
+
+
+def parse_size(value: object) -> int:
+    """Read "256MiB" or a number of bytes; raise ValueError saying what is allowed."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("a size of 0 or more, such as 64KiB or 256MiB")
+    return int(float(match[1]) * _SCALE[match[2]])

@@ -1,0 +1,69 @@
+"""A match rule holds when every condition of it holds, and no text can make it slow."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from store.match import MAX_PATTERN, MatchRule, Traits, compile_regex
+
+
+def traits(**changes: Any) -> Traits:
+    fields: dict[str, Any] = {
+        "model": "gull-2",
+        "tenant": "harbour",
+        "path": "/v1/chat/completions",
+        "headers": {b"x-team": b"billing"},
+        "text": "What is the price of a ticket?",
+    }
+    return Traits(**(fields | changes))
+
+
+@pytest.mark.parametrize(
+    ("rule", "matches"),
+    [
+        (MatchRule(model="gull-*"), True),
+        (MatchRule(model="tern-*"), False),
+        (MatchRule(tenant="harbour"), True),
+        (MatchRule(tenant="Harbour"), False),
+        (MatchRule(path="/v1/chat/*"), True),
+        (MatchRule(path="/v1/messages"), False),
+        (MatchRule(header=(("x-team", "bill*"),)), True),
+        (MatchRule(header=(("x-team", "sales"),)), False),
+        (MatchRule(header=(("x-other", "*"),)), False),
+        (MatchRule(regex="(?i)PRICE of"), True),
+        (MatchRule(regex=r"^\d+$"), False),
+        (MatchRule(model="gull-2", regex="refund"), False),
+        (MatchRule(model="gull-2", regex="ticket"), True),
+    ],
+)
+def test_every_condition_that_is_set_has_to_hold(rule: MatchRule, matches: bool) -> None:
+    assert rule.matches(traits()) is matches
+
+
+@pytest.mark.parametrize("pattern", ["", "(a", "a" * (MAX_PATTERN + 1), "(?=ahead)", r"(a)\1"])
+def test_a_pattern_that_is_not_re2_is_refused(pattern: str) -> None:
+    with pytest.raises(ValueError, match="an RE2 expression"):
+        compile_regex(pattern)
+
+
+def test_a_pattern_that_would_hang_a_backtracking_engine_takes_no_time() -> None:
+    rule = MatchRule(regex="(a+)+$")
+    begun = time.perf_counter()
+    assert not rule.matches(traits(text="a" * 5000 + "b"))
+    assert time.perf_counter() - begun < 1
+
+
+@given(st.text(st.characters(), max_size=50))
+def test_any_text_is_searched_lone_surrogates_included(text: str) -> None:
+    assert MatchRule(regex="(?s).*").matches(traits(text=text))
+    assert MatchRule(regex="é").matches(traits(text=text + "é"))
+
+
+def test_equal_rules_are_equal_whatever_was_compiled() -> None:
+    assert MatchRule(regex="a") == MatchRule(regex="a")
+    assert MatchRule(regex="a") != MatchRule(regex="b")
