@@ -68,19 +68,31 @@ def replay(
     document: Document,
     *,
     similarity: float,
-    exact: bool,
     now: datetime,
     ttl: timedelta,
+    stale: bool = False,
 ) -> Answer:
-    """Return a stored answer on the wire that this client asked for."""
+    """Return a stored answer on the wire that this client asked for.
+
+    `stale`: it has expired and stands in for an upstream that failed. Of an answer that another
+    tenant brought, nothing tells when or for which question that was.
+    """
     age = max(0, int((now - held.created_at).total_seconds()))
-    left = max(0, int(ttl.total_seconds()) - age)
-    headers = call_headers(call, h.hit(left, "exact" if exact else "semantic"))
-    headers += [
-        (b"age", str(age).encode()),
-        (b"x-nearhit-entry", held.id.encode()),
-        (b"x-nearhit-similarity", b"1.0" if exact else f"{similarity:.4f}".encode()),
-    ]
+    left = int(ttl.total_seconds()) - age
+    exact = held.id == call.id or (held.shared_key != "" and held.shared_key == call.shared_key)
+    if stale:
+        detail, left = "stale-if-error", min(left, -1)
+    else:
+        detail, left = "exact" if exact else "semantic", max(left, 0)
+    if held.tenant != call.caller.tenant:
+        headers = call_headers(call, h.hit(-1 if stale else 0, detail))
+    else:
+        headers = call_headers(call, h.hit(left, detail))
+        headers += [
+            (b"age", str(age).encode()),
+            (b"x-nearhit-entry", held.id.encode()),
+            (b"x-nearhit-similarity", b"1.0" if exact else f"{similarity:.4f}".encode()),
+        ]
     if not call.stream:
         headers.append((b"content-type", document.content_type.encode()))
         return Answer(200, headers, document.body)

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from proxy.auth import Caller, Keyring
+import orjson
+
+from proxy.auth import Caller
+from proxy.category import decide
 from proxy.errors import ApiError
 from proxy.headers import NO_WISHES, CacheControl, parse_cache_control, parse_tags, parse_threshold
-from proxy.identity import counted, entry_id, ground_of, model_group, parse_body
+from proxy.identity import (
+    counted,
+    entry_id,
+    ground_of,
+    model_group,
+    parse_body,
+    partition_key,
+    shared_ground_of,
+    user_of,
+)
+from proxy.rules import InForce, Rules
 from proxy.wire.base import Json, Question, Wire
-from store.entry import EntryId
-from store.policy import DEFAULT_CATEGORY, Policy, PolicyBook
+from store.entry import EntryId, Held, PartitionKey
+from store.match import Traits
+from store.policy import DEFAULT_CATEGORY, Policy, Scope, stricter
 
 _REMEMBERED = 2048  # bodies
 _REMEMBERED_BYTES = 4096  # of the longest
@@ -38,22 +52,97 @@ class Request:
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """A request on a cacheable route, with everything that the later hops decide from."""
+    """A request on a cacheable route, with everything that the later hops decide from.
+
+    Until `place` has been called the category is `default` for want of a better one, and
+    nothing may be looked up or stored under it.
+    """
 
     request: Request
     wire: Wire
     body: dict[str, Json]
     question: Question
+    counted: bytes
     caller: Caller
-    category: str
-    policy: Policy
     directives: CacheControl
     asked_threshold: float  # may only raise the policy's; -1 when the caller asked for none
     tags: tuple[str, ...]
     model: str
+    model_group: str
     stream: bool
+    rules: Rules
+    group_of: Callable[[str], str]  # a model's upstream group
     ground: bytes
     id: EntryId
+    policy: Policy
+    user: str = ""  # digest of the end user, in scope user only; "" when the request names none
+    classifier: str = ""  # digest of what chose the category by its vector; "": a rule chose it
+    placed: bool = False
+
+    @property
+    def category(self) -> str:
+        """The category's name."""
+        return self.policy.name
+
+    @property
+    def group(self) -> str:
+        """The upstream group that answers this model."""
+        return self.group_of(self.model)
+
+    def place(self, category: str, classifier: str = "") -> None:
+        """Put the call in a category: its policy holds from now on, and its scope says whose it is.
+
+        `classifier` is the digest of the prototypes that chose the category by its vector.
+        Raises InvalidRequest for a user's name that is too long.
+        """
+        self.policy = self.policy_of(category)
+        self.classifier = classifier
+        self.placed = True
+        if self.policy.scope is Scope.USER:
+            headers, route = self.request.headers, self.wire.path
+            self.user = user_of(self.caller, self.body, headers, route=route)
+            self.ground = self._ground(ground_of, tenant=self.caller.tenant, user=self.user)
+            self.id = entry_id(self.ground, self.counted)
+
+    def policy_of(self, category: str) -> Policy:
+        """Return a category's policy as load has it now for this call's model."""
+        return self.rules.policy(category, self.group if self.rules.bent else "")
+
+    def policy_over(self, held: Held) -> Policy | None:
+        """Return the policy that an entry is judged under for this call; None: it may not serve.
+
+        That is the stricter of both categories'. None when the entry's category is gone, and
+        with it the right to serve it, or when the two disagree about whose the answers are.
+        """
+        if held.category == self.policy.name:
+            return self.policy
+        if held.category not in self.rules.book:
+            return None
+        other = self.policy_of(held.category)
+        return stricter(self.policy, other) if other.scope is self.policy.scope else None
+
+    @property
+    def shared_key(self) -> str:
+        """The exact key without the tenant, in scope shared; "" in any other."""
+        if self.policy.scope is not Scope.SHARED:
+            return ""
+        return entry_id(self._ground(shared_ground_of), self.counted)
+
+    @property
+    def partition(self) -> PartitionKey:
+        """Which stored vectors may be compared with this question at all."""
+        shared = self.policy.scope is Scope.SHARED
+        ground = self._ground(shared_ground_of) if shared else self.ground
+        return partition_key(ground, self.question)
+
+    def _ground(self, of: Callable[..., bytes], **whose: str) -> bytes:
+        return of(
+            route=self.wire.path,
+            query_string=self.request.query_string,
+            model=self.model_group,
+            headers=self.request.headers,
+            **whose,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +177,18 @@ class Contents:
 
 
 class CallReader:
-    """Reads requests under the configured keys, policies and model groups."""
+    """Reads requests under the policies in force and the configured model groups."""
 
     def __init__(
         self,
-        keyring: Keyring,
-        policies: PolicyBook,
+        in_force: InForce,
         model_groups: Mapping[str, tuple[str, ...]],
+        group_of: Callable[[str], str],
     ) -> None:
-        self._keyring = keyring
-        self._policies = policies
+        """`group_of` names the upstream group of a model; "" for one that nobody serves."""
+        self._in_force = in_force
         self._model_groups = model_groups
+        self._group_of = group_of
         self._contents = Contents()
 
     def read(self, wire: Wire, request: Request, caller: Caller) -> Call:
@@ -107,55 +197,55 @@ class CallReader:
         if not headers.get(b"content-type", b"application/json").lower().startswith(_JSON_TYPES):
             raise ApiError(415, "the body must be JSON: send Content-Type: application/json")
         content = self._contents.read(wire, request.raw)
-        body = content.body
-        category = self._category(headers.get(b"x-nearhit-category"), caller)
-        policy = self._policies[category]
+        body, rules = content.body, self._in_force.rules
         tags, threshold, directives = _wishes(request)
+        if b"x-nearhit-user" in headers:  # refused from keys that may not, in any category
+            user_of(caller, body, headers, route=wire.path)
         model = body["model"]
+        group = model_group(model, self._model_groups) if self._model_groups else model
         ground = ground_of(
             tenant=caller.tenant,
             route=wire.path,
             query_string=request.query_string,
-            model=model_group(model, self._model_groups) if self._model_groups else model,
+            model=group,
             headers=headers,
         )
-        return Call(
+        call = Call(
             request=request,
             wire=wire,
             body=body,
             question=content.question,
+            counted=content.counted,
             caller=caller,
-            category=category,
-            policy=policy,
             directives=directives,
             asked_threshold=-1.0 if threshold is None else threshold,
             tags=tags,
             model=model,
+            model_group=group,
             stream=wire.streams and body.get("stream") is True,
+            rules=rules,
+            group_of=self._group_of,
             ground=ground,
             id=entry_id(ground, content.counted),
+            policy=rules.book[DEFAULT_CATEGORY],
         )
+        asked = headers.get(b"x-nearhit-category")
+        category = decide(rules.book, lambda: _traits(call), asked, caller.categories)
+        if category is not None:
+            call.place(category)
+        return call
 
-    def _category(self, asked: bytes | None, caller: Caller) -> str:
-        if asked is None:
-            return DEFAULT_CATEGORY
-        name = asked.decode("latin-1").strip()
-        if name not in self._policies:
-            known = ", ".join(self._policies.names)
-            raise ApiError(
-                400,
-                f"X-Nearhit-Category: {name!r} is unknown; known: {known}",
-                code="unknown_category",
-            )
-        if caller.categories is not None and name not in caller.categories | {DEFAULT_CATEGORY}:
-            may = ", ".join(sorted(caller.categories | {DEFAULT_CATEGORY}))
-            raise ApiError(
-                403,
-                f"X-Nearhit-Category: this key may not choose {name!r}; it may choose: {may}",
-                type="permission_error",
-                code="category_not_allowed",
-            )
-        return name
+
+def _traits(call: Call) -> Traits:
+    """Return what match rules look at; a request without a question shows its whole body."""
+    text = call.question.text or orjson.dumps(call.body).decode("utf-8", "replace")
+    return Traits(
+        model=call.model,
+        tenant=call.caller.tenant,
+        path=call.wire.path,
+        headers=call.request.headers,
+        text=text,
+    )
 
 
 def _wishes(request: Request) -> tuple[tuple[str, ...], float | None, CacheControl]:

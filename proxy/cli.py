@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from importlib.metadata import version
@@ -11,9 +12,12 @@ from typing import Annotated
 import typer
 import yaml
 
-from proxy.cli_options import ConfigOption, JsonOption, load, refusals
+from proxy.cli_options import ConfigOption, JsonOption, load, policies_file, refusals
 from proxy.entries_cli import app as entries_app
-from store.policy_file import load_policies, policy_as_data
+from store.documents.sqlite import FILE, SqliteDocuments
+from store.policy import PolicyBook
+from store.policy_file import book_as_data, load_policies
+from store.policy_history import Seed, read_version, takes_over
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 policies = typer.Typer(no_args_is_help=True, help="Category policies.")
@@ -46,9 +50,9 @@ def serve(
     from proxy.server import CannotStart, run  # only here: it brings the whole proxy in
 
     with refusals():
-        settings, book = load(config, host=host, port=port)
+        settings, seed = load(config, host=host, port=port)
     try:
-        run(settings, book, os.environ)
+        run(settings, seed, policies_file(settings, config), os.environ)
     except CannotStart as error:
         typer.echo(f"nearhit: {error}", err=True)
         raise typer.Exit(1) from None
@@ -58,18 +62,33 @@ def serve(
 def check(config: ConfigOption = None) -> None:
     """Validate config and policies: exit 0, or 2 with a line per fault."""
     with refusals():
-        settings, book = load(config)
-    named = f"{len(settings.upstreams)} upstreams, {len(book.names)} categories"
+        settings, seed = load(config)
+    named = f"{len(settings.upstreams)} upstreams, {len(seed.book.names)} categories"
     typer.echo(f"{config or 'defaults'}: ok ({named})")
 
 
 @policies.command("show")
 def policies_show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Print the categories in force, as YAML that a policies file may hold."""
+    """Print the policies in force, as YAML that a policies file may hold.
+
+    That is the newest version in the data directory, edits over the admin API included, or what
+    would become it at the next start.
+    """
     with refusals():
-        _, book = load(config)
-    data = {"categories": [policy_as_data(book[name]) for name in book.names]}
+        settings, seed = load(config)
+        data = book_as_data(asyncio.run(_in_force(settings.data_dir, seed)))
     typer.echo(json.dumps(data, indent=2) if as_json else yaml.safe_dump(data, sort_keys=False))
+
+
+async def _in_force(data_dir: Path, seed: Seed) -> PolicyBook:
+    if not (data_dir / FILE).exists():
+        return seed.book
+    documents = SqliteDocuments.open(data_dir, read_only=True)
+    try:
+        latest = await documents.records.latest_version()
+    finally:
+        await documents.aclose()
+    return seed.book if latest is None or takes_over(seed, latest) else read_version(latest)
 
 
 @policies.command("check")
@@ -80,7 +99,7 @@ def policies_check(
 ) -> None:
     """Validate a policies file: exit 0, or 2 with a line per fault."""
     with refusals():
-        book = load_policies(file) if file else load(config)[1]
+        book = load_policies(file) if file else load(config)[1].book
     typer.echo(
         json.dumps({"categories": book.names}) if as_json else f"ok: {', '.join(book.names)}"
     )

@@ -12,8 +12,7 @@ import typer
 
 from proxy.settings import ConfigInvalid, Settings, load_settings
 from store.errors import PolicyInvalid, StoreError
-from store.policy import PolicyBook
-from store.policy_file import load_policies
+from store.policy_history import Seed, read_seed
 
 ConfigOption = Annotated[
     Path | None,
@@ -36,25 +35,25 @@ def refusals() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def load(config: Path | None, **server: Any) -> tuple[Settings, PolicyBook]:
-    """Read config and policies, collecting the faults of both."""
+def load(config: Path | None, **server: Any) -> tuple[Settings, Seed]:
+    """Read config and policies; raise ConfigInvalid with the faults of both."""
     faults: list[str] = []
     given = {key: value for key, value in server.items() if value is not None}
     settings = load_settings(config, **given)
     _warn_of_unset_keys(settings)
     try:
-        book = load_policies(policies_file(settings, config))
+        seed = read_seed(policies_file(settings, config))
     except PolicyInvalid as refused:
         raise ConfigInvalid(faults + refused.faults) from None
     for key in settings.auth.keys:
         for name in key.categories or ():
-            if name not in book:
-                known = ", ".join(book.names)
+            if name not in seed.book:
+                known = ", ".join(seed.book.names)
                 where = f"{config}: auth.keys.{key.tenant}.categories"
                 faults.append(f"{where}: {name!r} is not allowed; allowed: {known}")
     if faults:
         raise ConfigInvalid(faults)
-    return settings, book
+    return settings, seed
 
 
 def _warn_of_unset_keys(settings: Settings) -> None:

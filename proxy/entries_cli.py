@@ -12,7 +12,8 @@ import aiohttp
 import typer
 
 from proxy.cli_options import ConfigOption, JsonOption, load, refusals
-from proxy.operations import Purge, entry_as_data, matching, summary_as_data
+from proxy.admin.entries import entry_as_data, summary_as_data
+from proxy.admin.purge import Purge, matching
 from proxy.settings import Settings
 from store.documents.base import Filter
 from store.documents.sqlite import FILE, SqliteDocuments

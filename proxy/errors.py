@@ -17,6 +17,7 @@ from proxy.upstream_errors import (
     UpstreamUnavailable,
 )
 from proxy.wire.base import InvalidRequest
+from store.errors import StoreUnavailable
 from store.flight import LeaderGone
 
 
@@ -31,12 +32,14 @@ class ApiError(Exception):
         type: str = "invalid_request_error",
         param: str | None = None,
         code: str | None = None,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.type = type
         self.param = param
         self.code = code
+        self.retry_after = retry_after  # seconds
 
     def body(self) -> bytes:
         """Return the envelope as JSON."""
@@ -87,6 +90,10 @@ ERROR_KINDS: dict[type[Exception], ErrorKind] = {
     UpstreamTimeout: ErrorKind(HTTPStatus.GATEWAY_TIMEOUT, "server_error", "upstream_timeout"),
     LeaderGone: ErrorKind(HTTPStatus.BAD_GATEWAY, "server_error", "upstream_broken"),
     UpstreamBroken: ErrorKind(HTTPStatus.BAD_GATEWAY, "server_error", "upstream_broken"),
+    # On a cacheable route the call is forwarded instead; this is for those who ask the store.
+    StoreUnavailable: ErrorKind(
+        HTTPStatus.SERVICE_UNAVAILABLE, "server_error", "store_unavailable"
+    ),
 }
 
 

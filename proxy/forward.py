@@ -11,13 +11,15 @@ import asyncio
 import itertools
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 
 import orjson
 
+from embed.errors import EmbedError
 from proxy.answer import JSON_TYPE, SSE_HEADERS, Answer, Streamed, as_events, call_headers
 from proxy.auth import Keyring
 from proxy.call import Call, HeaderList
@@ -29,20 +31,23 @@ from proxy.headers import (
     credential,
     upstream_headers,
 )
-from proxy.identity import partition_key
+from proxy.lookup import Lookup
 from proxy.metrics import Metrics
+from proxy.sharing import confirm
 from proxy.upstream import UpstreamAnswer, UpstreamCall, Upstreams
 from proxy.wire.base import Json
 from proxy.wire.sse import SseReader
 from store.cache import Cache
+from store.economics import Economics
 from store.entry import Admission, Entry, Vector
+from store.errors import StoreUnavailable
 from store.flight import Flight, Flights, LeaderGone, LeaderSilent, Reader
+from store.quarantine import Quarantine
 
 log = logging.getLogger("nearhit.forward")
 
 _LARGE = 64 * 1024  # bytes of a stream whose assembly is worth a trip to a thread
 _WHOLE = 1024 * 1024  # bytes of a JSON answer that is sent in one piece
-_STORING = 0.1  # seconds that a commit may take before the next one asking goes on without it
 _LEAST_PATIENCE = 2.0  # seconds
 
 
@@ -95,6 +100,9 @@ class Forwarder:
         keyring: Keyring,
         metrics: Metrics,
         clock: Callable[[], datetime],
+        quarantine: Quarantine,
+        economics: Economics,
+        encode: Callable[[str], Awaitable[Vector]],
         checkpoint: str,
         patience: float | None,
     ) -> None:
@@ -104,6 +112,9 @@ class Forwarder:
         self._keyring = keyring
         self._metrics = metrics
         self._clock = clock
+        self._quarantine = quarantine
+        self._economics = economics
+        self._encode = encode
         self._checkpoint = checkpoint
         self._patience = patience
         self._alone = itertools.count()
@@ -115,13 +126,7 @@ class Forwarder:
             head = _head_of(upstream)
             return await _pass_on(call, head, status, upstream.chunks(), stack)
 
-    async def settled(self, call: Call) -> None:
-        """Let an answer to this very call that is just being stored become visible."""
-        await self._flights.landed(call.id, _STORING)
-
-    async def fetch(
-        self, call: Call, vector: Vector | None, status: bytes, *, shared: bool
-    ) -> Answer:
+    async def fetch(self, call: Call, lookup: Lookup, status: bytes, *, shared: bool) -> Answer:
         """Return the upstream's answer and offer it to the cache.
 
         When `shared`, an identical call that is under way is joined, streams from their first
@@ -129,7 +134,7 @@ class Forwarder:
         """
         # A key that nobody else can ask for makes a flight that nobody can join.
         key = call.id if shared else f"{call.id}/{next(self._alone)}"
-        flight, joined = self._flights.join_or_lead(key, lambda f: self._lead(call, vector, f))
+        flight, joined = self._flights.join_or_lead(key, lambda f: self._lead(call, lookup, f))
         try:
             async with AsyncExitStack() as stack:
                 reader = await stack.enter_async_context(flight.follow())
@@ -137,7 +142,7 @@ class Forwarder:
         except (LeaderSilent, LeaderGone):
             if not joined:
                 raise
-            return await self.fetch(call, vector, status, shared=False)
+            return await self.fetch(call, lookup, status, shared=False)
 
     async def _follow(
         self, call: Call, reader: Reader, status: bytes, joined: bool, stack: AsyncExitStack
@@ -184,18 +189,20 @@ class Forwarder:
             )
         )
 
-    async def _lead(self, call: Call, vector: Vector | None, flight: Flight) -> None:
+    async def _lead(self, call: Call, lookup: Lookup, flight: Flight) -> None:
         """Make the upstream call, publish what comes, and store it if it may be stored."""
+        started = time.perf_counter()
         async with await self._open(call, _body_to_send(call)) as upstream:
             head = _head_of(upstream)
             flight.start(head)
             async for chunk in upstream.chunks():
                 await flight.feed(chunk)
+        cost = time.perf_counter() - started
         raw = b"" if flight.overflowed else b"".join(flight.chunks)
         whole = await self._read(call, head, raw) if raw and head.readable else None
         flight.finish(whole)
         await asyncio.sleep(0)  # the clients first: they need not wait for what storing takes
-        outcome = await self._admit(call, vector, head, raw, whole)
+        outcome = await self._admit(call, lookup, head, raw, whole, cost)
         if flight.overflowed:
             outcome = Admission.TOO_LARGE
         self._metrics.admissions.labels(self._metrics.category(call.category), outcome).inc()
@@ -214,25 +221,51 @@ class Forwarder:
     async def _admit(
         self,
         call: Call,
-        vector: Vector | None,
+        lookup: Lookup,
         head: Head,
         raw: bytes,
         whole: dict[str, Json] | None,
+        cost: float,
     ) -> str:
-        """Store the answer if it may be stored; return the outcome for the metrics."""
+        """Store the answer if it may be stored; return the outcome for the metrics.
+
+        `cost` is the seconds that the upstream took.
+        """
         if not head.readable:
             return "error"
         if whole is None:
             return "unfinished" if head.is_stream else "malformed"
+        self._economics.answered(call.category, call.group, cost)
         refused = call.wire.refuse(whole, store_tool_calls=call.policy.store_tool_calls)
         if refused is not None:
             return refused
+        if self._quarantine.holds(call.id, call.caller.tenant):
+            return "quarantined"  # the next answer under this key would be as wrong to somebody
+        vector = await self._encoded_later(call) if lookup.encode_later else lookup.vector
+        entry = self._entry(call, vector, head, raw, whole, cost)
+        outcome = await self._cache.admit(entry)
+        if entry.shared_key and outcome is Admission.STORED:
+            await self._confirm(entry, whole)
+        return outcome
+
+    def _entry(
+        self,
+        call: Call,
+        vector: Vector | None,
+        head: Head,
+        raw: bytes,
+        whole: dict[str, Json],
+        cost: float,
+    ) -> Entry:
         content_type = JSON_TYPE if head.is_stream else head.content_type or JSON_TYPE
-        entry = Entry(
+        answer_id = whole.get("id")
+        return Entry(
             id=call.id,
-            key=partition_key(call.ground, call.question),
+            key=call.partition,
             tenant=call.caller.tenant,
+            user=call.user,
             category=call.category,
+            classifier=call.classifier,
             route=call.wire.path,
             model=call.model,
             query=call.question.text,
@@ -242,8 +275,23 @@ class Forwarder:
             body=orjson.dumps(whole) if head.is_stream else raw,
             checkpoint=self._checkpoint,
             vector=vector,
+            shared_key=call.shared_key,
+            cost=cost,
+            answer_id=answer_id if isinstance(answer_id, str) else "",
         )
-        return await self._cache.admit(entry)
+
+    async def _encoded_later(self, call: Call) -> Vector | None:
+        """Return the vector of a question whose search was skipped; the client has its answer."""
+        try:
+            return await self._encode(call.question.text)
+        except EmbedError:
+            return None  # found by its exact key only
+
+    async def _confirm(self, entry: Entry, whole: dict[str, Json]) -> None:
+        try:
+            await confirm(self._cache, entry.id, entry.shared_key, whole)
+        except StoreUnavailable as error:
+            log.warning("shared entry %s stays unconfirmed: %s", entry.id, error)
 
 
 def _body_to_send(call: Call) -> bytes:

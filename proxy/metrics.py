@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
 
 OTHER = "other"
 _FAST = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
@@ -17,7 +18,7 @@ class Metrics:
 
     def __init__(self, categories: Iterable[str], models: Iterable[str]) -> None:
         self.registry = CollectorRegistry()
-        self._categories = frozenset(categories)
+        self._categories = frozenset(categories)  # changes with the policies
         self._models = frozenset(models)
         r = self.registry
         self._lookups: dict[tuple[str, str], Counter] = {}
@@ -51,7 +52,39 @@ class Metrics:
             ["part"], registry=r,
         )  # fmt: skip
         self.entries = Gauge("nearhit_entries", "Entries held", ["category"], registry=r)
-        self.bytes = Gauge("nearhit_entry_bytes", "Bytes counted against the quota", registry=r)
+        self.bytes = Gauge(
+            "nearhit_entry_bytes", "Bytes counted against the quota", ["category"], registry=r
+        )
+        self.quarantined = Gauge(
+            "nearhit_quarantined_entries", "Entries kept from a tenant or from all", registry=r
+        )
+        self.load_factor = Gauge(
+            "nearhit_load_factor",
+            "How far load bends a category's policy, 0 to 1: the highest over its upstreams",
+            ["category"],
+            registry=r,
+        )
+        self.threshold = Gauge(
+            "nearhit_effective_threshold",
+            "The hit threshold now, the lowest over the upstreams",
+            ["category"],
+            registry=r,
+        )
+        self.ttl = Gauge(
+            "nearhit_effective_ttl_seconds",
+            "The lifetime now, the longest over the upstreams",
+            ["category"],
+            registry=r,
+        )
+        self.semantic_open = Gauge(
+            "nearhit_semantic_tier_open",
+            "0 while looking up by meaning would cost more than it saves",
+            ["category"],
+            registry=r,
+        )
+        self.feedback = Counter(
+            "nearhit_feedback", "Verdicts of clients that were taken in", ["verdict"], registry=r
+        )
         self.batch_size = Histogram(
             "nearhit_encode_batch_size", "Texts in one forward pass",
             buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=r,
@@ -73,6 +106,17 @@ class Metrics:
         build = Gauge("nearhit_build_info", "The running version", ["version"], registry=r)
         build.labels(version("nearhit")).set(1)
 
+    def set_categories(self, names: Iterable[str]) -> None:
+        """Take other categories; those that are gone lose their series."""
+        gone = self._categories - set(names)
+        self._categories = frozenset(names)
+        for key in [key for key in self._lookups if key[0] in gone]:
+            del self._lookups[key]
+        for metric in vars(self).values():
+            if isinstance(metric, MetricWrapperBase) and "category" in metric._labelnames:
+                for name in gone:
+                    metric.remove_by_labels({"category": name})
+
     def looked_up(self, category: str, verdict: str) -> None:
         """Count a lookup."""
         bound = self._lookups.get((category, verdict))
@@ -80,6 +124,15 @@ class Metrics:
             bound = self.lookups.labels(self.category(category), verdict)
             self._lookups[category, verdict] = bound
         bound.inc()
+
+    def lookup_counts(self) -> dict[str, int]:
+        """Return how many requests got each verdict, all categories together."""
+        counts: dict[str, int] = {}
+        for sample in next(iter(self.lookups.collect())).samples:
+            if sample.name.endswith("_total"):
+                verdict = sample.labels["verdict"]
+                counts[verdict] = counts.get(verdict, 0) + int(sample.value)
+        return counts
 
     def model(self, name: str) -> str:
         """Return a model's label: its name if it is configured word for word."""

@@ -9,19 +9,20 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
 import uvloop
 
 from embed.errors import EmbedError
-from proxy.app import Asgi, open_app
+from proxy.app import App, open_app
 from proxy.demo_fleet import DemoFleet, DemoFleetFailed
 from proxy.protocol import Limits, protocol_class
 from proxy.settings import Server as ServerSettings
 from proxy.settings import Settings, Upstream
 from store.errors import StoreError
-from store.policy import PolicyBook
+from store.policy_history import Seed
 
 _CURL = """\
 nearhit is ready on http://{address}; try:
@@ -86,7 +87,9 @@ async def _with_upstreams(
             yield settings.model_copy(update={"upstreams": [upstream]}), fleet.model
 
 
-async def serve(settings: Settings, policies: PolicyBook, environ: Mapping[str, str]) -> None:
+async def serve(
+    settings: Settings, seed: Seed, policies_file: Path | None, environ: Mapping[str, str]
+) -> None:
     """Serve until SIGTERM or Ctrl-C; raise CannotStart."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with _listen(settings.server.host, settings.server.port) as listener:
@@ -94,15 +97,30 @@ async def serve(settings: Settings, policies: PolicyBook, environ: Mapping[str, 
             try:
                 upstreams = _with_upstreams(settings, environ)
                 settings, model = await stack.enter_async_context(upstreams)
-                app = await stack.enter_async_context(open_app(settings, policies, environ, say))
+                app = await stack.enter_async_context(
+                    open_app(settings, seed, environ, say, policies_file=policies_file)
+                )
             except (StoreError, EmbedError, DemoFleetFailed, OSError) as error:
                 raise CannotStart(str(error)) from None
             host, port = listener.getsockname()[:2]
+            _reload_on_hangup(app)
             greeting = _CURL.format(address=f"{host}:{port}", model=model)
             await Server(_config(app, settings.server), greeting).serve(sockets=[listener])
 
 
-def _config(app: Asgi, server: ServerSettings) -> uvicorn.Config:
+def _reload_on_hangup(app: App) -> None:
+    """Look at the policies file on SIGHUP, which ends a process that does not expect it."""
+    running: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = asyncio.create_task(app.reload(), name="nearhit-reload")
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+
+
+def _config(app: App, server: ServerSettings) -> uvicorn.Config:
     limits = Limits(header_timeout=server.header_timeout, body_timeout=server.body_timeout)
     return uvicorn.Config(
         app,
@@ -118,7 +136,9 @@ def _config(app: Asgi, server: ServerSettings) -> uvicorn.Config:
     )
 
 
-def run(settings: Settings, policies: PolicyBook, environ: Mapping[str, str]) -> None:
+def run(
+    settings: Settings, seed: Seed, policies_file: Path | None, environ: Mapping[str, str]
+) -> None:
     """Serve on uvloop until told to stop; raise CannotStart."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, policies, environ))
+        runner.run(serve(settings, seed, policies_file, environ))

@@ -162,6 +162,15 @@ class Flight(Section):
     )
 
 
+class FeedbackSettings(Section):
+    """Clients' verdicts on answers."""
+
+    per_minute: int = Field(60, ge=1, description="verdicts that one key may send a minute")
+    max_pairs: int = Field(
+        100_000, ge=1, description="labelled pairs that are kept; the oldest leave first"
+    )
+
+
 class Key(Section):
     """One API key, by its digest."""
 
@@ -200,6 +209,7 @@ class Settings(BaseSettings):
     judge: Judge | None = Field(None, description="read and kept for a later version")
     encoder: EncoderSettings = EncoderSettings()
     flight: Flight = Flight()
+    feedback: FeedbackSettings = FeedbackSettings()
     policies: Path | None = Field(None, description="categories; unset: the starter policies")
     auth: Auth = Auth()
 
@@ -238,6 +248,7 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("judge",): Judge,
     ("encoder",): EncoderSettings,
     ("flight",): Flight,
+    ("feedback",): FeedbackSettings,
     ("auth",): Auth,
     ("auth", "keys"): Key,
 }

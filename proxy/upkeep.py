@@ -14,10 +14,13 @@ from prometheus_client import Histogram
 from embed.batcher import Batcher, BatchFacts
 from embed.encoder import Encoder
 from proxy.metrics import Metrics
+from proxy.rules import InForce
+from proxy.standing import Standing
 from proxy.upstream import CallFacts
 from store.cache import Cache
 from store.entry import Held, PartitionKey
 from store.policy import PolicyBook
+from store.quarantine import Quarantine
 
 log = logging.getLogger("nearhit.upkeep")
 
@@ -52,17 +55,28 @@ def index_ping(cache: Cache, dimension: int) -> Callable[[], Awaitable[None]]:
 
 
 def refresher(
-    metrics: Metrics, cache: Cache, batcher: Batcher, policies: PolicyBook
+    metrics: Metrics,
+    cache: Cache,
+    batcher: Batcher,
+    quarantine: Quarantine,
+    standing: Callable[[str], Standing],
+    in_force: InForce,
 ) -> Callable[[], None]:
     """Return what brings the metrics up to date that are kept elsewhere."""
     counted: dict[tuple[str, str], int] = {}
 
     def refresh() -> None:
         facts = cache.facts()
-        metrics.bytes.set(facts.bytes)
         metrics.encode_queue.set(batcher.waiting)
-        for category in policies.names:
+        metrics.quarantined.set(len(quarantine))
+        for category in in_force.rules.book.names:
             metrics.entries.labels(category).set(facts.entries.get(category, 0))
+            metrics.bytes.labels(category).set(facts.bytes.get(category, 0))
+            now = standing(category)
+            metrics.load_factor.labels(category).set(now.load_factor)
+            metrics.threshold.labels(category).set(now.hit_threshold)
+            metrics.ttl.labels(category).set(now.ttl.total_seconds())
+            metrics.semantic_open.labels(category).set(now.semantic_open)
         for reason, left in (("quota", facts.evicted), ("expired", facts.expired)):
             for category, total in left.items():
                 more = total - counted.get((category, reason), 0)
@@ -99,17 +113,26 @@ def batch_counter(metrics: Metrics) -> Callable[[BatchFacts], None]:
     return count
 
 
-async def sweep_for_ever(cache: Cache, policies: PolicyBook) -> None:
-    """Let expired entries leave without waiting for traffic."""
+def outlived(book: PolicyBook, held: Held, now: datetime) -> bool:
+    """Whether no request can be served this entry any more, whatever load or failures come."""
+    if held.category not in book:
+        return True
+    policy = book[held.category]
+    longest = policy.ttl if policy.load is None else max(policy.ttl, policy.load.ttl_ceiling)
+    return now - held.created_at > longest + policy.stale_if_error
+
+
+async def sweep_for_ever(cache: Cache, in_force: InForce) -> None:
+    """Let expired entries, and those that no quota has room for, leave without traffic."""
 
     def expired(held: Held, now: datetime) -> bool:
-        known = held.category in policies
-        return known and policies[held.category].expired(now - held.created_at)
+        return outlived(in_force.rules.book, held, now)
 
     while True:
         await asyncio.sleep(_SWEEP_EVERY)
         try:
             await cache.sweep(expired, utc_now())
+            await cache.shrink()
         except Exception:
             log.exception("expired entries could not be swept; trying again later")
 

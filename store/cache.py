@@ -11,7 +11,8 @@ import asyncio
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Self, TypeVar
 
@@ -29,7 +30,7 @@ from store.entry import (
     size_of,
 )
 from store.errors import StoreUnavailable
-from store.eviction import Quota, Recency
+from store.eviction import Occupancy, Share
 from store.hot import Document, HotDocuments
 from store.index import VectorIndex
 
@@ -62,16 +63,16 @@ class Cache:
         documents: DocumentStore,
         *,
         index: VectorIndex,
-        quota: Quota,
+        shares: Mapping[str, Share],
         checkpoint: str,
         hot_bytes: int,
     ) -> None:
         self._documents = documents
         self._index = index
-        self._quota = quota
         self._checkpoint = checkpoint
         self._held: dict[EntryId, Held] = {}
-        self._recency = Recency()
+        self._occupancy = Occupancy(shares)
+        self._twins: dict[str, dict[EntryId, None]] = {}  # by shared key
         self._hot = HotDocuments(hot_bytes)  # of held entries only, each in its held version
         self._writes: dict[EntryId, list[Write]] = {}  # in the order in which they began
         self._owed: set[EntryId] = set()
@@ -86,7 +87,7 @@ class Cache:
         documents: DocumentStore,
         *,
         index: VectorIndex,
-        quota: Quota,
+        shares: Mapping[str, Share],
         checkpoint: str,
         hot_bytes: int = HOT_BYTES,
         on_progress: Progress | None = None,
@@ -96,7 +97,7 @@ class Cache:
         Entries of another checkpoint than the index's are found by their exact key only.
         Raises StoreUnavailable.
         """
-        cache = cls(documents, index=index, quota=quota, checkpoint=checkpoint, hot_bytes=hot_bytes)
+        cache = cls(documents, index=index, shares=shares, checkpoint=checkpoint, hot_bytes=hot_bytes)
         total, done = await documents.count(), 0
         async for batch in documents.load_all(RESTORED_AT_ONCE):
             for stored in batch:
@@ -123,7 +124,38 @@ class Cache:
 
     def touch(self, id: EntryId) -> None:
         """Note that the entry was served."""
-        self._recency.touch(id)
+        self._occupancy.touch(id)
+
+    def twins(self, shared_key: str) -> list[Held]:
+        """Return what is held of all tenants under one exact key of scope shared."""
+        return [self._held[id] for id in self._twins.get(shared_key, ())]
+
+    async def approve(self, ids: Sequence[EntryId]) -> int:
+        """Let shared entries serve other tenants; durable on return; return how many were held.
+
+        Raises StoreUnavailable.
+        """
+        held = [id for id in ids if id in self._held]
+        await self._documents.approve(held)
+        for id in held:
+            if (entry := self._held.get(id)) is not None:
+                self._held[id] = replace(entry, approved=True)
+        return len(held)
+
+    def set_shares(self, shares: Mapping[str, Share]) -> None:
+        """Take other quotas and priorities; `shrink` brings what is held within them."""
+        self._occupancy.set_shares(shares)
+
+    async def shrink(self) -> int:
+        """Let go of what no quota has room for any more, a slice at a time; return how many."""
+        count = 0
+        while doomed := self._occupancy.overfull():
+            for id in doomed:
+                self._evict(id)
+            count += len(doomed)
+            await asyncio.sleep(0)
+        self._pay_soon()
+        return count
 
     def hot(self, id: EntryId) -> Document | None:
         """Return the entry's document if it is ready in memory."""
@@ -168,7 +200,7 @@ class Cache:
 
         Raises ValueError for a vector that the index cannot take.
         """
-        if self._quota.entries < 1 or size_of(entry) > self._quota.bytes:
+        if self._occupancy.victims(entry.category, size_of(entry), entry.id) is None:
             return Admission.TOO_LARGE
         vector = entry.vector if entry.checkpoint == self._checkpoint else None
         if vector is not None:
@@ -236,7 +268,7 @@ class Cache:
         """Return the numbers of this moment."""
         return Facts(
             entries=dict(self._entries),
-            bytes=self._recency.bytes,
+            bytes={category: self._occupancy.bytes(category) for category in self._entries},
             hot_bytes=self._hot.bytes,
             evicted=dict(self._evicted),
             expired=dict(self._expired),
@@ -251,7 +283,7 @@ class Cache:
 
     def _restore(self, stored: Stored) -> None:
         held, vector = stored.held, stored.vector
-        if held.size > self._quota.bytes or self._quota.entries < 1:
+        if self._occupancy.victims(held.category, held.size, held.id) is None:
             self._owe(held.id)
             return
         if vector is not None and stored.checkpoint == self._checkpoint:
@@ -262,13 +294,13 @@ class Cache:
 
     def _hold(self, held: Held, vector: Vector | None) -> None:
         self._let_go(held.id)
-        for id in self._recency.victims(self._quota, held.size):
-            victim = self._held[id]
-            self._discard(victim)
-            self._evicted[victim.category] += 1
+        for id in self._occupancy.victims(held.category, held.size, None) or ():
+            self._evict(id)
         self._held[held.id] = held
         self._entries[held.category] += 1
-        self._recency.add(held.id, held.size)
+        self._occupancy.add(held.id, held.category, held.size, held.cost)
+        if held.shared_key:
+            self._twins.setdefault(held.shared_key, {})[held.id] = None
         if vector is not None:
             self._index.put(held.key, held.id, vector)
 
@@ -277,10 +309,23 @@ class Cache:
         held = self._held.pop(id, None)
         if held is not None:
             self._entries[held.category] -= 1
-            self._recency.drop(id)
+            self._occupancy.drop(id)
+            self._part_from_twins(held)
             self._hot.drop(id)
             self._index.remove(held.key, id)
         return held
+
+    def _part_from_twins(self, held: Held) -> None:
+        if held.shared_key:
+            twins = self._twins[held.shared_key]
+            twins.pop(held.id, None)
+            if not twins:
+                del self._twins[held.shared_key]
+
+    def _evict(self, id: EntryId) -> None:
+        victim = self._held[id]
+        self._discard(victim)
+        self._evicted[victim.category] += 1
 
     def _discard(self, held: Held) -> None:
         self._let_go(held.id)

@@ -74,7 +74,7 @@ class Admission(StrEnum):
     """What became of an entry that was offered."""
 
     STORED = "stored"
-    TOO_LARGE = "too_large"  # larger than the whole quota
+    TOO_LARGE = "too_large"  # larger than its category's quota, or the category is gone
     STORE_FAILED = "store_failed"
     REMOVED = "removed"  # its id was removed, or admitted anew, while it was being written
 
@@ -83,7 +83,7 @@ class Facts(NamedTuple):
     """What the cache holds now, and what it let go of since it was opened; counts by category."""
 
     entries: dict[str, int]
-    bytes: int
+    bytes: dict[str, int]
     hot_bytes: int
     evicted: dict[str, int]
     expired: dict[str, int]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 
-from store.eviction import Quota
+from store.eviction import Quota, Share
 from store.match import MatchRule
 
 DEFAULT_CATEGORY = "default"
@@ -162,7 +162,6 @@ class PolicyBook:
         return list(self.policies)
 
     @property
-    def capacity(self) -> Quota:
-        """The sum of all quotas."""
-        quotas = [policy.quota for policy in self.policies.values()]
-        return Quota(sum(q.entries for q in quotas), sum(q.bytes for q in quotas))
+    def shares(self) -> dict[str, Share]:
+        """What each category may hold, and how dear it is; their sum bounds the cache."""
+        return {p.name: Share(p.quota, p.priority) for p in self.policies.values()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -25,7 +26,8 @@ from proxy.app import open_app
 from proxy.protocol import Limits, protocol_class
 from proxy.settings import Settings, load_settings
 from store.policy import PolicyBook
-from store.policy_file import parse_policies
+from store.policy_file import book_as_data, parse_policies
+from store.policy_history import Seed, read_seed
 
 ROOT = Path(__file__).parent.parent
 
@@ -55,6 +57,13 @@ def policies(*categories: dict[str, Any]) -> PolicyBook:
     return parse_policies({"categories": list(categories)}, "test")
 
 
+def seed_of(book: PolicyBook, file: Path | None = None) -> Seed:
+    """Return what a policies file with this book would seed."""
+    if file is not None:
+        return read_seed(file)
+    return Seed("file", digest(json.dumps(book_as_data(book))), book)
+
+
 def settings_for(data_dir: Path, base_url: str, **config: Any) -> Settings:
     """Return settings with one upstream; `config` replaces or adds top-level keys."""
     file = data_dir / "nearhit.yaml"
@@ -70,15 +79,17 @@ async def proxy_running(
     settings: Settings,
     book: PolicyBook | None = None,
     *,
+    policies_file: Path | None = None,
     environ: Mapping[str, str] | None = None,
     encoder: Encoder | None = None,
 ) -> AsyncIterator[Proxy]:
     """Serve in this event loop, on a free port, with the production protocol class."""
     async with open_app(
         settings,
-        book or policies({"name": "default"}),
+        seed_of(book or policies({"name": "default"}), policies_file),
         environ or {},
         on_progress=lambda _: None,
+        policies_file=policies_file,
         encoder=encoder,
     ) as app:
         config = uvicorn.Config(

@@ -1,0 +1,198 @@
+"""Stored answers: list, inspect, delete, quarantine, approve, purge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from embed.errors import EmbedError
+from proxy.admin.access import Access
+from proxy.admin.purge import Purge, matching, similar
+from proxy.errors import ApiError
+from proxy.rules import InForce
+from store.cache import Cache
+from store.documents.base import DocumentStore, Filter, Summary
+from store.documents.records import AuditRow, Records
+from store.entry import Entry, EntryId, Vector
+from store.policy import DEFAULT_CATEGORY
+from store.quarantine import EVERYBODY, Quarantine
+
+
+class QuarantineOrder(BaseModel):
+    """Whom to keep an entry from; `lift` lets it be served again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tenant: str = Field(EVERYBODY, max_length=64, description="empty: everybody")
+    reason: str = Field("", max_length=1000)
+    lift: bool = False
+
+
+class EntriesAdmin:
+    """What an operator does with entries."""
+
+    def __init__(
+        self,
+        *,
+        access: Access,
+        cache: Cache,
+        quarantine: Quarantine,
+        documents: DocumentStore,
+        records: Records,
+        in_force: InForce,
+        encode: Callable[[str], Awaitable[Vector]],
+        checkpoint: str,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._access = access
+        self._cache = cache
+        self._quarantine = quarantine
+        self._documents = documents
+        self._records = records
+        self._in_force = in_force
+        self._encode = encode
+        self._checkpoint = checkpoint
+        self._clock = clock
+
+    async def list_entries(
+        self, category: str = "", tenant: str = "", q: str = "", limit: int = 50, cursor: str = ""
+    ) -> dict[str, Any]:
+        """Return a page of entries, newest first."""
+        check_limit(limit)
+        chosen = Filter(category=category, tenant=tenant, text=q)
+        try:
+            page = await self._documents.browse(chosen, limit=limit, cursor=cursor or None)
+        except ValueError as error:
+            raise ApiError(400, str(error), param="cursor") from None
+        live = [self._listed(e) for e in page.entries if self._cache.exact(e.id) is not None]
+        return {"entries": live, "next": page.next}
+
+    async def show_entry(self, id: str) -> dict[str, Any]:
+        """Return one entry with its answer."""
+        entry = await self._documents.get(EntryId(id)) if self._cache.exact(EntryId(id)) else None
+        if entry is None:
+            raise _no_entry(id)
+        return {**entry_as_data(entry), "quarantined_for": self._kept_from(entry.id)}
+
+    async def delete_entry(self, id: str, request: Request) -> dict[str, Any]:
+        """Remove one entry; nothing serves it after the return."""
+        if await self._cache.remove([EntryId(id)]) == 0:
+            raise _no_entry(id)
+        await self._audit(request, "entry.delete", {"id": id})
+        return {"deleted": id}
+
+    async def quarantine(
+        self, id: str, request: Request, order: QuarantineOrder | None = None
+    ) -> dict[str, Any]:
+        """Stop an entry from being served, or let it be served again; durable on return."""
+        order = order or QuarantineOrder(tenant=EVERYBODY, reason="")
+        held = self._cache.exact(EntryId(id))
+        if order.lift:
+            if not await self._quarantine.lift(EntryId(id)):
+                raise ApiError(404, f"entry {id} is not quarantined", param="id", code="not_found")
+        elif held is None:
+            raise _no_entry(id)
+        else:
+            why = f"admin: {order.reason}"
+            await self._quarantine.add(held.id, order.tenant, self._clock(), why)
+        action = "entry.release" if order.lift else "entry.quarantine"
+        await self._audit(request, action, {"id": id, **order.model_dump(exclude={"lift"})})
+        return {"id": id, "quarantined_for": self._kept_from(EntryId(id))}
+
+    async def approve(self, id: str, request: Request) -> dict[str, Any]:
+        """Let an entry of scope shared serve other tenants, without waiting for a second answer."""
+        held = self._cache.exact(EntryId(id))
+        if held is None:
+            raise _no_entry(id)
+        if not held.shared_key:
+            raise ApiError(
+                409, f"entry {id} was not stored in scope shared", param="id", code="not_shared"
+            )
+        await self._cache.approve([held.id])
+        await self._audit(request, "entry.approve", {"id": id})
+        return {"approved": id}
+
+    async def purge(self, purge: Purge, request: Request) -> dict[str, int]:
+        """Remove every entry that the selector names; count only on a dry run."""
+        if purge.similar_to is None:
+            found = await matching(self._documents, purge)
+        else:
+            found = await self._similar_to(purge.similar_to, purge.threshold)
+        held = [id for id in found if self._cache.exact(id) is not None]
+        if purge.dry_run:
+            return {"matched": len(held), "purged": 0}
+        purged = await self._cache.remove(held)
+        wanted = purge.model_dump(exclude_none=True, exclude={"dry_run"})
+        await self._audit(request, "purge", {**wanted, "purged": purged})
+        return {"matched": len(held), "purged": purged}
+
+    async def _similar_to(self, text: str, threshold: float | None) -> list[EntryId]:
+        if threshold is None:
+            threshold = self._in_force.rules.book[DEFAULT_CATEGORY].hit_threshold
+        try:
+            vector = await self._encode(text)
+        except EmbedError as error:
+            raise ApiError(
+                503,
+                f"similar_to: the text cannot be encoded now: {error}",
+                type="server_error",
+                param="similar_to",
+                code="encoder_unavailable",
+            ) from None
+        return await similar(self._documents, vector, threshold, self._checkpoint)
+
+    def _listed(self, entry: Summary) -> dict[str, Any]:
+        return {**summary_as_data(entry), "quarantined_for": self._kept_from(entry.id)}
+
+    def _kept_from(self, id: EntryId) -> list[str]:
+        return sorted(tenant or "everybody" for tenant in self._quarantine.tenants(id))
+
+    async def _audit(self, request: Request, action: str, what: dict[str, Any]) -> None:
+        who, at = self._access.who(request), self._clock()
+        await self._records.add_audit(audit_row(at, who, action, what))
+
+
+def audit_row(at: datetime, who: str, action: str, what: dict[str, Any]) -> AuditRow:
+    """Return the trail's row of something done to entries."""
+    return AuditRow(at=at, who=who, action=action, after=json.dumps(what))
+
+
+def check_limit(limit: int) -> None:
+    """Raise ApiError unless a page may be this long."""
+    if not 1 <= limit <= 1000:
+        raise ApiError(400, f"limit: {limit} is not allowed; allowed: 1 to 1000", param="limit")
+
+
+def entry_as_data(entry: Entry) -> dict[str, Any]:
+    """Return an entry with its answer as plain values."""
+    answer = entry.body.decode("utf-8", "replace")
+    return {**_heading(entry), "content_type": entry.content_type, "answer": answer}
+
+
+def summary_as_data(entry: Summary) -> dict[str, Any]:
+    """Return one line of a listing as plain values."""
+    return {**_heading(entry), "size": entry.size}
+
+
+def _heading(entry: Entry | Summary) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "tenant": entry.tenant,
+        "user": entry.user,
+        "category": entry.category,
+        "route": entry.route,
+        "model": entry.model,
+        "query": entry.query,
+        "tags": list(entry.tags),
+        "created_at": entry.created_at.isoformat(),
+        "approved": entry.approved,
+    }
+
+
+def _no_entry(id: str) -> ApiError:
+    return ApiError(404, f"there is no entry {id}", param="id", code="not_found")

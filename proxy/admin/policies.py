@@ -1,0 +1,142 @@
+"""Categories: show, put, delete; versions and going back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import Body, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from embed.errors import EmbedError
+from proxy.admin.access import Access
+from proxy.admin.entries import check_limit
+from proxy.errors import ApiError
+from proxy.policy_editor import NoSuchCategory, NoSuchVersion, PolicyEditor
+from proxy.rules import InForce
+from proxy.standing import Standing
+from store.documents.records import PolicyVersion, Records
+from store.errors import PolicyInvalid
+from store.policy_file import policy_as_data
+
+
+class Rollback(BaseModel):
+    """Which version to go back to."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: int = Field(ge=1)
+
+
+class PoliciesAdmin:
+    """What an operator reads and changes of the policies."""
+
+    def __init__(
+        self,
+        *,
+        access: Access,
+        editor: PolicyEditor,
+        in_force: InForce,
+        records: Records,
+        standing: Callable[[str], Standing],
+    ) -> None:
+        """`standing` says what a category comes to now."""
+        self._access = access
+        self._editor = editor
+        self._in_force = in_force
+        self._records = records
+        self._standing = standing
+
+    async def list_categories(self) -> dict[str, Any]:
+        """Return every category's policy, with what is in effect."""
+        names = self._in_force.rules.book.names
+        return {"categories": [self._as_data(name) for name in names], "next": None}
+
+    async def show_category(self, name: str) -> dict[str, Any]:
+        """Return one category's policy, with what is in effect."""
+        if name not in self._in_force.rules.book:
+            raise _no_category(name)
+        return self._as_data(name)
+
+    async def put_category(
+        self, name: str, request: Request, policy: dict[str, Any] = Body()
+    ) -> dict[str, Any]:
+        """Replace or add a category; absent keys take defaults. In force, and durable, on return."""
+        try:
+            await self._editor.put(name, policy, self._access.who(request))
+        except PolicyInvalid as refused:
+            raise _invalid(refused) from None
+        except EmbedError as error:
+            raise _not_encoded(error) from None
+        return self._as_data(name)
+
+    async def delete_category(self, name: str, request: Request) -> dict[str, Any]:
+        """Remove a category; its entries are not served from now on."""
+        try:
+            await self._editor.delete(name, self._access.who(request))
+        except NoSuchCategory:
+            raise _no_category(name) from None
+        except PolicyInvalid as refused:
+            raise _invalid(refused) from None
+        except EmbedError as error:
+            raise _not_encoded(error) from None
+        return {"deleted": name}
+
+    async def list_versions(self, limit: int = 50, cursor: str = "") -> dict[str, Any]:
+        """Return a page of policy versions, newest first."""
+        check_limit(limit)
+        try:
+            page = await self._records.versions(limit=limit, cursor=cursor or None)
+        except ValueError as error:
+            raise ApiError(400, str(error), param="cursor") from None
+        return {"versions": [_version_as_data(v) for v in page.items], "next": page.next}
+
+    async def roll_back(self, rollback: Rollback, request: Request) -> dict[str, Any]:
+        """Make an earlier version the newest one."""
+        try:
+            number = await self._editor.rollback(rollback.version, self._access.who(request))
+        except NoSuchVersion:
+            message = f"there is no policy version {rollback.version}"
+            raise ApiError(404, message, param="version", code="not_found") from None
+        except PolicyInvalid as refused:
+            raise _invalid(refused) from None
+        except EmbedError as error:
+            raise _not_encoded(error) from None
+        return {"version": number}
+
+    def _as_data(self, name: str) -> dict[str, Any]:
+        policy = policy_as_data(self._in_force.rules.book[name])
+        return {**policy, "effective": self._standing(name).as_data()}
+
+
+def _version_as_data(version: PolicyVersion) -> dict[str, Any]:
+    return {
+        "version": version.number,
+        "at": version.at.isoformat(),
+        "who": version.who,
+        "source": version.source,
+        "categories": json.loads(version.document)["categories"],
+    }
+
+
+def _invalid(refused: PolicyInvalid) -> ApiError:
+    first = refused.faults[0].removeprefix("body: ").removeprefix("categories[0].")
+    param = first.split(":", 1)[0]
+    message = "; ".join(
+        fault.removeprefix("body: ").removeprefix("categories[0].") for fault in refused.faults
+    )
+    return ApiError(400, message, param=param, code="policy_invalid")
+
+
+def _no_category(name: str) -> ApiError:
+    return ApiError(404, f"there is no category {name!r}", param="name", code="not_found")
+
+
+def _not_encoded(error: EmbedError) -> ApiError:
+    return ApiError(
+        503,
+        f"the examples cannot be encoded now, and nothing was changed: {error}",
+        type="server_error",
+        code="encoder_unavailable",
+    )

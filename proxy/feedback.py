@@ -1,0 +1,119 @@
+"""Feedback on one answer that a caller got: a wrong one is stopped at once, and both are kept.
+
+Feedback only ever tightens: `right` lifts nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from proxy.auth import Caller
+from proxy.errors import ApiError
+from proxy.events import ServingEvent, ServingEvents
+from proxy.metrics import Metrics
+from proxy.rate_limit import RateLimit
+from store.cache import Cache
+from store.documents.records import Pair, Records
+from store.entry import EntryId
+from store.quarantine import EVERYBODY, Quarantine
+
+
+class Feedback(BaseModel):
+    """A verdict on one answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    response_id: str = Field(min_length=1, max_length=256)
+    verdict: Literal["wrong", "right"]
+    comment: str = Field("", max_length=2000)
+
+
+class FeedbackDesk:
+    """Takes feedback in."""
+
+    def __init__(
+        self,
+        *,
+        events: ServingEvents,
+        cache: Cache,
+        quarantine: Quarantine,
+        records: Records,
+        limit: RateLimit,
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._events = events
+        self._cache = cache
+        self._quarantine = quarantine
+        self._records = records
+        self._limit = limit
+        self._metrics = metrics
+        self._clock = clock
+        self._monotonic = monotonic
+
+    async def take(self, caller: Caller, feedback: Feedback) -> None:
+        """Stop the entry if it was wrong, and keep the labelled pair. Durable on return.
+
+        Raises ApiError 429 for too much of it, 404 for an answer that is not this tenant's, and
+        StoreUnavailable.
+        """
+        pause = self._limit.wait(caller.key_id or caller.tenant, self._monotonic())
+        if pause:
+            raise ApiError(
+                429,
+                "too much feedback with this key: try again later",
+                type="rate_limit_error",
+                code="feedback_rate_limited",
+                retry_after=math.ceil(pause),
+            )
+        now = self._clock()
+        event = self._events.find(caller.tenant, feedback.response_id, now)
+        id = event.entry_id if event is not None else await self._named(caller.tenant, feedback)
+        if id is None:
+            raise ApiError(
+                404,
+                f"response_id: {feedback.response_id!r} names no answer that this key got",
+                param="response_id",
+                code="not_found",
+            )
+        if feedback.verdict == "wrong":
+            await self._stop(id, caller.tenant, now)
+        if event is not None and event.hit:
+            await self._records.add_pair(_pair(caller.tenant, feedback, event, now))
+        self._metrics.feedback.labels(feedback.verdict).inc()
+
+    async def _named(self, tenant: str, feedback: Feedback) -> EntryId | None:
+        """Return the entry that goes by this id, or whose answer does, if the tenant may have it."""
+        id = EntryId(feedback.response_id)
+        held = self._cache.exact(id)
+        if held is not None and (held.tenant == tenant or held.approved):
+            return id
+        return await self._records.find_answer(tenant, feedback.response_id)
+
+    async def _stop(self, id: EntryId, tenant: str, now: datetime) -> None:
+        """Keep the entry from the tenant; from everybody once a second tenant says so too."""
+        others = self._quarantine.tenants(id) - {tenant, EVERYBODY}
+        await self._quarantine.add(id, tenant, now, "feedback")
+        if others:
+            await self._quarantine.add(id, EVERYBODY, now, "feedback of two tenants")
+
+
+def _pair(tenant: str, feedback: Feedback, event: ServingEvent, now: datetime) -> Pair:
+    return Pair(
+        at=now,
+        tenant=tenant,
+        event=feedback.response_id,
+        query=event.query,
+        entry_query=event.entry_query,
+        entry_id=event.entry_id,
+        similarity=event.similarity,
+        label=1 if feedback.verdict == "right" else 0,
+        category=event.category,
+        comment=feedback.comment,
+    )

@@ -1,0 +1,162 @@
+"""Changing the policies in force: by the file, by an admin, by going back. One change at a time.
+
+A change is checked whole, its prototypes are encoded, it is made durable, and only then swapped
+in; whatever fails before that leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from embed.errors import EmbedError
+from proxy.prototypes import Prototypes
+from proxy.rules import InForce, Rules
+from store.errors import PolicyInvalid
+from store.policy import DEFAULT_CATEGORY, Policy, PolicyBook
+from store.policy_file import parse_policies, policy_as_data
+from store.policy_history import Change, PolicyHistory, Seed, read_seed
+
+log = logging.getLogger("nearhit.policies")
+
+WATCH_EVERY = 2.0  # seconds between two looks at the file
+Build = Callable[[PolicyBook], Awaitable[Prototypes]]
+
+
+class NoSuchCategory(Exception):
+    """There is no category of this name."""
+
+
+class NoSuchVersion(Exception):
+    """There is no policy version of this number."""
+
+
+class PolicyEditor:
+    """The only writer of the policies in force."""
+
+    def __init__(
+        self,
+        *,
+        history: PolicyHistory,
+        in_force: InForce,
+        build: Build,
+        seed: Seed,
+        file: Path | None,
+        on_change: Callable[[PolicyBook], None],
+        clock: Callable[[], datetime],
+    ) -> None:
+        """`build` encodes a book's examples; `seed` is what the file said at start."""
+        self._history = history
+        self._in_force = in_force
+        self._build = build
+        self._seed = seed
+        self._file = file
+        self._on_change = on_change
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._refused = ""  # the file's fault that was logged last
+
+    @property
+    def book(self) -> PolicyBook:
+        """The policies in force."""
+        return self._in_force.rules.book
+
+    async def put(self, name: str, raw: Mapping[str, object], who: str) -> Policy:
+        """Replace or add a category. Raises PolicyInvalid, EmbedError or StoreUnavailable."""
+        named = raw.get("name", name)
+        if named != name:
+            raise PolicyInvalid([f"name: {named!r} is not allowed; allowed: {name!r} as in the path"])
+        async with self._turn:
+            policies = dict(self.book.policies)
+            given = parse_policies({"categories": [{**raw, "name": name}]}, "body")
+            policies[name] = given[name]
+            before = policy_as_data(self.book[name]) if name in self.book else None
+            # Once more as a whole: there is a bound on how many categories there may be.
+            data = [policy_as_data(policy) for policy in policies.values()]
+            book = parse_policies({"categories": data}, "body")
+            await self._edit(book, ("put", name, before, policy_as_data(book[name])), who)
+            return book[name]
+
+    async def delete(self, name: str, who: str) -> None:
+        """Remove a category; what it holds is not served from now on, and leaves.
+
+        Raises NoSuchCategory, PolicyInvalid for `default`, EmbedError or StoreUnavailable.
+        """
+        async with self._turn:
+            if name not in self.book:
+                raise NoSuchCategory(name)
+            if name == DEFAULT_CATEGORY:
+                raise PolicyInvalid([f"{name}: cannot be removed: every request needs a category"])
+            before = policy_as_data(self.book[name])
+            book = PolicyBook({n: p for n, p in self.book.policies.items() if n != name})
+            await self._edit(book, ("delete", name, before, None), who)
+
+    async def rollback(self, number: int, who: str) -> int:
+        """Make an earlier version the newest; return its number.
+
+        Raises NoSuchVersion, PolicyInvalid, EmbedError or StoreUnavailable.
+        """
+        async with self._turn:
+            book = await self._history.book(number)
+            if book is None:
+                raise NoSuchVersion(str(number))
+            return await self._edit(book, ("rollback", None, None, {"version": number}), who)
+
+    async def reload(self) -> bool:
+        """Look at the file; take it if it has changed. A bad one is logged, and nothing changes.
+
+        Return whether it was taken. Raises StoreUnavailable.
+        """
+        if self._file is None:
+            return False
+        try:
+            seed = await asyncio.to_thread(read_seed, self._file)
+            if seed.digest == self._seed.digest:
+                return False
+            async with self._turn:
+                prototypes = await self._build(seed.book)
+                await self._history.seed(seed, self.book, self._clock())
+                self._seed = seed
+                self._swap(seed.book, prototypes)
+        except (PolicyInvalid, EmbedError) as error:
+            if str(error) != self._refused:  # once, not every two seconds
+                self._refused = str(error)
+                log.error("%s is refused, the policies in force stay:\n%s", self._file, error)
+            return False
+        self._refused = ""
+        log.info("%s has changed and is in force", self._file)
+        return True
+
+    async def watch(self) -> None:
+        """Look at the file every two seconds, and make prototypes that are still owed."""
+        while True:
+            await asyncio.sleep(WATCH_EVERY)
+            try:
+                await self.reload()
+                await self._make_up()
+            except Exception:
+                log.exception("the policies could not be looked after; trying again")
+
+    async def _make_up(self) -> None:
+        """Encode the examples that could not be encoded when their policies came into force."""
+        if self._in_force.rules.prototypes is not None or not self.book.exemplified:
+            return
+        async with self._turn:
+            try:
+                self._swap(self.book, await self._build(self.book))
+            except EmbedError as error:
+                log.warning("categories cannot be told from texts yet: %s", error)
+
+    async def _edit(self, book: PolicyBook, change: Change, who: str) -> int:
+        prototypes = await self._build(book)
+        number = await self._history.edit(book, change, who, self._clock())
+        self._swap(book, prototypes)
+        return number
+
+    def _swap(self, book: PolicyBook, prototypes: Prototypes) -> None:
+        # What load has bent was bent from other policies: it begins anew from these.
+        self._in_force.rules = Rules(book=book, prototypes=prototypes)
+        self._on_change(book)

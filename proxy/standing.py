@@ -1,0 +1,56 @@
+"""What a category comes to at this moment: its policy as load has it, and what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from proxy.rules import Rules
+from store.units import duration_text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """The effective numbers of one category, over all upstream groups."""
+
+    hit_threshold: float  # the lowest
+    ttl: timedelta  # the longest
+    load_factor: float  # the highest
+    semantic_open: bool  # whether looking up by meaning pays, for any upstream
+    entries: int
+    bytes: int
+
+    def as_data(self) -> dict[str, Any]:
+        """Return what the admin API calls `effective`."""
+        return {
+            "hit_threshold": round(self.hit_threshold, 4),
+            "ttl": duration_text(self.ttl),
+            "load_factor": round(self.load_factor, 4),
+            "semantic_tier": "open" if self.semantic_open else "closed",
+            "entries": self.entries,
+            "bytes": self.bytes,
+        }
+
+
+def standing_of(
+    category: str,
+    rules: Rules,
+    *,
+    load_factor: float,
+    semantic_open: bool,
+    entries: Mapping[str, int],
+    bytes: Mapping[str, int],
+) -> Standing:
+    """Return where a category of the book stands."""
+    base = rules.book[category]
+    bent = [policy for (name, _), policy in rules.bent.items() if name == category]
+    return Standing(
+        hit_threshold=min(policy.hit_threshold for policy in [base, *bent]),
+        ttl=max(policy.ttl for policy in [base, *bent]),
+        load_factor=load_factor,
+        semantic_open=semantic_open,
+        entries=entries.get(category, 0),
+        bytes=bytes.get(category, 0),
+    )

@@ -1,0 +1,145 @@
+"""Which policies rule: the newest version in the document store, seeded by a file.
+
+A file (or the starter file where none is configured) becomes a new version whenever its digest
+changes; edits are new versions that never touch the file. Pure but for the records it is given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+from store.documents.records import AuditRow, PolicyVersion, Records, Source
+from store.errors import PolicyInvalid
+from store.policy import PolicyBook
+from store.policy_file import (
+    STARTER_FILE,
+    book_as_data,
+    parse_policies,
+    policy_as_data,
+    read_document,
+)
+
+Change = tuple[str, str | None, object, object]  # action, category, before, after
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """A policies document from outside the store."""
+
+    kind: Literal["file", "starter"]
+    digest: str
+    book: PolicyBook
+
+    @property
+    def name(self) -> str:
+        """What a version that it seeded, or that was made on top of it, remembers of it."""
+        return f"{self.kind}:{self.digest}"
+
+
+def read_seed(file: Path | None) -> Seed:
+    """Read the configured policies file, or the starter file for None; raise PolicyInvalid."""
+    raw, book = read_document(file or STARTER_FILE)
+    return Seed("starter" if file is None else "file", sha256(raw).hexdigest(), book)
+
+
+def takes_over(seed: Seed, latest: PolicyVersion | None) -> bool:
+    """Whether a seed becomes a new version in place of the newest one.
+
+    A file does whenever it is another than the last. The starter file does not do so over edits:
+    it changes with an upgrade of Nearhit, and nobody meant to lose their edits by that.
+    """
+    if latest is None:
+        return True
+    if latest.seed == seed.name:
+        return False
+    edited = latest.seed.startswith("starter:") and latest.source != "starter"
+    return not (seed.kind == "starter" and edited)
+
+
+def read_version(version: PolicyVersion) -> PolicyBook:
+    """Return the book of a stored version; raise PolicyInvalid if this Nearhit cannot read it."""
+    return parse_policies(json.loads(version.document), f"stored policy version {version.number}")
+
+
+def changes(before: PolicyBook | None, after: PolicyBook) -> Mapping[str, tuple[object, object]]:
+    """Return what differs, as (before, after) of each category; None where it was not there."""
+    old = {} if before is None else {n: policy_as_data(before[n]) for n in before.names}
+    new = {name: policy_as_data(after[name]) for name in after.names}
+    names = [*old, *(name for name in new if name not in old)]
+    return {
+        name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)
+    }
+
+
+class PolicyHistory:
+    """The versions in the document store."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    async def current(self, seed: Seed, at: datetime) -> PolicyBook:
+        """Return the book that rules at start, making a new version of the seed if it takes over.
+
+        Raises StoreUnavailable, and PolicyInvalid for a stored version that cannot be read.
+        """
+        latest = await self._records.latest_version()
+        if latest is None or takes_over(seed, latest):
+            before = None
+            if latest is not None:
+                try:
+                    before = read_version(latest)
+                except PolicyInvalid:  # written by another Nearhit: it is being replaced anyway
+                    before = None
+            await self.seed(seed, before, at)
+            return seed.book
+        return read_version(latest)
+
+    async def seed(self, seed: Seed, before: PolicyBook | None, at: datetime) -> int:
+        """Make a version of a seed. Raises StoreUnavailable."""
+        differing = changes(before, seed.book)
+        old = {name: pair[0] for name, pair in differing.items()}
+        new = {name: pair[1] for name, pair in differing.items()}
+        version = _version(seed.book, at, f"{seed.kind} file", seed.kind, seed.name)
+        return await self._records.add_version(version, _audit(version, seed.kind, None, old, new))
+
+    async def edit(self, book: PolicyBook, change: Change, who: str, at: datetime) -> int:
+        """Make a version of an edit; return its number. Raises StoreUnavailable."""
+        action, category, before, after = change
+        latest = await self._records.latest_version()
+        seed = "" if latest is None else latest.seed
+        source: Source = "rollback" if action == "rollback" else "api"
+        version = _version(book, at, who, source, seed)
+        return await self._records.add_version(
+            version, _audit(version, action, category, before, after)
+        )
+
+    async def book(self, number: int) -> PolicyBook | None:
+        """Return a version's book; None if there is none. Raises PolicyInvalid."""
+        version = await self._records.version(number)
+        return None if version is None else read_version(version)
+
+
+def _version(
+    book: PolicyBook, at: datetime, who: str, source: Source, seed: str
+) -> PolicyVersion:
+    document = json.dumps(book_as_data(book))
+    return PolicyVersion(at=at, who=who, source=source, seed=seed, document=document)
+
+
+def _audit(
+    version: PolicyVersion, action: str, category: str | None, before: object, after: object
+) -> AuditRow:
+    return AuditRow(
+        at=version.at,
+        who=version.who,
+        action=f"policy.{action}",
+        category=category,
+        before=None if before is None else json.dumps(before),
+        after=None if after is None else json.dumps(after),
+    )
