@@ -148,8 +148,19 @@ class Operations:
 
 
 async def matching(documents: DocumentStore, purge: Purge) -> list[EntryId]:
-    """Return the ids of the stored entries that a purge selects."""
-    chosen = Filter(category=purge.category or "", tenant=purge.tenant or "")
+    """Return the ids of the stored entries that a purge selects.
+
+    The filter spares reading the others. It lets everything pass where the selector is empty, so
+    the selector has the last word.
+    """
+    chosen = Filter(
+        id=purge.id or "",
+        category=purge.category or "",
+        tenant=purge.tenant or "",
+        model=purge.model or "",
+        tag=purge.tag or "",
+        prefix=purge.prefix or "",
+    )
     found: list[EntryId] = []
     cursor: str | None = None
     while True:
