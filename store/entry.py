@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, NewType
@@ -41,6 +41,12 @@ class Entry:
     body: bytes  # the answer's JSON form, uncompressed
     checkpoint: str  # which encoder made the vector
     vector: Vector | None  # None: found by its exact key only
+    user: str = ""  # digest of the user's identity in scope user
+    classifier: str = ""  # digest of what chose the category by its vector; "" for rule or header
+    shared_key: str = ""  # the exact key without the tenant in scope shared; "" elsewhere
+    approved: bool = False  # a shared entry that may serve other tenants
+    cost: float = 0.0  # seconds of upstream time that the answer took
+    answer_id: str = ""  # the `id` in the answer's body
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,12 @@ class Held:
     query: str
     created_at: datetime
     size: int  # bytes counted against the quota
+    model: str
+    classifier: str = ""
+    shared_key: str = ""
+    # Set in place while the entry is held, so it does not tell one version from another.
+    approved: bool = field(default=False, compare=False)
+    cost: float = 0.0  # seconds of upstream time
 
 
 class Neighbor(NamedTuple):
@@ -102,6 +114,7 @@ def check_vector(vector: Vector, dimension: int) -> None:
 
 
 def size_of(entry: Entry) -> int:
-    """Return the bytes that the entry counts against a quota: body, query, vector and books."""
+    """Return the bytes that the entry counts against a quota: body, texts, vector and books."""
     vector = 0 if entry.vector is None else entry.vector.nbytes
-    return len(entry.body) + len(entry.query.encode()) + vector + OVERHEAD
+    texts = (entry.query, entry.user, entry.classifier, entry.shared_key, entry.answer_id)
+    return len(entry.body) + sum(len(text.encode()) for text in texts) + vector + OVERHEAD

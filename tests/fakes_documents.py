@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
-from store.documents.base import Filter, Page, Stored, Summary, held_of
+from store.documents.base import Filter, Page, Stored, Summary, held_of, position
 from store.entry import Entry, EntryId, size_of
 from store.errors import StoreUnavailable
+from tests.fakes_records import MemoryRecords
 
 
 class MemoryDocuments:
@@ -25,6 +27,7 @@ class MemoryDocuments:
         self.reading.set()
         self.reads = 0
         self.waiting = 0  # writes that have begun
+        self.records = MemoryRecords(self)
         self._numbers = {entry.id: number for number, entry in enumerate(entries)}
         self._next = len(entries)
         self._order = asyncio.Lock()
@@ -39,7 +42,7 @@ class MemoryDocuments:
 
     async def get(self, id: EntryId) -> Entry | None:
         self.reads += 1
-        self._check()
+        self.check()
         found = self.entries.get(id)
         await self.reading.wait()
         return found
@@ -48,49 +51,60 @@ class MemoryDocuments:
         await self._turn()
         return sum(self.entries.pop(id, None) is not None for id in list(ids))
 
+    async def approve(self, ids: Sequence[EntryId]) -> int:
+        await self._turn()
+        shared = [self.entries[id] for id in ids if id in self.entries]
+        shared = [entry for entry in shared if entry.shared_key]
+        for entry in shared:  # each keeps its place
+            self.entries[entry.id] = replace(entry, approved=True)
+        return len(shared)
+
     async def load_all(self, batch: int) -> AsyncIterator[list[Stored]]:
-        self._check()
+        self.check()
         loaded = [Stored(held_of(e), e.checkpoint, e.vector) for e in self.entries.values()]
         for start in range(0, len(loaded), batch):
             yield loaded[start : start + batch]
 
     async def browse(self, filter: Filter, *, limit: int, cursor: str | None = None) -> Page:
-        self._check()
-        if cursor is not None and not cursor.isdecimal():
-            raise ValueError(f"cursor {cursor!r} is not one that a listing returned")
-        before = self._next if cursor is None else int(cursor)
+        self.check()
+        before = position(cursor)
         found = [
             entry
             for entry in reversed(self.entries.values())
             if self._numbers[entry.id] < before
+            and filter.id in ("", entry.id)
             and filter.category in ("", entry.category)
             and filter.tenant in ("", entry.tenant)
+            and filter.model in ("", entry.model)
+            and filter.tag in ("", *entry.tags)
+            and entry.query.startswith(filter.prefix)
             and filter.text.lower() in entry.query.lower()
         ]
         more = str(self._numbers[found[limit - 1].id]) if len(found) > limit else None
         return Page(tuple(summary_of(entry) for entry in found[:limit]), more)
 
     async def count(self) -> int:
-        self._check()
+        self.check()
         return len(self.entries)
 
     async def ping(self) -> None:
-        self._check()
+        self.check()
 
     async def aclose(self) -> None:
         self._closed = True
 
     async def _turn(self) -> None:
-        self._check()
+        self.check()
         self.waiting += 1
         try:
             async with self._order:  # first come, first served
                 await self.writing.wait()
-                self._check()
+                self.check()
         finally:
             self.waiting -= 1
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise StoreUnavailable when told to fail, or closed."""
         if self.failing or self._closed:
             raise StoreUnavailable("the memory store is out of order")
 
@@ -100,6 +114,7 @@ def summary_of(entry: Entry) -> Summary:
     return Summary(
         id=entry.id,
         tenant=entry.tenant,
+        user=entry.user,
         category=entry.category,
         route=entry.route,
         model=entry.model,
@@ -107,4 +122,5 @@ def summary_of(entry: Entry) -> Summary:
         tags=entry.tags,
         created_at=entry.created_at,
         size=size_of(entry),
+        approved=entry.approved,
     )

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from sys import intern
 from typing import NamedTuple, Protocol
 
 from store.entry import Entry, EntryId, Held, Vector, size_of
+
+NEWEST = 2**63 - 1  # above every row number
 
 
 class Stored(NamedTuple):
@@ -22,8 +25,12 @@ class Stored(NamedTuple):
 class Filter:
     """Which entries to list; an empty field lets everything pass."""
 
+    id: str = ""
     category: str = ""
     tenant: str = ""
+    model: str = ""
+    tag: str = ""  # one of the entry's tags, to the letter
+    prefix: str = ""  # how the query begins, to the letter
     text: str = ""  # a part of the query; ASCII letters match in either case
 
 
@@ -33,6 +40,7 @@ class Summary:
 
     id: EntryId
     tenant: str
+    user: str
     category: str
     route: str
     model: str
@@ -40,6 +48,7 @@ class Summary:
     tags: tuple[str, ...]
     created_at: datetime
     size: int
+    approved: bool
 
 
 class Page(NamedTuple):
@@ -66,6 +75,13 @@ class DocumentStore(Protocol):
 
     async def delete(self, ids: Sequence[EntryId]) -> int:
         """Delete durably; return how many there were."""
+        ...
+
+    async def approve(self, ids: Sequence[EntryId]) -> int:
+        """Let shared entries serve other tenants, durably; return how many of the ids may now.
+
+        Entries of another scope, and damaged ones, stay as they are.
+        """
         ...
 
     def load_all(self, batch: int) -> AsyncIterator[list[Stored]]:
@@ -99,4 +115,18 @@ def held_of(entry: Entry) -> Held:
         query=entry.query,
         created_at=entry.created_at,
         size=size_of(entry),
+        model=intern(entry.model),
+        classifier=intern(entry.classifier),
+        shared_key=entry.shared_key,
+        approved=entry.approved,
+        cost=entry.cost,
     )
+
+
+def position(cursor: str | None) -> int:
+    """Return the row number that a listing goes on below; ValueError for a foreign cursor."""
+    if cursor is None:
+        return NEWEST
+    if not cursor.isdecimal():
+        raise ValueError(f"cursor {cursor!r} is not one that a listing returned")
+    return min(int(cursor), NEWEST)

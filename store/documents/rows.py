@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from sys import intern
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from store.documents.base import Stored, Summary
+from store.documents.base import Stored
 from store.entry import Entry, EntryId, Held, PartitionKey, Vector, size_of
 
 # `n` orders entries by when they were put: a replaced entry gets a new one. The body is last,
-# so that reading the rest of a long row does not read the body's pages.
+# so that reading the rest of a long row does not read the body's pages. In a file that began as
+# version 1 the columns of version 2 come after it; a row written before then ends with its body.
 SCHEMA = """
 CREATE TABLE entries (
     n INTEGER PRIMARY KEY,
@@ -32,6 +34,12 @@ CREATE TABLE entries (
     size INTEGER NOT NULL,
     content_type TEXT NOT NULL,
     checkpoint TEXT NOT NULL,
+    user TEXT NOT NULL DEFAULT '',
+    classifier TEXT NOT NULL DEFAULT '',
+    shared_key TEXT NOT NULL DEFAULT '',
+    approved INTEGER NOT NULL DEFAULT 0,
+    cost REAL NOT NULL DEFAULT 0.0,
+    answer_id TEXT NOT NULL DEFAULT '',
     checksum INTEGER NOT NULL,
     body_checksum INTEGER NOT NULL,
     compressed INTEGER NOT NULL,
@@ -39,17 +47,50 @@ CREATE TABLE entries (
     body BLOB NOT NULL
 )
 """
-HEAD = (
-    "id, partition, context, tenant, category, route, model, query, tags, created_us, size,"
-    " content_type, checkpoint, checksum, vector"
-)
+ANSWER_INDEX = "CREATE INDEX entries_by_answer ON entries (answer_id) WHERE answer_id <> ''"
+
+
+class Head(NamedTuple):
+    """A row without its vector and body: the columns of these names, which the checksum covers."""
+
+    id: EntryId
+    partition: str
+    context: str
+    tenant: str
+    category: str
+    route: str
+    model: str
+    query: str
+    tags: str
+    created_us: int
+    size: int
+    content_type: str
+    checkpoint: str
+    user: str
+    classifier: str
+    shared_key: str
+    approved: int
+    cost: float
+    answer_id: str
+
+
+IN_VERSION_1 = 13  # so many of Head's columns there were then
+ADDED = ("", "", "", 0, 0.0, "")  # what a row of version 1 holds in the others
+
+HEAD = f"{', '.join(Head._fields)}, checksum, vector"
 INSERT = (
     f"INSERT OR REPLACE INTO entries ({HEAD}, body_checksum, compressed, body)"
-    f" VALUES ({', '.join('?' * 18)})"
+    f" VALUES ({', '.join('?' * (len(Head._fields) + 5))})"
 )
 SELECT_ONE = f"SELECT {HEAD}, body_checksum, compressed, body FROM entries WHERE id = ?"
+SELECT_HEAD = f"SELECT {HEAD} FROM entries WHERE id = ?"
 SELECT_HEADS = f"SELECT n, {HEAD} FROM entries WHERE n > ? ORDER BY n LIMIT ?"
-SUMMARY = "n, id, tenant, category, route, model, query, tags, created_us, size"
+# The caller's own first. `<> ''` is what lets SQLite use the index.
+FIND_ANSWER = (
+    "SELECT id FROM entries WHERE answer_id = ?1 AND answer_id <> ''"
+    " AND (tenant = ?2 OR (approved = 1 AND shared_key <> ''))"
+    " ORDER BY tenant = ?2 DESC, n DESC LIMIT 1"
+)
 
 Row = tuple[Any, ...]
 
@@ -62,20 +103,26 @@ STORED_VECTOR = np.dtype("<f4")
 def encode(entry: Entry) -> Row:
     """Return the parameters of INSERT. Compresses, so keep it off the event loop."""
     vector = None if entry.vector is None else entry.vector.astype(STORED_VECTOR).tobytes()
-    head = (
-        entry.id,
-        entry.key.partition,
-        entry.key.context,
-        entry.tenant,
-        entry.category,
-        entry.route,
-        entry.model,
-        entry.query,
-        json.dumps(entry.tags),
-        (entry.created_at - EPOCH) // MICROSECOND,
-        size_of(entry),
-        entry.content_type,
-        entry.checkpoint,
+    head = Head(
+        id=entry.id,
+        partition=entry.key.partition,
+        context=entry.key.context,
+        tenant=entry.tenant,
+        category=entry.category,
+        route=entry.route,
+        model=entry.model,
+        query=entry.query,
+        tags=json.dumps(entry.tags),
+        created_us=microseconds(entry.created_at),
+        size=size_of(entry),
+        content_type=entry.content_type,
+        checkpoint=entry.checkpoint,
+        user=entry.user,
+        classifier=entry.classifier,
+        shared_key=entry.shared_key,
+        approved=int(entry.approved),
+        cost=real(entry.cost),
+        answer_id=entry.answer_id,
     )
     body, compressed = entry.body, False
     if len(body) >= WORTH_COMPRESSING:
@@ -87,26 +134,33 @@ def encode(entry: Entry) -> Row:
 
 def decode(row: Row) -> Entry | None:
     """Return the entry of a SELECT_ONE row; None if it is damaged."""
-    *head, checked, vector, body_checksum, compressed, body = row
+    *columns, checked, vector, body_checksum, compressed, body = row
+    head = Head._make(columns)
     try:
         if compressed:
             body = zlib.decompress(body)
         if checksum(head, vector) != checked or zlib.crc32(body) != body_checksum:
             return None
         return Entry(
-            id=EntryId(head[0]),
-            key=PartitionKey(head[1], head[2]),
-            tenant=head[3],
-            category=head[4],
-            route=head[5],
-            model=head[6],
-            query=head[7],
-            tags=tuple(json.loads(head[8])),
-            created_at=instant(head[9]),
-            content_type=head[11],
-            checkpoint=head[12],
+            id=head.id,
+            key=PartitionKey(head.partition, head.context),
+            tenant=head.tenant,
+            category=head.category,
+            route=head.route,
+            model=head.model,
+            query=head.query,
+            tags=tuple(json.loads(head.tags)),
+            created_at=instant(head.created_us),
+            content_type=head.content_type,
             body=body,
+            checkpoint=head.checkpoint,
             vector=vector_of(vector),
+            user=head.user,
+            classifier=head.classifier,
+            shared_key=head.shared_key,
+            approved=bool(head.approved),
+            cost=head.cost,
+            answer_id=head.answer_id,
         )
     except (ValueError, TypeError, OverflowError, zlib.error):
         return None
@@ -117,52 +171,76 @@ def head_decoder() -> Callable[[Row], Stored | None]:
     keys: dict[tuple[str, str], PartitionKey] = {}
 
     def decode_head(row: Row) -> Stored | None:
-        _, *head, checked, vector = row
+        _, *columns, checked, vector = row
+        head = Head._make(columns)
         try:
             if checksum(head, vector) != checked:
                 return None
-            key = keys.get((head[1], head[2])) or PartitionKey(head[1], head[2])
-            keys[key] = key
+            key = PartitionKey(head.partition, head.context)
             held = Held(
-                id=EntryId(head[0]),
-                key=key,
-                tenant=intern(head[3]),
-                category=intern(head[4]),
-                query=head[7],
-                created_at=instant(head[9]),
-                size=head[10],
+                id=head.id,
+                key=keys.setdefault(key, key),
+                tenant=intern(head.tenant),
+                category=intern(head.category),
+                query=head.query,
+                created_at=instant(head.created_us),
+                size=head.size,
+                model=intern(head.model),
+                classifier=intern(head.classifier),
+                shared_key=head.shared_key,
+                approved=bool(head.approved),
+                cost=head.cost,
             )
-            return Stored(held, intern(head[12]), vector_of(vector))
+            return Stored(held, intern(head.checkpoint), vector_of(vector))
         except (ValueError, TypeError, OverflowError):
             return None
 
     return decode_head
 
 
-def summary(row: Row) -> Summary:
-    """Return the line of a SUMMARY row."""
-    _, id, tenant, category, route, model, query, tags, created_us, size = row
-    return Summary(
-        id=id,
-        tenant=tenant,
-        category=category,
-        route=route,
-        model=model,
-        query=query,
-        tags=tuple(json.loads(tags)),
-        created_at=instant(created_us),
-        size=size,
-    )
+def approve(connection: sqlite3.Connection, ids: Sequence[EntryId]) -> int:
+    """Mark undamaged shared entries as approved; return how many of the ids are marked now."""
+    marked = 0
+    for id in ids:
+        row = connection.execute(SELECT_HEAD, (id,)).fetchone()
+        if row is None:
+            continue
+        *columns, checked, vector = row
+        head = Head._make(columns)
+        if not head.shared_key or checksum(head, vector) != checked:
+            continue  # a new checksum would make the damage look sound
+        renewed = checksum(head._replace(approved=1), vector)
+        connection.execute(
+            "UPDATE entries SET approved = 1, checksum = ? WHERE id = ?", (renewed, id)
+        )
+        marked += 1
+    return marked
 
 
-def checksum(head: tuple[Any, ...] | list[Any], vector: bytes | None) -> int:
-    """Return a checksum over everything but the body."""
-    return zlib.crc32(vector or b"", zlib.crc32(repr(tuple(head)).encode()))
+def checksum(head: Head, vector: bytes | None) -> int:
+    """Return a checksum over everything but the body.
+
+    A row with nothing in the columns that version 2 added has the checksum of version 1, so
+    that the rows of a migrated file need not be written again.
+    """
+    columns = tuple(head)
+    covered = columns[:IN_VERSION_1] if columns[IN_VERSION_1:] == ADDED else columns
+    return zlib.crc32(vector or b"", zlib.crc32(repr(covered).encode()))
 
 
 def vector_of(blob: bytes | None) -> Vector | None:
     """Return the vector of a blob without copying it."""
     return None if blob is None else np.frombuffer(blob, STORED_VECTOR)
+
+
+def real(number: float) -> float:
+    """Return the number as SQLite gives it back: a float, and no negative zero."""
+    return float(number) + 0.0
+
+
+def microseconds(time: datetime) -> int:
+    """Return the microseconds from 1970, UTC, to an aware time."""
+    return (time - EPOCH) // MICROSECOND
 
 
 def instant(microseconds: int) -> datetime:

@@ -1,4 +1,7 @@
-"""One thread writes to SQLite, and commits together whatever queued up during the last commit."""
+"""One thread writes to SQLite, and commits together whatever queued up during the last commit.
+
+A write is one or several statements that take effect as a whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,15 @@ from typing import Any
 from store.errors import StoreUnavailable
 
 Row = tuple[Any, ...]
-Outcome = int | StoreUnavailable  # rows changed, or why none were
+Work = Callable[[sqlite3.Connection], int]  # runs in the writer thread, again after a failure
+Outcome = int | StoreUnavailable  # what the work returned, or why it was not done
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Write:
-    """A statement with its rows, and who waits for it."""
+    """What is to be done in one transaction, and who waits for it."""
 
-    statement: str
-    rows: Callable[[], Sequence[Row]]  # runs in the writer thread
+    work: Work
     size: int  # bytes that it keeps in memory while it waits
     done: asyncio.Future[int]
 
@@ -46,11 +49,22 @@ class GroupWriter:
     def submit(
         self, statement: str, rows: Callable[[], Sequence[Row]], *, size: int = 0
     ) -> asyncio.Future[int]:
-        """Queue a write; the future gives the number of rows changed, after the commit.
+        """Queue a statement with its rows; the future gives how many rows changed.
 
+        `rows` runs in the writer thread. Else as `apply`.
+        """
+        return self.apply(
+            lambda connection: connection.executemany(statement, rows()).rowcount, size=size
+        )
+
+    def apply(self, work: Work, *, size: int = 0) -> asyncio.Future[int]:
+        """Queue statements that belong together; the future gives their outcome after the commit.
+
+        `work` neither begins nor ends a transaction; when it raises, nothing that it did stays.
+        `size` is what it keeps in memory while it waits, in bytes.
         Raises StoreUnavailable when too much waits already or the writer is closed.
         """
-        write = Write(statement, rows, size, asyncio.get_running_loop().create_future())
+        write = Write(work, size, asyncio.get_running_loop().create_future())
         with self._changed:
             if self._closing:
                 raise StoreUnavailable("the document store is closed")
@@ -99,11 +113,9 @@ class GroupWriter:
                 self._connection = self._connect()
             connection = self._connection
             connection.execute("BEGIN IMMEDIATE")
-            changed: list[Outcome] = [
-                connection.executemany(write.statement, write.rows()).rowcount for write in group
-            ]
+            outcomes: list[Outcome] = [write.work(connection) for write in group]
             connection.execute("COMMIT")
-            return changed
+            return outcomes
         except BaseException:
             self._disconnect()  # rolls back; the next write starts on a fresh connection
             raise

@@ -152,6 +152,9 @@ def test_entries_are_listed_and_shown(shelf: tuple[Path, list[EntryId]]) -> None
         (["--prefix", "question 0"], ["question 2", "question 1"]),
         (["--model", "m"], []),
         (["--category", "other"], ["question 2", "question 1", "question 0"]),
+        (["--tenant", ""], ["question 2", "question 1", "question 0"]),
+        (["--model", ""], ["question 2", "question 1", "question 0"]),
+        (["--tag", ""], ["question 2", "question 1", "question 0"]),
         (["--all"], []),
     ],
 )

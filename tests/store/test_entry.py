@@ -30,3 +30,8 @@ def test_what_cannot_be_compared_is_refused(vector: Vector, complaint: str) -> N
 def test_an_entry_counts_its_body_its_query_in_bytes_and_its_vector() -> None:
     assert size_of(entry("a", body=b"12345", query="é", vector=axis(0))) == 5 + 2 + 32 + OVERHEAD
     assert size_of(entry("a", body=b"12345", query="")) == 5 + OVERHEAD
+
+
+@pytest.mark.parametrize("field", ["user", "classifier", "shared_key", "answer_id"])
+def test_an_entry_counts_its_other_texts(field: str) -> None:
+    assert size_of(entry("a", **{field: "é12"})) == size_of(entry("a")) + 4

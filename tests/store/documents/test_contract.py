@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from store.documents.base import DocumentStore, Filter, Stored, held_of
+from store.documents.base import DocumentStore, Filter, Stored, Summary, held_of
 from store.documents.sqlite import SqliteDocuments
 from store.entry import Entry, EntryId
 from store.errors import StoreUnavailable
 from tests.entries import NOON, OTHER_KEY, axis, directions, entry
 from tests.fakes_documents import MemoryDocuments
+
+SHARED: dict[str, Any] = {
+    "shared_key": "s-1",
+    "approved": True,
+    "cost": 1.25,
+    "answer_id": "chatcmpl-7Ü",
+}
 
 
 @pytest.fixture(params=["sqlite", "memory"])
@@ -56,6 +65,9 @@ def assert_same(left: Entry | None, right: Entry) -> None:
             entry("a", body=np.random.default_rng(1).bytes(5000)), id="an incompressible body"
         ),
         pytest.param(entry("a", created_at=NOON + timedelta(microseconds=1)), id="microseconds"),
+        pytest.param(entry("a", **SHARED, user="u-1", classifier="minilm 3"), id="every field"),
+        pytest.param(entry("a", cost=-0.0), id="a negative nothing"),
+        pytest.param(entry("a", cost=2), id="a cost in whole seconds"),
     ],
 )
 async def test_what_was_put_comes_back(documents: DocumentStore, stored: Entry) -> None:
@@ -63,6 +75,7 @@ async def test_what_was_put_comes_back(documents: DocumentStore, stored: Entry) 
     assert_same(await documents.get(stored.id), stored)
     (only,) = await loaded(documents)
     assert only.held == held_of(stored)
+    assert only.held.approved == stored.approved  # which == leaves out
     assert only.checkpoint == stored.checkpoint
     assert (only.vector is None) == (stored.vector is None)
     if stored.vector is not None:
@@ -91,6 +104,37 @@ async def test_delete_says_how_many_there_were(documents: DocumentStore) -> None
     assert await documents.delete([]) == 0
     assert await documents.get(EntryId("a")) is None
     assert await documents.count() == 1
+
+
+async def test_approving_marks_shared_entries_only_and_says_how_many_there_are(
+    documents: DocumentStore,
+) -> None:
+    shared = entry("a", shared_key="s-1", vector=axis(1), cost=0.5)
+    for stored in (shared, entry("b", shared_key="s-2"), entry("c")):
+        await documents.put(stored)
+    before = await loaded(documents)
+    some = [EntryId("a"), EntryId("c"), EntryId("nobody")]
+    assert await documents.approve(some) == 1
+    assert await documents.approve(some) == 1  # it is still approved
+    assert await documents.approve([]) == 0
+    assert_same(await documents.get(EntryId("a")), replace(shared, approved=True))
+    after = await loaded(documents)
+    assert [stored.held.approved for stored in after] == [True, False, False]
+    assert [s.held for s in after] == [s.held for s in before]  # in place, else unchanged
+    lines = (await documents.browse(Filter(), limit=9)).entries
+    assert [line.id for line in lines if line.approved] == ["a"]
+
+
+async def test_an_approval_ends_when_the_entry_is_replaced(documents: DocumentStore) -> None:
+    a = EntryId("a")
+    await asyncio.gather(
+        documents.put(entry("a", shared_key="s-1")),
+        documents.approve([a]),
+        documents.put(entry("a", shared_key="s-1", body=b"another answer")),
+    )
+    found = await documents.get(a)
+    assert found is not None
+    assert (found.approved, found.body) == (False, b"another answer")
 
 
 async def test_writes_take_effect_in_the_order_in_which_they_began(
@@ -134,13 +178,33 @@ async def test_loading_nothing_yields_nothing(documents: DocumentStore) -> None:
         pytest.param(Filter(text="_"), "a", id="an underscore is itself"),
         pytest.param(Filter(text="\\"), "", id="a backslash is itself"),
         pytest.param(Filter(category="weather"), "", id="an unknown category"),
+        pytest.param(Filter(id="b"), "b", id="id"),
+        pytest.param(Filter(model="gull-3"), "b", id="model"),
+        pytest.param(Filter(tag="night"), "cb", id="tag"),
+        pytest.param(Filter(tag="nigh"), "", id="a part of a tag is not the tag"),
+        pytest.param(Filter(tag='", "'), "", id="what stands between two tags is no tag"),
+        pytest.param(Filter(tag='a "late" one'), "c", id="a tag with quotes"),
+        pytest.param(Filter(tag="Night"), "", id="a tag in another case"),
+        pytest.param(Filter(prefix="the "), "c", id="prefix"),
+        pytest.param(Filter(prefix="The "), "", id="a prefix in another case"),
+        pytest.param(Filter(prefix="cheap"), "", id="what stands inside is no prefix"),
+        pytest.param(Filter(prefix="is it 100%"), "d", id="a prefix with a wildcard in it"),
+        pytest.param(Filter(prefix="%"), "", id="a wildcard is no prefix of all"),
+        pytest.param(Filter(prefix="\ud800"), "", id="a prefix that no text can have"),
+        pytest.param(Filter(tag="night", tenant="airport", prefix="the"), "c", id="all together"),
     ],
 )
 async def test_browsing_filters(documents: DocumentStore, filter: Filter, expected: str) -> None:
     for stored in (
         entry("a", category="fares", query="snake_case"),
-        entry("b", query="a cheap seat"),
-        entry("c", category="fares", tenant="airport", query="the Cheapest?"),
+        entry("b", query="a cheap seat", model="gull-3", tags=("night", "x")),
+        entry(
+            "c",
+            category="fares",
+            tenant="airport",
+            query="the Cheapest?",
+            tags=('a "late" one', "night"),
+        ),
         entry("d", tenant="airport", query="is it 100% full?"),
     ):
         await documents.put(stored)
@@ -166,12 +230,12 @@ async def test_browsing_page_by_page_sees_each_entry_once(documents: DocumentSto
 
 
 async def test_a_line_of_a_listing_tells_what_the_entry_is(documents: DocumentStore) -> None:
-    stored = entry("a", tags=("x", "y"), vector=axis(1))
+    stored = entry("a", tags=("x", "y"), vector=axis(1), user="u-1", **SHARED)
     await documents.put(stored)
     (line,) = (await documents.browse(Filter(), limit=1)).entries
-    for field in ("id", "tenant", "category", "route", "model", "query", "tags", "created_at"):
-        assert getattr(line, field) == getattr(stored, field)
-    assert line.size == held_of(stored).size
+    for field in Summary.__dataclass_fields__:
+        expected = held_of(stored).size if field == "size" else getattr(stored, field)
+        assert getattr(line, field) == expected, field
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "-1", "1; DROP TABLE entries", "1.5"])
@@ -191,6 +255,7 @@ async def test_a_closed_store_is_unavailable(documents: DocumentStore) -> None:
         documents.put(entry("a")),
         documents.get(EntryId("a")),
         documents.delete([EntryId("a")]),
+        documents.approve([EntryId("a")]),
         documents.count(),
         documents.ping(),
         documents.browse(Filter(), limit=1),

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from store.documents import rows
+from store.documents.base import held_of
 from store.entry import EntryId, PartitionKey
 from tests.entries import axis, entry
 
@@ -36,13 +38,27 @@ def test_a_body_is_compressed_only_where_that_helps() -> None:
     partition=TEXT,
     tags=st.lists(TEXT, max_size=3).map(tuple),
     body=st.binary(max_size=600),
+    later=st.fixed_dictionaries(
+        {
+            "user": TEXT,
+            "classifier": TEXT,
+            "shared_key": TEXT,
+            "approved": st.booleans(),
+            "cost": st.floats(allow_nan=False),
+            "answer_id": TEXT,
+        }
+    ),
 )
 def test_any_entry_survives_the_table(
-    query: str, tenant: str, partition: str, tags: tuple[str, ...], body: bytes
+    query: str,
+    tenant: str,
+    partition: str,
+    tags: tuple[str, ...],
+    body: bytes,
+    later: dict[str, Any],
 ) -> None:
-    stored = entry(
-        "a", query=query, tenant=tenant, tags=tags, body=body, key=PartitionKey(partition, query)
-    )
+    key = PartitionKey(partition, query)
+    stored = entry("a", query=query, tenant=tenant, tags=tags, body=body, key=key, **later)
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.execute(rows.SCHEMA)
     connection.execute(rows.INSERT, rows.encode(stored))
@@ -77,16 +93,41 @@ def test_a_damaged_body_reads_as_absent(connection: sqlite3.Connection, damage: 
         pytest.param("created_us = 'noon'", id="an age that is no number"),
         pytest.param("checkpoint = 'other'", id="another checkpoint"),
         pytest.param("tags = '['", id="tags that do not parse"),
+        pytest.param("user = 'somebody'", id="another user"),
+        pytest.param("classifier = ''", id="no classifier"),
+        pytest.param("shared_key = 'elsewhere'", id="another shared key"),
+        pytest.param("approved = 1", id="approved by nobody"),
+        pytest.param("cost = cost * 2", id="another cost"),
+        pytest.param("answer_id = 'another'", id="another answer id"),
+        pytest.param(
+            "user = '', classifier = '', shared_key = '', cost = 0, answer_id = ''",
+            id="as if from version 1",
+        ),
     ],
 )
 def test_a_damaged_head_reads_as_absent(connection: sqlite3.Connection, damage: str) -> None:
-    connection.execute(rows.INSERT, rows.encode(entry("a", vector=axis(3))))
+    stored = entry("a", vector=axis(3), user="u", classifier="c", shared_key="s", cost=1.5)
+    connection.execute(rows.INSERT, rows.encode(stored))
     head = connection.execute(rows.SELECT_HEADS, (0, 1)).fetchone()
     assert rows.head_decoder()(head) is not None
     connection.execute(f"UPDATE entries SET {damage}")
     head = connection.execute(rows.SELECT_HEADS, (0, 1)).fetchone()
     assert rows.head_decoder()(head) is None
     assert rows.decode(connection.execute(rows.SELECT_ONE, ("a",)).fetchone()) is None
+
+
+def test_an_approval_that_nobody_gave_reads_as_damage_on_a_plain_row_too(
+    connection: sqlite3.Connection,
+) -> None:
+    connection.execute(rows.INSERT, rows.encode(entry("a")))
+    connection.execute("UPDATE entries SET approved = 1")
+    assert rows.decode(connection.execute(rows.SELECT_ONE, ("a",)).fetchone()) is None
+
+
+def test_finding_an_answer_uses_its_index(connection: sqlite3.Connection) -> None:
+    connection.execute(rows.ANSWER_INDEX)
+    plan = connection.execute(f"EXPLAIN QUERY PLAN {rows.FIND_ANSWER}", ("x", "acme")).fetchall()
+    assert any("USING INDEX entries_by_answer" in step[-1] for step in plan)
 
 
 def test_equal_keys_share_memory(connection: sqlite3.Connection) -> None:
@@ -97,3 +138,13 @@ def test_equal_keys_share_memory(connection: sqlite3.Connection) -> None:
     first, second = [head for head in heads if head is not None]
     assert first.held.id == EntryId("a")
     assert first.held.key is second.held.key
+    assert first.held.model is second.held.model
+
+
+def test_equal_models_and_classifiers_of_new_entries_share_memory() -> None:
+    first, second = [
+        held_of(entry("a", model="".join(["gull", "-3"]), classifier="".join(["c", "-1"])))
+        for _ in range(2)
+    ]
+    assert first.model is second.model
+    assert first.classifier is second.classifier

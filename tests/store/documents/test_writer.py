@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from store.documents.writer import GroupWriter
+from store.documents.writer import GroupWriter, Work
 from store.errors import StoreUnavailable
 
 INSERT = "INSERT INTO ferries VALUES (?)"
@@ -109,6 +109,53 @@ async def test_a_write_that_sqlite_refuses_harms_no_other(
         with pytest.raises(StoreUnavailable, match="refused a write"):
             await refused
     assert harbour.names() == {"Gull", "Tern"}
+
+
+def both(*names: str) -> Work:
+    """Write the names one by one, and say how many there are then."""
+
+    def write(connection: sqlite3.Connection) -> int:
+        for name in names:
+            connection.execute(INSERT, (name,))
+        (count,) = connection.execute("SELECT count(*) FROM ferries").fetchone()
+        return int(count)
+
+    return write
+
+
+async def test_several_statements_are_one_write_whose_outcome_is_returned(
+    writer: GroupWriter, harbour: Harbour
+) -> None:
+    await writer.submit(INSERT, row("Gull"))
+    assert await writer.apply(both("Tern", "Auk")) == 3
+    assert harbour.names() == {"Gull", "Tern", "Auk"}
+    assert harbour.commits == 2
+
+
+@pytest.mark.parametrize("neighbours", [0, 3], ids=["alone", "in company"])
+async def test_when_the_second_statement_fails_the_first_leaves_nothing(
+    writer: GroupWriter, harbour: Harbour, neighbours: int
+) -> None:
+    await writer.submit(INSERT, row("Gull"))
+    release = await hold_up(writer)
+    others = [writer.submit(INSERT, row(f"ferry {number}")) for number in range(neighbours)]
+    broken = writer.apply(both("Tern", "Gull"))
+    late = writer.apply(both("Auk"))
+    release.set()
+    with pytest.raises(StoreUnavailable, match="refused a write: UNIQUE"):
+        await broken
+    assert await late == neighbours + 2
+    await asyncio.gather(*others)
+    assert harbour.names() == {"Gull", "Auk", *(f"ferry {n}" for n in range(neighbours))}
+
+
+async def test_statements_count_what_they_keep_waiting(writer: GroupWriter) -> None:
+    release = await hold_up(writer)
+    first = writer.apply(both("Gull"), size=900)
+    with pytest.raises(StoreUnavailable, match="1 writes of 900 bytes already wait"):
+        writer.apply(both("Tern"), size=200)
+    release.set()
+    await first
 
 
 async def test_a_locked_file_fails_all_and_the_next_write_tries_again(

@@ -1,0 +1,134 @@
+"""What must outlive a restart besides entries: policy versions, the audit trail, labelled pairs,
+quarantine. Values and the protocol; every kind is bounded, and its oldest leave first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
+
+from store.entry import EntryId
+
+T = TypeVar("T")
+
+Source = Literal["file", "starter", "api", "rollback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many of each kind are kept, at least 1."""
+
+    versions: int = 1_000
+    audit: int = 100_000
+    pairs: int = 100_000
+    quarantine: int = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyVersion:
+    """A state of all policies, and how it came about."""
+
+    number: int = 0  # given by the store: 1 for the first, larger is newer
+    at: datetime  # aware, UTC; here and below
+    who: str
+    source: Source
+    seed: str  # digest of the file that it began from
+    document: str  # JSON
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRow:
+    """Something that an operator did."""
+
+    at: datetime
+    who: str
+    action: str
+    category: str | None = None
+    before: str | None = None  # JSON; here and below None: there was nothing
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two questions, and whether the answer to one served the other. Trained from later."""
+
+    at: datetime
+    tenant: str
+    event: str  # the serving event; a tenant's second word on it replaces the first
+    query: str
+    entry_query: str
+    entry_id: EntryId
+    similarity: float  # cosine in [-1, 1]
+    label: int  # 1: the answer was right, 0: it was wrong
+    category: str
+    comment: str = ""
+
+
+class Listing(NamedTuple, Generic[T]):
+    """A part of a list, newest first."""
+
+    items: tuple[T, ...]
+    next: str | None  # the cursor of the next part; None at the end
+
+
+class Records(Protocol):
+    """Implemented by SQLite here, and by a fake in memory for tests.
+
+    Every method raises StoreUnavailable when the store cannot do it now; none waits for ever.
+    A write is durable on return, and writes take effect in the order in which their coroutines
+    begin to run. The listings raise ValueError for a foreign cursor, and leave damaged rows out.
+    """
+
+    async def add_version(self, version: PolicyVersion, audit: AuditRow) -> int:
+        """Store both or neither; return the version's number, whatever it had before."""
+        ...
+
+    async def latest_version(self) -> PolicyVersion | None:
+        """Return the newest version; StoreUnavailable if it is damaged, not an older one."""
+        ...
+
+    async def version(self, number: int) -> PolicyVersion | None:
+        """Return the version; None if there is none, StoreUnavailable if it is damaged."""
+        ...
+
+    async def versions(self, *, limit: int, cursor: str | None = None) -> Listing[PolicyVersion]:
+        """Return a part of the versions."""
+        ...
+
+    async def add_audit(self, row: AuditRow) -> None:
+        """Append to the audit trail."""
+        ...
+
+    async def audit(self, *, limit: int, cursor: str | None = None) -> Listing[AuditRow]:
+        """Return a part of the audit trail."""
+        ...
+
+    async def add_pair(self, pair: Pair) -> None:
+        """Store the pair, in place of any other of its tenant and event, as the newest."""
+        ...
+
+    async def pairs(
+        self, *, limit: int, cursor: str | None = None, category: str | None = None
+    ) -> Listing[Pair]:
+        """Return a part of the pairs, of one category if one is given."""
+        ...
+
+    async def quarantine(self, entry_id: EntryId, tenant: str, at: datetime, why: str) -> None:
+        """Note that the entry must not serve the tenant; "" is everybody."""
+        ...
+
+    async def release(self, entry_id: EntryId, tenant: str) -> bool:
+        """Undo exactly that quarantine; return whether there was one."""
+        ...
+
+    async def quarantined(self) -> list[tuple[EntryId, str]]:
+        """Return every quarantined entry with its tenant, the newest last."""
+        ...
+
+    async def find_answer(self, tenant: str, answer_id: str) -> EntryId | None:
+        """Return the newest entry whose body has this id and which may serve the tenant.
+
+        That is one of its own, before a shared and approved one of others. "" finds nothing.
+        """
+        ...

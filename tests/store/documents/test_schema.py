@@ -1,0 +1,240 @@
+"""Files of version 1: what they hold is there after the upgrade, and can be read before it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from store.documents import schema, sqlite
+from store.documents.base import Filter
+from store.documents.records import AuditRow
+from store.documents.sqlite import SqliteDocuments
+from store.entry import Entry, EntryId
+from store.errors import StoreUnavailable
+from tests.entries import NOON, axis, entry
+
+# To the letter what Nearhit 0.1.0 wrote.
+VERSION_1 = """
+CREATE TABLE entries (
+    n INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    partition TEXT NOT NULL,
+    context TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    category TEXT NOT NULL,
+    route TEXT NOT NULL,
+    model TEXT NOT NULL,
+    query TEXT NOT NULL,
+    tags TEXT NOT NULL,
+    created_us INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    content_type TEXT NOT NULL,
+    checkpoint TEXT NOT NULL,
+    checksum INTEGER NOT NULL,
+    body_checksum INTEGER NOT NULL,
+    compressed INTEGER NOT NULL,
+    vector BLOB,
+    body BLOB NOT NULL
+)
+"""
+INSERT_1 = """
+INSERT INTO entries (id, partition, context, tenant, category, route, model, query, tags,
+    created_us, size, content_type, checkpoint, checksum, vector, body_checksum, compressed, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+NOON_US = 1935662400123456
+OLD = [
+    entry("a", vector=axis(3), tags=("x", "naïve")),
+    entry("b", query="Zoë 🦊", body=b"the tide is low. " * 1000),
+    entry("c"),
+]
+A = EntryId("a")
+
+
+def insert(connection: sqlite3.Connection, stored: Entry) -> None:
+    vector = None if stored.vector is None else stored.vector.tobytes()
+    size = len(stored.body) + len(stored.query.encode()) + len(vector or b"") + 512
+    head = (
+        stored.id,
+        *stored.key,
+        stored.tenant,
+        stored.category,
+        stored.route,
+        stored.model,
+        stored.query,
+        json.dumps(stored.tags),
+        NOON_US,
+        size,
+        stored.content_type,
+        stored.checkpoint,
+    )
+    checksum = zlib.crc32(vector or b"", zlib.crc32(repr(head).encode()))
+    packed = zlib.compress(stored.body, 1)
+    body = packed if len(stored.body) >= 200 else stored.body
+    stamps = (zlib.crc32(stored.body), body is packed, body)
+    connection.execute(INSERT_1, (*head, checksum, vector, *stamps))
+
+
+def file_of_version_1(directory: Path, entries: Sequence[Entry] = OLD) -> Path:
+    path = directory / sqlite.FILE
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA page_size = 8192")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(VERSION_1)
+    connection.execute("PRAGMA user_version = 1")
+    for stored in entries:
+        insert(connection, stored)
+    connection.close()
+    return path
+
+
+def described(path: Path) -> dict[str, set[tuple[str, str, int, str | None, int]]]:
+    """Return each table's columns, and the indexes, whatever their order."""
+    connection = sqlite3.connect(path)
+    names = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema").fetchall()]
+    found = {
+        name: {row[1:] for row in connection.execute(f"PRAGMA table_info({name})")}
+        for name in names
+    }
+    connection.close()
+    return found
+
+
+def version_in(path: Path) -> int:
+    connection = sqlite3.connect(path)
+    version = schema.version_of(connection)
+    connection.close()
+    return version
+
+
+async def all_of(documents: SqliteDocuments) -> list[Entry | None]:
+    loaded = [stored.held.id async for part in documents.load_all(2) for stored in part]
+    return [await documents.get(id) for id in loaded]
+
+
+def same(left: Sequence[Entry | None], right: Sequence[Entry]) -> bool:
+    """Whether the entries are equal; vectors by their bytes."""
+
+    def plain(stored: Entry | None) -> tuple[object, ...]:
+        assert stored is not None
+        fields = (getattr(stored, name) for name in Entry.__dataclass_fields__)
+        return tuple(field.tobytes() if is_vector(field) else field for field in fields)
+
+    return [plain(one) for one in left] == [plain(one) for one in right]
+
+
+def is_vector(field: object) -> bool:
+    return hasattr(field, "tobytes")
+
+
+async def test_a_file_of_version_1_keeps_its_entries_and_gets_the_new_tables(
+    tmp_path: Path,
+) -> None:
+    path = file_of_version_1(tmp_path)
+    documents = SqliteDocuments.open(tmp_path)
+    assert same(await all_of(documents), OLD)
+    shared = entry("a", shared_key="s", answer_id="x-1", cost=2.5)
+    await documents.put(shared)
+    await documents.put(entry("d", user="u"))
+    await documents.approve([A])
+    await documents.records.add_audit(AuditRow(at=NOON, who="ops", action="look"))
+    assert await documents.records.find_answer("airport", "x-1") == "a"
+    await documents.aclose()
+    assert version_in(path) == 2
+    documents = SqliteDocuments.open(tmp_path)
+    found = await all_of(documents)
+    assert [one.id for one in found if one] == ["b", "c", "a", "d"]
+    assert found[2] is not None
+    assert (found[2].approved, found[2].cost) == (True, 2.5)
+    await documents.aclose()
+
+
+async def test_a_migrated_file_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    old = file_of_version_1(tmp_path / "old")
+    for name in ("old", "new"):
+        await SqliteDocuments.open(tmp_path / name).aclose()
+    assert described(old) == described(tmp_path / "new" / sqlite.FILE)
+
+
+async def test_damage_in_a_migrated_row_is_still_noticed(tmp_path: Path) -> None:
+    path = file_of_version_1(tmp_path)
+    await SqliteDocuments.open(tmp_path).aclose()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE entries SET query = 'something else' WHERE id = 'a'")
+        connection.execute("UPDATE entries SET shared_key = 's', approved = 1 WHERE id = 'b'")
+    connection.close()
+    documents = SqliteDocuments.open(tmp_path)
+    assert same(await all_of(documents), OLD[2:])
+    await documents.aclose()
+
+
+async def test_a_migration_that_fails_half_way_changes_nothing(tmp_path: Path) -> None:
+    path = file_of_version_1(tmp_path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE quarantine (minutes)")  # in the way of the last statement
+    connection.close()
+    before = described(path)
+    for _ in range(2):  # the lock was let go
+        with pytest.raises(StoreUnavailable, match="quarantine already exists"):
+            SqliteDocuments.open(tmp_path)
+    assert described(path) == before
+    assert version_in(path) == 1
+
+
+async def test_a_file_of_version_1_is_read_without_changing_it(tmp_path: Path) -> None:
+    path = file_of_version_1(tmp_path)
+    before = described(path)
+    onlooker = SqliteDocuments.open(tmp_path, read_only=True)
+    assert same(await all_of(onlooker), OLD)
+    assert await onlooker.count() == 3
+    page = await onlooker.browse(Filter(tag="x"), limit=5)
+    assert [(line.id, line.user, line.approved) for line in page.entries] == [("a", "", False)]
+    assert (await onlooker.records.audit(limit=5)).items == ()
+    assert await onlooker.records.latest_version() is None
+    assert await onlooker.records.find_answer("harbour", "x-1") is None
+    audit = AuditRow(at=NOON, who="ops", action="look")
+    for call in (
+        onlooker.put(entry("d")),
+        onlooker.delete([A]),
+        onlooker.records.add_audit(audit),
+        onlooker.records.quarantine(A, "", NOON, "wrong"),
+        onlooker.ping(),
+    ):
+        with pytest.raises(StoreUnavailable, match="cannot be written"):
+            await call
+    await onlooker.aclose()
+    assert described(path) == before
+    assert version_in(path) == 1
+
+
+async def test_an_onlooker_reads_on_while_the_file_is_migrated(tmp_path: Path) -> None:
+    file_of_version_1(tmp_path)
+    onlooker = SqliteDocuments.open(tmp_path, read_only=True)
+    assert await onlooker.count() == 3
+    documents = SqliteDocuments.open(tmp_path)
+    await documents.put(entry("d", user="u"))
+    assert await onlooker.count() == 4
+    assert same(await all_of(onlooker), OLD)  # a row with more than version 1 is not for it
+    await onlooker.aclose()
+    again = SqliteDocuments.open(tmp_path, read_only=True)
+    assert same(await all_of(again), [*OLD, entry("d", user="u")])
+    await again.aclose()
+    await documents.aclose()
+
+
+async def test_a_copy_taken_before_the_upgrade_can_be_upgraded_too(tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    path = file_of_version_1(tmp_path)
+    shutil.copy(path, tmp_path / "copy" / sqlite.FILE)
+    await SqliteDocuments.open(tmp_path).aclose()
+    copy = SqliteDocuments.open(tmp_path / "copy")
+    assert same(await all_of(copy), OLD)
+    await copy.aclose()
