@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -136,19 +137,25 @@ class PolicyEditor:
             await asyncio.sleep(WATCH_EVERY)
             try:
                 await self.reload()
-                await self._make_up()
+                await self.make_up()
             except Exception:
                 log.exception("the policies could not be looked after; trying again")
 
-    async def _make_up(self) -> None:
-        """Encode the examples that could not be encoded when their policies came into force."""
-        if self._in_force.rules.prototypes is not None or not self.book.exemplified:
-            return
+    async def make_up(self) -> bool:
+        """Encode examples that are not encoded yet, at start or since the encoder failed.
+
+        Return whether there are none left.
+        """
+        if self._in_force.rules.prototypes is not None:
+            return True
         async with self._turn:
             try:
-                self._swap(self.book, await self._build(self.book))
+                prototypes = await self._build(self.book)
             except EmbedError as error:
                 log.warning("categories cannot be told from texts yet: %s", error)
+                return False
+            self._in_force.rules = replace(self._in_force.rules, prototypes=prototypes)
+            return True
 
     async def _edit(self, book: PolicyBook, change: Change, who: str) -> int:
         prototypes = await self._build(book)

@@ -122,14 +122,19 @@ def outlived(book: PolicyBook, held: Held, now: datetime) -> bool:
     return now - held.created_at > longest + policy.stale_if_error
 
 
-async def sweep_for_ever(cache: Cache, in_force: InForce) -> None:
-    """Let expired entries, and those that no quota has room for, leave without traffic."""
+async def sweep_for_ever(cache: Cache, in_force: InForce, changed: asyncio.Event) -> None:
+    """Let expired entries, and those that no quota has room for, leave without traffic.
+
+    At once when `changed` says that the policies have.
+    """
 
     def expired(held: Held, now: datetime) -> bool:
         return outlived(in_force.rules.book, held, now)
 
     while True:
-        await asyncio.sleep(_SWEEP_EVERY)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(changed.wait(), _SWEEP_EVERY)
+        changed.clear()
         try:
             await cache.sweep(expired, utc_now())
             await cache.shrink()

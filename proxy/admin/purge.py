@@ -20,12 +20,12 @@ class Purge(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    id: str | None = None
-    category: str | None = None
-    tenant: str | None = None
-    model: str | None = None
-    tag: str | None = None
-    prefix: str | None = None
+    id: str | None = Field(None, min_length=1)
+    category: str | None = Field(None, min_length=1)
+    tenant: str | None = Field(None, min_length=1)
+    model: str | None = Field(None, min_length=1)
+    tag: str | None = Field(None, min_length=1)
+    prefix: str | None = Field(None, min_length=1)
     similar_to: str | None = Field(None, min_length=1, max_length=10_000)
     threshold: float | None = Field(None, ge=-1, le=1)  # cosine; only with similar_to
     all: Literal[True] | None = None

@@ -12,7 +12,7 @@ from store.cache import Cache
 from store.documents.sqlite import SqliteDocuments
 from store.entry import OVERHEAD, Admission, Entry, EntryId, Held, size_of
 from store.errors import StoreUnavailable
-from store.eviction import Quota
+from store.eviction import Quota, Share
 from store.hot import Document
 from store.index import PartitionedIndex
 from tests.entries import (
@@ -30,6 +30,10 @@ from tests.fakes_documents import MemoryDocuments
 
 A, B, C = EntryId("a"), EntryId("b"), EntryId("c")
 AMPLE = Quota(entries=1000, bytes=2**30)
+
+
+def held_bytes(cache: Cache) -> int:
+    return sum(cache.facts().bytes.values())
 LATER = timedelta(seconds=1)
 
 
@@ -52,7 +56,11 @@ async def opened(
 ) -> Cache:
     index = PartitionedIndex(DIMENSION, threads=1)
     return await Cache.open(
-        documents, index=index, quota=quota, checkpoint=CHECKPOINT, hot_bytes=hot_bytes
+        documents,
+        index=index,
+        shares={"default": Share(quota, 1.0)},
+        checkpoint=CHECKPOINT,
+        hot_bytes=hot_bytes,
     )
 
 
@@ -212,7 +220,7 @@ async def test_a_replacement_takes_over_vector_partition_body_and_size_at_once(
     (candidate,) = await cache.similar(OTHER_KEY, axis(1))
     assert candidate.held.created_at == NOON + LATER
     assert cache.hot(A) == body_of(newer)
-    assert cache.facts().bytes == size_of(newer)
+    assert held_bytes(cache) == size_of(newer)
     assert cache.facts().entries == {"default": 1}
 
 
@@ -324,10 +332,10 @@ async def test_the_quota_of_bytes_is_never_exceeded(documents: MemoryDocuments) 
     for number in range(60):
         stored = entry(f"e{number}", query="", body=b"x" * dice.randrange(1500))
         assert await cache.admit(stored) is Admission.STORED
-        assert cache.facts().bytes <= limit
+        assert held_bytes(cache) <= limit
         assert cache.exact(stored.id) is not None
     await cache.aclose()
-    assert sum(map(size_of, documents.entries.values())) == cache.facts().bytes
+    assert sum(map(size_of, documents.entries.values())) == held_bytes(cache)
     await closed(cache)
 
 
@@ -553,7 +561,7 @@ async def test_opening_restores_what_was_stored_and_tells_how_far_it_is() -> Non
     cache = await Cache.open(
         documents,
         index=index,
-        quota=Quota(5000, 2**30),
+        shares={"default": Share(Quota(5000, 2**30), 1.0)},
         checkpoint=CHECKPOINT,
         on_progress=lambda done, total: seen.append((done, total)),
     )
@@ -595,7 +603,12 @@ async def test_a_store_that_cannot_be_read_cannot_be_opened(documents: MemoryDoc
     documents.failing = True
     index = PartitionedIndex(DIMENSION, threads=1)
     with pytest.raises(StoreUnavailable):
-        await Cache.open(documents, index=index, quota=AMPLE, checkpoint=CHECKPOINT)
+        await Cache.open(
+            documents,
+            index=index,
+            shares={"default": Share(AMPLE, 1.0)},
+            checkpoint=CHECKPOINT,
+        )
     await index.aclose()
 
 
@@ -684,7 +697,7 @@ async def test_memory_and_documents_agree_after_any_interleaving(
     held = {id for number in range(10) if cache.exact(id := EntryId(f"e{number}")) is not None}
     assert held == set(documents.entries)
     assert len(held) <= 6
-    assert cache.facts().bytes == sum(size_of(documents.entries[id]) for id in held)
+    assert held_bytes(cache) == sum(size_of(documents.entries[id]) for id in held)
     for id in held:
         assert await cache.document(id) == body_of(documents.entries[id])
     assert {c.held.id for c in await cache.similar(KEY, vectors[0], 20)} == held

@@ -1,0 +1,42 @@
+"""Settings as the values that parts are built from; secrets come from the environment here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from proxy.auth import ApiKey, Role
+from proxy.settings import Settings
+from proxy.upstream import UpstreamSpec
+
+
+def api_keys(settings: Settings, environ: Mapping[str, str]) -> tuple[ApiKey, ...]:
+    """Return the configured API keys."""
+    return tuple(
+        ApiKey(
+            sha256=key.sha256,
+            tenant=key.tenant,
+            role=Role(key.role),
+            categories=None if key.categories is None else frozenset(key.categories),
+            upstream_key=environ.get(key.upstream_key_env) if key.upstream_key_env else None,
+            may_set_user=key.may_set_user,
+        )
+        for key in settings.auth.keys
+    )
+
+
+def upstream_specs(settings: Settings, environ: Mapping[str, str]) -> list[UpstreamSpec]:
+    """Return the configured upstreams."""
+    return [
+        UpstreamSpec(
+            name=upstream.name,
+            models=tuple(upstream.models),
+            base_url=upstream.base_url,
+            provider=upstream.provider,
+            api_key=environ.get(upstream.api_key_env) if upstream.api_key_env else None,
+            connect_timeout=upstream.connect_timeout,
+            first_byte_timeout=upstream.first_byte_timeout,
+            idle_timeout=upstream.idle_timeout,
+            max_retries=upstream.max_retries,
+        )
+        for upstream in settings.upstreams
+    ]

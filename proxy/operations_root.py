@@ -1,0 +1,97 @@
+"""The composition of FastAPI's share: admin, feedback, readiness, metrics, from built parts."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import FastAPI
+
+from proxy.admin.access import Access
+from proxy.admin.entries import EntriesAdmin
+from proxy.admin.policies import PoliciesAdmin
+from proxy.admin.trail import TrailAdmin
+from proxy.feedback import FeedbackDesk
+from proxy.operations import Operations, operations_app
+from proxy.overview import overview
+from proxy.parts import Parts
+from proxy.policy_editor import PolicyEditor
+from proxy.rate_limit import RateLimit
+from proxy.standing import Standing, standing_of
+from proxy.upkeep import encoder_ping, index_ping, refresher, utc_now
+
+
+def build_operations(parts: Parts, editor: PolicyEditor) -> FastAPI:
+    """Return the FastAPI application."""
+    access = Access(parts.keyring)
+    began = time.monotonic()
+
+    def standing(category: str) -> Standing:
+        facts = parts.cache.facts()
+        return standing_of(
+            category,
+            parts.in_force.rules,
+            load_factor=parts.adaptation.factor(category),
+            semantic_open=parts.economics.is_open(category),
+            entries=facts.entries,
+            bytes=facts.bytes,
+        )
+
+    def numbers() -> dict[str, Any]:
+        now = time.monotonic()
+        return overview(
+            rules=parts.in_force.rules,
+            cache=parts.cache,
+            quarantine=parts.quarantine,
+            economics=parts.economics,
+            upstreams=parts.upstreams,
+            metrics=parts.metrics,
+            uptime=now - began,
+            now=now,
+        )
+
+    entries = EntriesAdmin(
+        access=access,
+        cache=parts.cache,
+        quarantine=parts.quarantine,
+        documents=parts.documents,
+        records=parts.records,
+        in_force=parts.in_force,
+        encode=parts.batcher.encode,
+        checkpoint=parts.encoder.checkpoint,
+        clock=utc_now,
+    )
+    policies = PoliciesAdmin(
+        access=access,
+        editor=editor,
+        in_force=parts.in_force,
+        records=parts.records,
+        standing=standing,
+    )
+    operations = Operations(
+        keyring=parts.keyring,
+        feedback=_feedback(parts),
+        metrics=parts.metrics,
+        pings={
+            "encoder": encoder_ping(parts.encoder),
+            "index": index_ping(parts.cache, parts.encoder.dimension),
+            "store": parts.documents.ping,
+        },
+        refresh=refresher(
+            parts.metrics, parts.cache, parts.batcher, parts.quarantine, standing, parts.in_force
+        ),
+    )
+    return operations_app(operations, access, entries, policies, TrailAdmin(parts.records, numbers))
+
+
+def _feedback(parts: Parts) -> FeedbackDesk:
+    return FeedbackDesk(
+        events=parts.events,
+        cache=parts.cache,
+        quarantine=parts.quarantine,
+        records=parts.records,
+        limit=RateLimit(parts.settings.feedback.per_minute),
+        metrics=parts.metrics,
+        clock=utc_now,
+        monotonic=time.monotonic,
+    )

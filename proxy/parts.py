@@ -1,0 +1,42 @@
+"""What the composition root has built, handed to whoever is built from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embed.batcher import Batcher
+from embed.encoder import Encoder
+from proxy.adaptation import Adaptation
+from proxy.auth import Keyring
+from proxy.events import ServingEvents
+from proxy.metrics import Metrics
+from proxy.rules import InForce
+from proxy.settings import Settings
+from proxy.upstream import Upstreams
+from store.cache import Cache
+from store.documents.base import DocumentStore
+from store.documents.records import Records
+from store.economics import Economics
+from store.flight import Flights
+from store.quarantine import Quarantine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What has been built, for what is built from it."""
+
+    settings: Settings
+    keyring: Keyring
+    in_force: InForce
+    metrics: Metrics
+    encoder: Encoder
+    batcher: Batcher
+    documents: DocumentStore
+    records: Records
+    cache: Cache
+    quarantine: Quarantine
+    upstreams: Upstreams
+    economics: Economics
+    adaptation: Adaptation
+    events: ServingEvents
+    flights: Flights

@@ -1,0 +1,166 @@
+"""Which category a request is in, and that its rules hold: headers, match rules, examples, modes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp
+import openai
+import pytest
+
+from tests.e2e.conftest import Ask, Stage
+from tests.harness import digest
+
+COOKING = {
+    "name": "cooking",
+    "examples": [
+        "How long do I boil an egg?",
+        "What can I cook with leftover rice?",
+        "How do I make a white sauce without lumps?",
+        "Which herbs go well with roast lamb?",
+        "How do I keep bread fresh for longer?",
+    ],
+}
+PERSONAL = {
+    "name": "personal",
+    "mode": "off",
+    "match": [{"regex": r"(?i)my (password|salary)"}],
+    "examples": [
+        "What did I say in my diary yesterday?",
+        "How much money is left in my bank account?",
+        "When is my next doctor's appointment?",
+        "Remind me what my mother's address is.",
+        "What is in my letter from the tax office?",
+    ],
+}
+SOUP = "How long do I boil a soft egg?"
+CAPITAL = "What is the capital city of Mongolia?"
+
+
+def category(name: str) -> dict[str, str]:
+    return {"X-Nearhit-Category": name}
+
+
+async def test_the_nearest_examples_tell_the_category(stage: Stage, ask: Ask) -> None:
+    client = stage.openai(await stage.proxy({"name": "default"}, COOKING, PERSONAL))
+    assert (await ask(client, SOUP)).headers["x-nearhit-category"] == "cooking"
+    assert (await ask(client, CAPITAL)).headers["x-nearhit-category"] == "default"
+    hit = await ask(client, SOUP)
+    assert hit.hit
+    assert hit.headers["x-nearhit-category"] == "cooking"
+
+
+async def test_a_personal_question_is_never_looked_up_or_stored(stage: Stage, ask: Ask) -> None:
+    client = stage.openai(await stage.proxy({"name": "default"}, COOKING, PERSONAL))
+    for question in ("What is left in my bank account?", "Tell me my password for the wiki"):
+        answers = [await ask(client, question) for _ in range(2)]
+        assert {a.status for a in answers} == {"nearhit; fwd=bypass; detail=policy"}
+        assert {a.headers["x-nearhit-category"] for a in answers} == {"personal"}
+        assert answers[0].text != answers[1].text
+
+
+async def test_no_header_gets_around_a_rule_of_a_mode_off_category(stage: Stage, ask: Ask) -> None:
+    client = stage.openai(await stage.proxy({"name": "default"}, COOKING, PERSONAL))
+    asked = await ask(client, "Is my salary enough?", headers=category("cooking"))
+    assert asked.headers["x-nearhit-category"] == "personal"
+    assert asked.status == "nearhit; fwd=bypass; detail=policy"
+
+
+async def test_no_header_gets_around_a_locked_rule(stage: Stage, ask: Ask) -> None:
+    prices: dict[str, Any] = {
+        "name": "prices",
+        "mode": "exact",
+        "match": [{"regex": "(?i)price"}],
+        "locked": True,
+    }
+    client = stage.openai(await stage.proxy({"name": "default"}, prices))
+    asked = await ask(client, "What is the price of tea?", headers=category("default"))
+    assert asked.headers["x-nearhit-category"] == "prices"
+
+
+async def test_a_header_wins_over_open_rules_and_examples(stage: Stage, ask: Ask) -> None:
+    tea = {"name": "tea", "match": [{"regex": "(?i)tea"}]}
+    client = stage.openai(await stage.proxy({"name": "default"}, COOKING, tea))
+    assert (await ask(client, "Which tea is strongest?")).headers["x-nearhit-category"] == "tea"
+    chosen = await ask(client, "Which tea is strongest?", headers=category("cooking"))
+    assert chosen.headers["x-nearhit-category"] == "cooking"
+
+
+@pytest.mark.parametrize(
+    ("rule", "hits"),
+    [
+        ({"model": "gpt-4o*"}, True),
+        ({"model": "claude-*"}, False),
+        ({"path": "/v1/chat/*"}, True),
+        ({"header": {"X-Team": "kitchen*"}}, True),
+        ({"header": {"X-Team": "garden"}}, False),
+        ({"tenant": "acme"}, True),
+        ({"tenant": "zeta"}, False),
+    ],
+    ids=str,
+)
+async def test_rules_look_at_model_path_header_and_tenant(
+    stage: Stage, ask: Ask, rule: dict[str, Any], hits: bool
+) -> None:
+    keys = [{"sha256": digest("acme-key"), "tenant": "acme"}]
+    special = {"name": "special", "match": [rule]}
+    proxy = await stage.proxy({"name": "default"}, special, auth={"keys": keys})
+    client = stage.openai(proxy, "acme-key")
+    asked = await ask(client, CAPITAL, headers={"X-Team": "kitchen-2"})
+    assert (asked.headers["x-nearhit-category"] == "special") is hits
+
+
+async def test_an_unknown_category_is_a_400_that_names_the_known_ones(stage: Stage) -> None:
+    client = stage.openai(await stage.proxy({"name": "default"}, COOKING))
+    with pytest.raises(openai.BadRequestError, match="cooking") as raised:
+        await client.chat.completions.create(
+            model="m",
+            messages=[{"role": "user", "content": CAPITAL}],
+            extra_headers=category("gardening"),
+        )
+    assert raised.value.code == "unknown_category"
+
+
+async def test_a_borderline_question_does_not_fetch_an_expired_price(
+    stage: Stage, ask: Ask
+) -> None:
+    """An entry is judged by its own category too: the stricter of two lifetimes holds."""
+    prices = {"name": "prices", "ttl": "0s"}
+    client = stage.openai(await stage.proxy({"name": "default", "ttl": "7d"}, prices))
+    question = "What is the price of a tonne of copper?"
+    await ask(client, question, headers=category("prices"))
+    assert (await ask(client, question)).status == "nearhit; fwd=stale"
+
+
+async def test_a_category_in_scope_user_is_not_served_to_another_one_in_scope_tenant(
+    stage: Stage, ask: Ask
+) -> None:
+    mine = {"name": "mine", "scope": "user"}
+    client = stage.openai(await stage.proxy({"name": "default"}, mine))
+    await ask(client, CAPITAL, headers=category("mine"), user="ann")
+    assert (await ask(client, CAPITAL, headers=category("mine"), user="ann")).hit
+    assert not (await ask(client, CAPITAL)).hit
+
+
+async def test_a_long_text_that_its_first_window_does_not_place_is_not_stored(
+    stage: Stage, ask: Ask
+) -> None:
+    client = stage.openai(await stage.proxy({"name": "default"}, COOKING))
+    long = "The tram stops at the harbour and then turns towards the old town. " * 60
+    for _ in range(2):
+        assert (await ask(client, long)).status == "nearhit; fwd=bypass; detail=size"
+    async with aiohttp.ClientSession() as http:
+        url = f"{client.base_url}".replace("/v1/", "/admin/api/entries")
+        async with http.get(url) as answer:
+            assert (await answer.json())["entries"] == []
+
+
+async def test_a_long_text_that_its_first_window_places_hits_exactly(
+    stage: Stage, ask: Ask
+) -> None:
+    client = stage.openai(await stage.proxy({"name": "default"}, COOKING))
+    long = "How long do I boil an egg? What can I cook with leftover rice? " * 60
+    await ask(client, long)
+    again = await ask(client, long)
+    assert again.hit
+    assert again.headers["x-nearhit-category"] == "cooking"

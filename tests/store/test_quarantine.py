@@ -1,0 +1,68 @@
+"""A quarantined entry serves nobody it is kept from, at once and after a restart."""
+
+from __future__ import annotations
+
+import pytest
+
+from store.entry import EntryId
+from store.errors import StoreUnavailable
+from store.quarantine import EVERYBODY, Quarantine
+from tests.entries import NOON
+from tests.fakes_documents import MemoryDocuments
+
+A, B = EntryId("a"), EntryId("b")
+
+
+async def test_an_entry_is_kept_from_the_tenant_that_was_named() -> None:
+    quarantine = await Quarantine.open(MemoryDocuments().records)
+    await quarantine.add(A, "harbour", NOON, "wrong")
+    assert quarantine.holds(A, "harbour")
+    assert not quarantine.holds(A, "airport")
+    assert not quarantine.holds(B, "harbour")
+    assert quarantine.tenants(A) == {"harbour"}
+
+
+async def test_everybody_means_every_tenant() -> None:
+    quarantine = await Quarantine.open(MemoryDocuments().records)
+    await quarantine.add(A, EVERYBODY, NOON, "wrong")
+    assert quarantine.holds(A, "harbour")
+    assert quarantine.holds(A, "airport")
+
+
+async def test_a_restart_keeps_it() -> None:
+    records = MemoryDocuments().records
+    before = await Quarantine.open(records)
+    await before.add(A, "harbour", NOON, "wrong")
+    await before.add(A, "airport", NOON, "wrong")
+    await before.add(B, EVERYBODY, NOON, "wrong")
+    await before.lift(B)
+    after = await Quarantine.open(records)
+    assert after.tenants(A) == {"harbour", "airport"}
+    assert len(after) == 1
+
+
+async def test_lifting_frees_an_entry_for_all() -> None:
+    quarantine = await Quarantine.open(MemoryDocuments().records)
+    await quarantine.add(A, "harbour", NOON, "wrong")
+    assert await quarantine.lift(A)
+    assert not quarantine.holds(A, "harbour")
+    assert not await quarantine.lift(A)
+
+
+async def test_an_entry_is_stopped_even_when_the_store_fails() -> None:
+    records = MemoryDocuments().records
+    quarantine = await Quarantine.open(records)
+    records.failing = True
+    with pytest.raises(StoreUnavailable):
+        await quarantine.add(A, "harbour", NOON, "wrong")
+    assert quarantine.holds(A, "harbour")
+
+
+async def test_an_entry_stays_stopped_when_lifting_fails() -> None:
+    records = MemoryDocuments().records
+    quarantine = await Quarantine.open(records)
+    await quarantine.add(A, "harbour", NOON, "wrong")
+    records.failing = True
+    with pytest.raises(StoreUnavailable):
+        await quarantine.lift(A)
+    assert quarantine.holds(A, "harbour")
