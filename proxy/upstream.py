@@ -14,18 +14,12 @@ a model and is not sent twice.
 from __future__ import annotations
 
 import asyncio
-import io
-import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
-
-import aiohttp
-from yarl import URL
 
 from proxy import providers
 from proxy.balance import pick
@@ -33,7 +27,7 @@ from proxy.fleet import Fleet, Group, Member, UpstreamSpec
 from proxy.headers import NO_CREDENTIAL, Credential, credential_headers
 from proxy.model_list import ModelList
 from proxy.retry import backoff, pause_after
-from proxy.upstream_answer import CallFacts, HttpSource, Source, Turn, UpstreamAnswer
+from proxy.upstream_answer import CallFacts, Source, Turn, UpstreamAnswer
 from proxy.upstream_errors import (
     ModelUnknown,
     UpstreamBroken,
@@ -41,6 +35,7 @@ from proxy.upstream_errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from proxy.upstream_http import KEEP_ALIVE, Connections, UpstreamCall
 
 __all__ = [
     "CallFacts",
@@ -57,25 +52,8 @@ __all__ = [
     "Upstreams",
 ]
 
-KEEP_ALIVE = 60.0  # seconds that an idle connection is kept
 STALE_AFTER = 2.0
-_CONNECTIONS = 1000
-_LARGEST_HEADER = 64 * 1024
 _LARGEST_LIST = 4 * 1024 * 1024
-_WRITE_AT_ONCE = 256 * 1024  # bytes; larger bodies are written piece by piece
-
-
-@dataclass(slots=True, kw_only=True)
-class UpstreamCall:
-    """One request to be sent upstream. `path` follows the base URL, query string included."""
-
-    method: str
-    path: str
-    headers: list[tuple[str, str]] = field(repr=False)  # without credentials and length
-    body: bytes | AsyncIterator[bytes] | None = field(default=None, repr=False)
-    length: int | None = None  # of a body that is a stream, if known
-    model: str | None = None  # None: the default group
-    credential: Credential = NO_CREDENTIAL
 
 
 class Upstreams:
@@ -89,29 +67,14 @@ class Upstreams:
     ) -> None:
         self.fleet = Fleet(specs)
         self._on_call = on_call
-        self._session: aiohttp.ClientSession | None = None
+        self._connections = Connections(specs)
         self._model_list = ModelList(self.fleet, self._ask_models)
         self._translates = any(spec.provider for spec in specs)
-        self._timeouts = {
-            spec.name: aiohttp.ClientTimeout(total=None, sock_connect=spec.connect_timeout)
-            for spec in specs
-        }
 
     async def __aenter__(self) -> Self:
         if self._translates:
             await providers.load()
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=_CONNECTIONS, ttl_dns_cache=60, keepalive_timeout=KEEP_ALIVE
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            raise_for_status=False,
-            trust_env=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            max_line_size=_LARGEST_HEADER,
-            max_field_size=_LARGEST_HEADER,
-        )
+        self._connections.open()
         return self
 
     async def __aexit__(
@@ -121,8 +84,7 @@ class Upstreams:
         trace: TracebackType | None,
     ) -> None:
         await self._model_list.aclose()
-        if self._session is not None:
-            await self._session.close()
+        await self._connections.aclose()
         await providers.aclose()
 
     def route(self, model: str | None) -> Group:
@@ -193,72 +155,11 @@ class Upstreams:
     async def _send(self, spec: UpstreamSpec, call: UpstreamCall) -> Source:
         if spec.provider is None:
             own = credential_headers(call.credential, spec.api_key)
-            return await self._send_http(spec, call, spec.base_url, call.headers + own)
+            return await self._connections.send(spec, call, spec.base_url, call.headers + own)
         native = providers.native(spec, call.path, call.headers, call.credential)
         if native is not None:
-            return await self._send_http(spec, call, *native)
+            return await self._connections.send(spec, call, *native)
         return await providers.send(spec, call.path, call.body, call.credential)
-
-    async def _send_http(
-        self,
-        spec: UpstreamSpec,
-        call: UpstreamCall,
-        base_url: str | None,
-        headers: list[tuple[str, str]],
-    ) -> Source:
-        assert self._session is not None, "Upstreams is used inside `async with` only"
-        seconds = spec.connect_timeout + spec.first_byte_timeout
-        upload: _Upload | None = None
-        body: Any = call.body
-        try:
-            async with asyncio.timeout(seconds) as deadline:
-                if isinstance(body, bytes):
-                    body = io.BytesIO(body) if len(body) > _WRITE_AT_ONCE else body
-                elif body is not None:
-                    if call.length is not None:
-                        headers.append(("content-length", str(call.length)))
-                    upload = _Upload(body, deadline, seconds)
-                    body = upload.chunks()
-                response = await self._session.request(
-                    call.method,
-                    URL(f"{base_url}{call.path}", encoded=True),
-                    data=body,
-                    headers=headers,
-                    allow_redirects=False,
-                    timeout=self._timeouts[spec.name],
-                )
-        except (aiohttp.ClientError, TimeoutError) as error:
-            if upload is not None and upload.error is not None:
-                raise upload.error from None  # the client's doing, not the upstream's
-            raise _told(spec, error) from error
-        finally:
-            if upload is not None:
-                upload.waiting = False
-        return HttpSource(response)
-
-
-class _Upload:
-    """A streamed body on its way up: while it moves, the answer is not late."""
-
-    def __init__(
-        self, body: AsyncIterator[bytes], deadline: asyncio.Timeout, seconds: float
-    ) -> None:
-        self._body = body
-        self._deadline = deadline
-        self._seconds = seconds
-        self.waiting = True  # for the head of the answer
-        self.error: Exception | None = None  # raised by the body itself
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        loop = asyncio.get_running_loop()
-        try:
-            async for chunk in self._body:
-                if self.waiting:
-                    self._deadline.reschedule(loop.time() + self._seconds)
-                yield chunk
-        except Exception as error:
-            self.error = error
-            raise
 
 
 def _pause_after(answer: UpstreamAnswer, attempt: int) -> float | None:
@@ -268,30 +169,3 @@ def _pause_after(answer: UpstreamAnswer, attempt: int) -> float | None:
     retry_after = asked[0] if asked else None
     now = datetime.now(UTC)
     return pause_after(answer.status, retry_after, attempt, jitter=random.random(), now=now)
-
-
-def _told(spec: UpstreamSpec, error: Exception) -> UpstreamError:
-    """Say what happened in words that name neither URL nor key."""
-    name = f"upstream {spec.name}"
-    match error:
-        case aiohttp.ConnectionTimeoutError():
-            seconds = spec.connect_timeout
-            return UpstreamTimeout(f"{name}: no connection within {seconds:g} s", not_sent=True)
-        case aiohttp.ClientConnectorError():
-            return UpstreamUnavailable(f"{name}: no connection ({_reason(error)})")
-        case TimeoutError():
-            seconds = spec.first_byte_timeout
-            return UpstreamTimeout(f"{name}: no answer within {seconds:g} s")
-        case aiohttp.ClientConnectionError():
-            message = f"{name}: it closed the connection without an answer"
-            return UpstreamBroken(message, no_answer=True)
-    return UpstreamBroken(f"{name}: its answer is not readable HTTP")
-
-
-def _reason(error: aiohttp.ClientConnectorError) -> str:
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "its host name does not resolve"
-    if isinstance(error, aiohttp.ClientSSLError):
-        return "TLS failed"
-    # The error's own text has the address in it.
-    return os.strerror(error.errno).lower() if error.errno else "all its addresses failed"

@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
-import aiohttp
-
 from proxy.fleet import Group, Member
 from proxy.retry import OVERLOADED
 from proxy.upstream_errors import (
@@ -56,30 +54,6 @@ class Source(Protocol):
     async def aclose(self) -> None:
         """Give up whatever has not arrived."""
         ...
-
-
-class HttpSource:
-    __slots__ = ("_response", "headers", "status")
-
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self.status = response.status
-        self.headers = list(response.raw_headers)
-
-    def arrived(self) -> bytes:
-        return self._response.content.read_nowait()
-
-    def complete(self) -> bool:
-        return self._response.content.is_eof()
-
-    def ended(self) -> bool:
-        return self._response.content.at_eof()
-
-    async def more(self) -> bytes:
-        return await self._response.content.readany()
-
-    async def aclose(self) -> None:
-        self._response.close()
 
 
 class Turn:
