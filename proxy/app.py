@@ -143,6 +143,7 @@ def _keys(settings: Settings, environ: Mapping[str, str]) -> tuple[ApiKey, ...]:
             role=Role(key.role),
             categories=None if key.categories is None else frozenset(key.categories),
             upstream_key=environ.get(key.upstream_key_env) if key.upstream_key_env else None,
+            may_set_user=key.may_set_user,
         )
         for key in settings.auth.keys
     )

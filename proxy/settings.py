@@ -170,7 +170,7 @@ class Key(Section):
     role: Literal["client", "admin", "viewer"] = Field("client", description="what it may do")
     categories: list[str] | None = Field(None, description="what X-Nearhit-Category may name")
     upstream_key_env: str | None = Field(None, description="the variable with the tenant's own key")
-    may_set_user: Literal[False] = Field(False, description="arrives in a later version")
+    may_set_user: bool = Field(False, description="its X-Nearhit-User names the end user")
 
 
 class Auth(Section):
