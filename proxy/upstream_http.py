@@ -39,6 +39,11 @@ class UpstreamCall:
     model: str | None = None  # None: the default group
     credential: Credential = NO_CREDENTIAL
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether it can be sent twice: a body that is a stream is there once only."""
+        return isinstance(self.body, bytes | None)
+
 
 class HttpSource:
     """An answer that comes over HTTP."""
