@@ -40,7 +40,7 @@ from proxy.upkeep import (
     utc_now,
     warm,
 )
-from proxy.upstream import Upstreams
+from proxy.upstream import ModelUnknown, Upstreams
 from store.cache import Cache
 from store.documents.base import DocumentStore
 from store.documents.records import Bounds, Records
@@ -182,11 +182,19 @@ def _routes(parts: Parts) -> Routes:
     groups = {name: tuple(patterns) for name, patterns in settings.model_groups.items()}
     return Routes(
         keyring=parts.keyring,
-        reader=CallReader(parts.in_force, groups, parts.upstreams.group_name),
+        reader=CallReader(parts.in_force, groups, partial(_group_of, parts.upstreams)),
         pipeline=_pipeline(parts),
         passthrough=Passthrough(parts.upstreams, parts.keyring, tuple(settings.passthrough)),
         body_limit=settings.server.body_limit,
     )
+
+
+def _group_of(upstreams: Upstreams, model: str) -> str:
+    """Return the upstream group of a model; "" if nobody serves it, which the upstream hop says."""
+    try:
+        return upstreams.group_name(model)
+    except ModelUnknown:
+        return ""
 
 
 def _pipeline(parts: Parts) -> Pipeline:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from hashlib import sha256
 
 CREDENTIALS = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
+_KEY_ID = 12  # hex digits: enough to tell keys apart, and no help to whoever wants one
 _REMEMBERED = 1024  # credentials whose caller is kept, so that a hot key is hashed once
 
 
@@ -33,6 +34,7 @@ class ApiKey:
     role: Role = Role.CLIENT
     categories: frozenset[str] | None = None  # that X-Nearhit-Category may name; None: all
     upstream_key: str | None = field(default=None, repr=False)  # goes upstream for this tenant
+    may_set_user: bool = False  # its X-Nearhit-User is believed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,8 @@ class Caller:
     role: Role = Role.CLIENT
     categories: frozenset[str] | None = None
     upstream_key: str | None = field(default=None, repr=False)
+    may_set_user: bool = False
+    key_id: str = ""  # which key it was, for limits and the audit trail; "": none was sent
 
 
 class Unauthorized(Exception):
@@ -82,7 +86,8 @@ class Keyring:
     def _anonymous(self, presented: tuple[bytes, ...]) -> Caller:
         if not any(presented):
             return Caller(tenant="default")
-        return Caller(tenant=sha256(b"\n".join(presented)).hexdigest()[:32])
+        digest = sha256(b"\n".join(presented)).hexdigest()
+        return Caller(tenant=digest[:32], key_id=digest[:_KEY_ID])
 
     def _configured(self, presented: tuple[bytes, ...]) -> Caller:
         authorization, api_key = presented[:2]
@@ -101,4 +106,6 @@ class Keyring:
             role=key.role,
             categories=key.categories,
             upstream_key=key.upstream_key,
+            may_set_user=key.may_set_user,
+            key_id=digest[:_KEY_ID],
         )

@@ -9,7 +9,7 @@ seconds, so that nothing here reads a clock.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -34,10 +34,13 @@ class Replica:
         """Count a call in; return whether it is the probe of an ejected replica."""
         self.in_flight += 1
         self.last_start = now
-        if self.ejections and not self.probing and now >= self.ejected_until:
-            self.probing = True
-            return True
-        return False
+        probe = self.due(now)
+        self.probing = self.probing or probe
+        return probe
+
+    def due(self, now: float) -> bool:
+        """Whether it is ejected and the next call to it would be its probe."""
+        return bool(self.ejections) and not self.probing and now >= self.ejected_until
 
     def succeeded(self) -> None:
         """An answer came, so it is alive, whichever call learnt it."""
@@ -62,6 +65,11 @@ class Replica:
             self.probing = False
 
 
+def resting(replicas: Iterable[Replica], now: float) -> bool:
+    """Whether all are ejected and none is due for its probe: a call had better go elsewhere."""
+    return all(replica.ejections and not replica.due(now) for replica in replicas)
+
+
 R = TypeVar("R", bound=Replica)
 
 
@@ -75,7 +83,7 @@ def pick(replicas: Sequence[R], now: float, avoid: Collection[Replica] = ()) -> 
         return replicas[0]
     fresh = [replica for replica in replicas if replica not in avoid] or list(replicas)
     for replica in fresh:
-        if replica.ejections and not replica.probing and now >= replica.ejected_until:
+        if replica.due(now):
             return replica
     healthy = [replica for replica in fresh if not replica.ejections]
     if not healthy and len(fresh) < len(replicas):

@@ -30,6 +30,7 @@ def upstream_specs(settings: Settings, environ: Mapping[str, str]) -> list[Upstr
         UpstreamSpec(
             name=upstream.name,
             models=tuple(upstream.models),
+            fallback=tuple(upstream.fallback),
             base_url=upstream.base_url,
             provider=upstream.provider,
             api_key=environ.get(upstream.api_key_env) if upstream.api_key_env else None,

@@ -8,7 +8,7 @@ from http import HTTPStatus
 import orjson
 
 from proxy.auth import Unauthorized
-from proxy.identity import InvalidJson
+from proxy.identity import InvalidJson, UserNotAllowed
 from proxy.paths import PathRefused
 from proxy.upstream_errors import (
     ModelUnknown,
@@ -85,6 +85,7 @@ ERROR_KINDS: dict[type[Exception], ErrorKind] = {
     InvalidRequest: ErrorKind(HTTPStatus.BAD_REQUEST, "invalid_request_error", None),
     PathRefused: ErrorKind(HTTPStatus.BAD_REQUEST, "invalid_request_error", "invalid_path"),
     Unauthorized: ErrorKind(HTTPStatus.UNAUTHORIZED, "authentication_error", "invalid_api_key"),
+    UserNotAllowed: ErrorKind(HTTPStatus.FORBIDDEN, "permission_error", "user_not_allowed"),
     ModelUnknown: ErrorKind(HTTPStatus.NOT_FOUND, "invalid_request_error", "model_not_found"),
     UpstreamUnavailable: ErrorKind(HTTPStatus.BAD_GATEWAY, "server_error", "upstream_unavailable"),
     UpstreamTimeout: ErrorKind(HTTPStatus.GATEWAY_TIMEOUT, "server_error", "upstream_timeout"),

@@ -1,7 +1,8 @@
 """What must match exactly: the entry id, the partition and the context of a request. Pure.
 
-Everything in a body counts except the transport fields; key order and whitespace do not. The
-tenant is hashed first, so that no two tenants can ever share an id, a partition or a flight.
+Everything in a body counts except the transport fields; key order and whitespace do not. Whose
+request it is comes first: a tenant, a tenant's user, or everybody who shares. So no two of these
+can ever share an id, a partition or a flight.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 
 import orjson
 
-from proxy.wire.base import TRANSPORT_FIELDS, Json, Question
+from proxy.auth import Caller
+from proxy.wire.base import TRANSPORT_FIELDS, InvalidRequest, Json, Question
 from store.entry import EntryId, PartitionKey
 
 # Request headers that change what the upstream answers.
@@ -30,6 +32,7 @@ _UNCOUNTED = TRANSPORT_FIELDS | {"model"}  # the model counts in the ground, as 
 # A run of digits that may not survive a 64-bit integer or double.
 _LONG_NUMBER = re.compile(rb"\d{16,}")
 _LONG_RUN = re.compile(r"\d{16,}")
+_LONGEST_USER = 256  # characters
 
 
 class InvalidJson(ValueError):
@@ -76,17 +79,81 @@ def model_group(model: str, groups: Mapping[str, tuple[str, ...]]) -> str:
 
 
 def ground_of(
-    *, tenant: str, route: str, query_string: bytes, model: str, headers: Mapping[bytes, bytes]
+    *,
+    tenant: str,
+    user: str = "",
+    route: str,
+    query_string: bytes,
+    model: str,
+    headers: Mapping[bytes, bytes],
 ) -> bytes:
     """Return the part of every key that is not the body: whose request it is, and to what.
 
-    `headers` are all request headers, names in lower case; only ANSWER_HEADERS are read.
+    `user` is what `user_of` gave where answers are kept for each user, else "". `headers` are all
+    request headers, names in lower case; only ANSWER_HEADERS are read.
     """
+    # A text for a tenant, a list for a user of one: whatever they are called, they stay apart.
+    whose = [tenant, user] if user else tenant
+    return _ground(whose, route, query_string, model, headers)
+
+
+def shared_ground_of(
+    *, route: str, query_string: bytes, model: str, headers: Mapping[bytes, bytes]
+) -> bytes:
+    """Return the ground that all tenants share; it is never that of a tenant or a user."""
+    return _ground(None, route, query_string, model, headers)
+
+
+def _ground(
+    whose: Json, route: str, query_string: bytes, model: str, headers: Mapping[bytes, bytes]
+) -> bytes:
     answer_headers = [
         headers[n].decode("latin-1") if n in headers else None for n in ANSWER_HEADERS
     ]
     query = query_string.decode("latin-1")
-    return _canonical([tenant, route, query, model, answer_headers])
+    return _canonical([whose, route, query, model, answer_headers])
+
+
+class UserNotAllowed(Exception):
+    """The key may not say who its end user is."""
+
+
+def user_of(
+    caller: Caller, body: dict[str, Json], headers: Mapping[bytes, bytes], *, route: str
+) -> str:
+    """Return a digest that tells a tenant's end users apart, or "" if the request names none.
+
+    X-Nearhit-User wins, from a key that may set it; else the body's `user` counts, on Anthropic's
+    route `metadata.user_id`. The two never meet: who may only write a body cannot pose as a user
+    whom a trusted key named. Raise UserNotAllowed, or InvalidRequest for a name that is too long.
+    """
+    sent = headers.get(b"x-nearhit-user")
+    if sent is not None:
+        if not caller.may_set_user:
+            raise UserNotAllowed(
+                "X-Nearhit-User: this key may not name the end user; the operator can allow it"
+                " with may_set_user"
+            )
+        name = sent.decode("utf-8", "surrogateescape")
+        if name.strip():
+            return _user_digest(caller, "header", name)
+    if route == "/v1/messages":
+        metadata = body.get("metadata")
+        named = metadata.get("user_id") if isinstance(metadata, dict) else None
+        param = "metadata.user_id"
+    else:
+        named, param = body.get("user"), "user"
+    if isinstance(named, str) and named.strip():
+        return _user_digest(caller, "body", named, param)
+    return ""
+
+
+def _user_digest(caller: Caller, source: str, name: str, param: str | None = None) -> str:
+    if len(name) > _LONGEST_USER:
+        where = param or "X-Nearhit-User"
+        raise InvalidRequest(f"{where}: longer than {_LONGEST_USER} characters", param)
+    told = json.dumps([caller.tenant, source, name])  # every text is told apart, surrogates too
+    return sha256(b"user\n" + told.encode()).hexdigest()[:32]
 
 
 def counted(body: dict[str, Json]) -> bytes:

@@ -90,17 +90,27 @@ async def aclose() -> None:
         await _litellm.close_litellm_async_clients()
 
 
+def _is_native(spec: UpstreamSpec, path: str) -> bool:
+    return spec.provider == "anthropic" and _ANTHROPIC_PATH.match(path) is not None
+
+
 def native(
     spec: UpstreamSpec, path: str, headers: Headers, credential: Credential
 ) -> tuple[str, Headers] | None:
     """Return the base URL and the headers of a call that needs no translation, or None."""
-    if spec.provider != "anthropic" or _ANTHROPIC_PATH.match(path) is None:
+    if not _is_native(spec, path):
         return None
     key = credential.key(spec.api_key)
     own = [("x-api-key", key)] if key is not None else credential_headers(credential, None)
     if not any(name == "anthropic-version" for name, _ in headers):
         own.append(("anthropic-version", _ANTHROPIC_VERSION))
     return (spec.base_url or _ANTHROPIC_URL).removesuffix("/v1") + "/v1", headers + own
+
+
+def serves(spec: UpstreamSpec, path: str) -> bool:
+    """Whether an upstream is asked at all for a path as in /chat/completions?a=b."""
+    route = path.partition("?")[0]
+    return spec.provider is None or route in _ROUTES or _is_native(spec, path)
 
 
 async def send(spec: UpstreamSpec, path: str, raw: object, credential: Credential) -> Source:

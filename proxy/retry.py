@@ -1,4 +1,4 @@
-"""When a call is worth another try, and how long to wait before it. Pure."""
+"""When a call is worth another try, here or elsewhere, and how long to wait before it. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ LONGEST_WAIT = 10.0  # seconds that an upstream may make us wait; beyond, its an
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 OVERLOADED = frozenset([502, 503, 504])  # a 500 may have done its work: never tried again
+UNABLE = OVERLOADED | {429}  # with these, a group that has fallbacks leaves a call to them
 
 
 def backoff(attempt: int, jitter: float) -> float:

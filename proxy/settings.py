@@ -21,6 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from proxy.fleet import fallback_faults
 from store.units import parse_duration, parse_size
 
 ENV_PREFIX = "NEARHIT_"
@@ -75,8 +76,8 @@ class Upstream(Section):
     models: Annotated[list[str], Field(min_length=1)] = Field(
         ["*"], description="model names or patterns; the most specific wins"
     )
-    fallback: Annotated[list[str], Field(max_length=0)] = Field(
-        [], description="arrives in a later version: must be empty"
+    fallback: list[str] = Field(
+        [], description="names of upstreams that are asked in order when this one cannot answer"
     )
     connect_timeout: float = Field(5.0, gt=0, description="time to connect")
     first_byte_timeout: float = Field(300.0, gt=0, description="time to the answer's first byte")
@@ -179,7 +180,7 @@ class Key(Section):
     role: Literal["client", "admin", "viewer"] = Field("client", description="what it may do")
     categories: list[str] | None = Field(None, description="what X-Nearhit-Category may name")
     upstream_key_env: str | None = Field(None, description="the variable with the tenant's own key")
-    may_set_user: Literal[False] = Field(False, description="arrives in a later version")
+    may_set_user: bool = Field(False, description="its X-Nearhit-User names the end user")
 
 
 class Auth(Section):
@@ -220,6 +221,8 @@ class Settings(BaseSettings):
         names = [upstream.name for upstream in self.upstreams]
         if len(set(names)) < len(names):
             raise ValueError("upstreams: every name must be unique")
+        if faults := list(fallback_faults(self.upstreams)):
+            raise ValueError("\n".join(faults))
         digests = [key.sha256.lower() for key in self.auth.keys]
         if len(set(digests)) < len(digests):
             raise ValueError("auth.keys: every sha256 must be unique")
@@ -266,7 +269,7 @@ def _lines(file: str, error: ValidationError) -> list[str]:
         elif fault["type"] == "missing":
             lines.append(f"{at}must be set")
         elif isinstance(fault["input"], dict | BaseModel):
-            lines.append(f"{at}{message}")
+            lines.extend(f"{at}{line}" for line in message.split("\n"))
         else:
             # A digest that is none may be a key pasted by mistake: it must not reach a log.
             value = "(hidden)" if fault["loc"][-1] == "sha256" else repr(fault["input"])

@@ -1,8 +1,12 @@
-"""The way upstream: one pool of connections, and retries before the first byte.
+"""The way upstream: retries before the first byte, and other upstreams when a group cannot answer.
 
 What is tried again, and only while nothing of an answer has been handed on and the body can be
 sent twice: connections that could not be made, 429 with a Retry-After of at most 10 s, and 502,
-503 and 504. Another replica is preferred. What the last try brings is passed on as it is.
+503 and 504. Another replica is preferred. What the last try brings is passed on as it is, unless
+the group has fallbacks and it was one of these, any 429, or a timeout: then the fallbacks are asked
+in their order, and what the first group brought is passed on only if none of them can answer
+either. A group whose replicas are all ejected is asked after the others. Only calls that name a
+model go elsewhere: any other may be about an object that is kept at one upstream.
 
 One case more: a connection that idled in the pool may have been closed by the server just as we
 wrote to it. That is tried again once, at once, where the upstream was last used between
@@ -14,26 +18,21 @@ a model and is not sent twice.
 from __future__ import annotations
 
 import asyncio
-import io
-import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
-
-import aiohttp
-from yarl import URL
 
 from proxy import providers
 from proxy.balance import pick
 from proxy.fleet import Fleet, Group, Member, UpstreamSpec
 from proxy.headers import NO_CREDENTIAL, Credential, credential_headers
 from proxy.model_list import ModelList
-from proxy.retry import backoff, pause_after
-from proxy.upstream_answer import CallFacts, HttpSource, Source, Turn, UpstreamAnswer
+from proxy.retry import UNABLE, backoff, pause_after
+from proxy.upstream_answer import CallFacts, Source, Turn, UpstreamAnswer
 from proxy.upstream_errors import (
     ModelUnknown,
     UpstreamBroken,
@@ -41,6 +40,7 @@ from proxy.upstream_errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from proxy.upstream_http import KEEP_ALIVE, Connections, UpstreamCall
 
 __all__ = [
     "CallFacts",
@@ -57,25 +57,9 @@ __all__ = [
     "Upstreams",
 ]
 
-KEEP_ALIVE = 60.0  # seconds that an idle connection is kept
 STALE_AFTER = 2.0
-_CONNECTIONS = 1000
-_LARGEST_HEADER = 64 * 1024
 _LARGEST_LIST = 4 * 1024 * 1024
-_WRITE_AT_ONCE = 256 * 1024  # bytes; larger bodies are written piece by piece
-
-
-@dataclass(slots=True, kw_only=True)
-class UpstreamCall:
-    """One request to be sent upstream. `path` follows the base URL, query string included."""
-
-    method: str
-    path: str
-    headers: list[tuple[str, str]] = field(repr=False)  # without credentials and length
-    body: bytes | AsyncIterator[bytes] | None = field(default=None, repr=False)
-    length: int | None = None  # of a body that is a stream, if known
-    model: str | None = None  # None: the default group
-    credential: Credential = NO_CREDENTIAL
+Brought = UpstreamAnswer | UpstreamError
 
 
 class Upstreams:
@@ -89,29 +73,14 @@ class Upstreams:
     ) -> None:
         self.fleet = Fleet(specs)
         self._on_call = on_call
-        self._session: aiohttp.ClientSession | None = None
+        self._connections = Connections(specs)
         self._model_list = ModelList(self.fleet, self._ask_models)
         self._translates = any(spec.provider for spec in specs)
-        self._timeouts = {
-            spec.name: aiohttp.ClientTimeout(total=None, sock_connect=spec.connect_timeout)
-            for spec in specs
-        }
 
     async def __aenter__(self) -> Self:
         if self._translates:
             await providers.load()
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=_CONNECTIONS, ttl_dns_cache=60, keepalive_timeout=KEEP_ALIVE
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            raise_for_status=False,
-            trust_env=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            max_line_size=_LARGEST_HEADER,
-            max_field_size=_LARGEST_HEADER,
-        )
+        self._connections.open()
         return self
 
     async def __aexit__(
@@ -121,13 +90,21 @@ class Upstreams:
         trace: TracebackType | None,
     ) -> None:
         await self._model_list.aclose()
-        if self._session is not None:
-            await self._session.close()
+        await self._connections.aclose()
         await providers.aclose()
 
     def route(self, model: str | None) -> Group:
         """Return the replicas that serve a model (None: the default ones); raise ModelUnknown."""
         return self.fleet.route(model)
+
+    def group_name(self, model: str | None) -> str:
+        """Return the name of the group that serves a model; raise ModelUnknown."""
+        return self.fleet.route(model).name
+
+    @property
+    def groups(self) -> Sequence[Group]:
+        """All groups, as configured."""
+        return self.fleet.groups
 
     async def models(self, credential: Credential = NO_CREDENTIAL) -> dict[str, Any]:
         """Return OpenAI's list of all models that can be asked for, at most 30 s old."""
@@ -145,8 +122,44 @@ class Upstreams:
 
     async def open(self, call: UpstreamCall) -> UpstreamAnswer:
         """Send a call; return its answer once the head is there. Raise an UpstreamError."""
-        group = self.fleet.route(call.model)
-        tries = 1 + (group.max_retries if isinstance(call.body, bytes | None) else 0)
+        first = self.fleet.route(call.model)
+        if first.fallbacks and call.model is not None and call.repeatable:
+            others = [group for group in first.fallbacks if _serves(group, call)]
+            return await self._open_any(first, others, call)
+        return await self._ask(first, call, elsewhere=False)
+
+    async def _open_any(
+        self, first: Group, others: Sequence[Group], call: UpstreamCall
+    ) -> UpstreamAnswer:
+        left = [first, *others]
+        told: Brought  # by the first group, which is always asked
+        async with AsyncExitStack() as stack:  # closes that, unless it is passed on
+            while left:
+                now = time.monotonic()
+                group = next((each for each in left if not each.resting(now)), left[0])
+                left.remove(group)
+                brought = await self._brought(group, call, elsewhere=bool(left))
+                if not _is_unable(brought) or (group is first and not left):
+                    return _passed_on(brought)
+                if group is first:
+                    told = brought
+                    if isinstance(told, UpstreamAnswer):
+                        told.set_aside()
+                        await stack.enter_async_context(told)
+                elif isinstance(brought, UpstreamAnswer):
+                    await brought.discard()
+            stack.pop_all()
+        return _passed_on(told)
+
+    async def _brought(self, group: Group, call: UpstreamCall, *, elsewhere: bool) -> Brought:
+        try:
+            return await self._ask(group, call, elsewhere=elsewhere)
+        except UpstreamError as error:
+            return error
+
+    async def _ask(self, group: Group, call: UpstreamCall, *, elsewhere: bool) -> UpstreamAnswer:
+        """Have one group answer; if there is an `elsewhere`, not waiting for ejected replicas."""
+        tries = 1 + (group.max_retries if call.repeatable else 0)
         used: list[Member] = []
         attempt = 0
         while True:
@@ -155,10 +168,11 @@ class Upstreams:
             try:
                 answer = await self._try(group, member, call)
             except UpstreamError as error:
-                if last or not error.not_sent:
+                if last or not error.not_sent or (elsewhere and group.resting(time.monotonic())):
                     raise
                 pause = backoff(attempt, random.random())
             else:
+                last = last or (elsewhere and group.resting(time.monotonic()))
                 asked = None if last else _pause_after(answer, attempt)
                 if asked is None:
                     return answer
@@ -175,14 +189,16 @@ class Upstreams:
             return await self._once(group, member, call)
         except UpstreamBroken as error:
             may_be_stale = error.no_answer and STALE_AFTER <= idle <= KEEP_ALIVE
-            if not may_be_stale or not isinstance(call.body, bytes | None):
+            if not may_be_stale or not call.repeatable:
                 raise
         return await self._once(group, member, call)
 
     async def _once(
         self, group: Group | None, member: Member, call: UpstreamCall
     ) -> UpstreamAnswer:
-        turn = Turn(group, member, call.model, self._on_call)
+        # How long an upload takes says nothing of the load, nor does a look at a file.
+        timed = group if call.repeatable and call.model is not None else None
+        turn = Turn(timed, member, call.model, self._on_call)
         try:
             source = await self._send(member.spec, call)
         except BaseException as error:
@@ -193,72 +209,26 @@ class Upstreams:
     async def _send(self, spec: UpstreamSpec, call: UpstreamCall) -> Source:
         if spec.provider is None:
             own = credential_headers(call.credential, spec.api_key)
-            return await self._send_http(spec, call, spec.base_url, call.headers + own)
+            return await self._connections.send(spec, call, spec.base_url, call.headers + own)
         native = providers.native(spec, call.path, call.headers, call.credential)
         if native is not None:
-            return await self._send_http(spec, call, *native)
+            return await self._connections.send(spec, call, *native)
         return await providers.send(spec, call.path, call.body, call.credential)
 
-    async def _send_http(
-        self,
-        spec: UpstreamSpec,
-        call: UpstreamCall,
-        base_url: str | None,
-        headers: list[tuple[str, str]],
-    ) -> Source:
-        assert self._session is not None, "Upstreams is used inside `async with` only"
-        seconds = spec.connect_timeout + spec.first_byte_timeout
-        upload: _Upload | None = None
-        body: Any = call.body
-        try:
-            async with asyncio.timeout(seconds) as deadline:
-                if isinstance(body, bytes):
-                    body = io.BytesIO(body) if len(body) > _WRITE_AT_ONCE else body
-                elif body is not None:
-                    if call.length is not None:
-                        headers.append(("content-length", str(call.length)))
-                    upload = _Upload(body, deadline, seconds)
-                    body = upload.chunks()
-                response = await self._session.request(
-                    call.method,
-                    URL(f"{base_url}{call.path}", encoded=True),
-                    data=body,
-                    headers=headers,
-                    allow_redirects=False,
-                    timeout=self._timeouts[spec.name],
-                )
-        except (aiohttp.ClientError, TimeoutError) as error:
-            if upload is not None and upload.error is not None:
-                raise upload.error from None  # the client's doing, not the upstream's
-            raise _told(spec, error) from error
-        finally:
-            if upload is not None:
-                upload.waiting = False
-        return HttpSource(response)
+
+def _serves(group: Group, call: UpstreamCall) -> bool:
+    return all(providers.serves(member.spec, call.path) for member in group.members)
 
 
-class _Upload:
-    """A streamed body on its way up: while it moves, the answer is not late."""
+def _is_unable(brought: Brought) -> bool:
+    """Whether this leaves the call to the fallbacks."""
+    return brought.unable if isinstance(brought, UpstreamError) else brought.status in UNABLE
 
-    def __init__(
-        self, body: AsyncIterator[bytes], deadline: asyncio.Timeout, seconds: float
-    ) -> None:
-        self._body = body
-        self._deadline = deadline
-        self._seconds = seconds
-        self.waiting = True  # for the head of the answer
-        self.error: Exception | None = None  # raised by the body itself
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        loop = asyncio.get_running_loop()
-        try:
-            async for chunk in self._body:
-                if self.waiting:
-                    self._deadline.reschedule(loop.time() + self._seconds)
-                yield chunk
-        except Exception as error:
-            self.error = error
-            raise
+def _passed_on(brought: Brought) -> UpstreamAnswer:
+    if isinstance(brought, UpstreamError):
+        raise brought
+    return brought
 
 
 def _pause_after(answer: UpstreamAnswer, attempt: int) -> float | None:
@@ -268,30 +238,3 @@ def _pause_after(answer: UpstreamAnswer, attempt: int) -> float | None:
     retry_after = asked[0] if asked else None
     now = datetime.now(UTC)
     return pause_after(answer.status, retry_after, attempt, jitter=random.random(), now=now)
-
-
-def _told(spec: UpstreamSpec, error: Exception) -> UpstreamError:
-    """Say what happened in words that name neither URL nor key."""
-    name = f"upstream {spec.name}"
-    match error:
-        case aiohttp.ConnectionTimeoutError():
-            seconds = spec.connect_timeout
-            return UpstreamTimeout(f"{name}: no connection within {seconds:g} s", not_sent=True)
-        case aiohttp.ClientConnectorError():
-            return UpstreamUnavailable(f"{name}: no connection ({_reason(error)})")
-        case TimeoutError():
-            seconds = spec.first_byte_timeout
-            return UpstreamTimeout(f"{name}: no answer within {seconds:g} s")
-        case aiohttp.ClientConnectionError():
-            message = f"{name}: it closed the connection without an answer"
-            return UpstreamBroken(message, no_answer=True)
-    return UpstreamBroken(f"{name}: its answer is not readable HTTP")
-
-
-def _reason(error: aiohttp.ClientConnectorError) -> str:
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "its host name does not resolve"
-    if isinstance(error, aiohttp.ClientSSLError):
-        return "TLS failed"
-    # The error's own text has the address in it.
-    return os.strerror(error.errno).lower() if error.errno else "all its addresses failed"

@@ -8,9 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
-import aiohttp
-
-from proxy.fleet import Group, Member
+from proxy.fleet import Group, Member, Try
 from proxy.retry import OVERLOADED
 from proxy.upstream_errors import (
     UpstreamBroken,
@@ -58,30 +56,6 @@ class Source(Protocol):
         ...
 
 
-class HttpSource:
-    __slots__ = ("_response", "headers", "status")
-
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self.status = response.status
-        self.headers = list(response.raw_headers)
-
-    def arrived(self) -> bytes:
-        return self._response.content.read_nowait()
-
-    def complete(self) -> bool:
-        return self._response.content.is_eof()
-
-    def ended(self) -> bool:
-        return self._response.content.at_eof()
-
-    async def more(self) -> bytes:
-        return await self._response.content.readany()
-
-    async def aclose(self) -> None:
-        self._response.close()
-
-
 class Turn:
     """The accounting of one try: begun once, ended once."""
 
@@ -92,7 +66,7 @@ class Turn:
 
     def __init__(
         self,
-        group: Group | None,  # None: its time to the first byte says nothing of the group's
+        group: Group | None,  # None: its time to the first byte says nothing of the group
         member: Member,
         model: str | None,
         on_call: Callable[[CallFacts], None],
@@ -113,8 +87,11 @@ class Turn:
             self.member.failed(now, probe=self._probe)
         else:
             self.member.succeeded()
-        if status < 400 and self.group is not None:
-            self.group.first_bytes.append(self._first_byte)
+        if self.group is not None and (status < 400 or status == 429 or status >= 500):
+            failed = status >= 400
+            self.group.tries.append(Try(now, self._first_byte, failed))
+            if not failed:
+                self.group.first_bytes.append(self._first_byte)
 
     def fail(self, error: BaseException) -> None:
         self.end(_outcome(error))
@@ -124,12 +101,17 @@ class Turn:
             return
         self._ended = True
         now = time.monotonic()
+        took = now - self._started
         if outcome in ("unavailable", "timeout", "broken"):
             self.member.failed(now, probe=self._probe)
+            if self.group is not None:
+                self.group.tries.append(Try(now, self._first_byte or took, failed=True))
         elif outcome == "ok":
             self.member.last_released = now
+        elif self._first_byte is None and self.group is not None:
+            self.group.gave_up(now, took)
         self.member.finish(probe=self._probe)
-        name, took = self.member.name, now - self._started
+        name = self.member.name
         facts = CallFacts(name, self.model, self._status, outcome, self._first_byte, took)
         self._on_call(facts)
 
@@ -216,9 +198,13 @@ class UpstreamAnswer:
             return UpstreamTimeout(f"upstream {self._name}: silent for {seconds:g} s in its answer")
         return UpstreamBroken(f"upstream {self._name}: the answer broke off")
 
+    def set_aside(self) -> None:
+        """Count it out for another try; it can still be read, or has to be closed."""
+        self._turn.end("retried")
+
     async def discard(self) -> None:
         """Drop it in favour of another try."""
-        self._turn.end("retried")
+        self.set_aside()
         await self._source.aclose()
 
     async def aclose(self) -> None:

@@ -14,6 +14,7 @@ class UpstreamError(Exception):
     """Anything that the upstream side raises on purpose."""
 
     not_sent = False  # the request never left, so that sending it again cannot do anything twice
+    unable = False  # before the first byte of an answer this leaves a call to the fallbacks
 
 
 class ModelUnknown(UpstreamError):
@@ -26,10 +27,13 @@ class UpstreamUnavailable(UpstreamError):
     """No connection could be made."""
 
     not_sent = True
+    unable = True
 
 
 class UpstreamTimeout(UpstreamError):
     """It took too long."""
+
+    unable = True
 
     def __init__(self, message: str, *, not_sent: bool = False) -> None:
         super().__init__(message)

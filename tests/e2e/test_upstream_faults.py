@@ -295,6 +295,29 @@ async def test_a_stream_that_stalls_is_ended_with_an_error(stage: Stage) -> None
     assert raw.headers["cache-status"] == MISS
 
 
+async def test_a_fallback_answers_for_an_upstream_that_cannot_and_its_answer_is_stored(
+    stage: Stage,
+) -> None:
+    async with FakeUpstream("other") as other:
+        backup = {"name": "other", "base_url": other.base_url, "models": ["spare"]}
+        proxy = await stage.proxy(upstreams=[spec(stage, fallback=["other"]), backup])
+        for trouble in ("overloaded", "down"):
+            if trouble == "down":
+                await stage.upstream.stop()
+            stage.upstream.default = Script(status=503)
+            for stream in (False, True):
+                question, before = fresh_question(), len(other.calls)
+                status, cache, told = await chat(stage.http, proxy, question, stream=stream)
+                assert (status, cache) == (200, MISS)
+                assert told.startswith(b"data: " if stream else b"{")
+                assert [call.body["model"] for call in other.calls[before:]] == ["m"]
+                await asyncio.sleep(0.1)
+                assert "hit" in (await chat(stage.http, proxy, question))[1]
+        other.default = Script(status=503)
+        status, _, told = await chat(stage.http, proxy, fresh_question())
+        assert (status, told_code(told)) == (502, "upstream_unavailable")  # the first one's
+
+
 async def test_when_one_replica_dies_requests_go_on_with_the_other(stage: Stage) -> None:
     async with FakeUpstream("other") as other:
         both = [

@@ -18,6 +18,7 @@ def digest(key: str) -> str:
 KEYRING = Keyring(
     (
         ApiKey(sha256=digest("acme-key"), tenant="acme", upstream_key="sk-acme"),
+        ApiKey(sha256=digest("gate-key"), tenant="acme", may_set_user=True),
         ApiKey(sha256=digest("zeta-key").upper(), tenant="zeta", categories=frozenset({"faq"})),
         ApiKey(sha256=digest("root-key"), role=Role.ADMIN),
     )
@@ -62,6 +63,27 @@ def test_no_key_an_unknown_key_or_two_keys_are_refused(headers: dict[bytes, byte
 def test_a_key_carries_its_role_and_categories() -> None:
     assert KEYRING.caller({b"x-api-key": b"root-key"}).role is Role.ADMIN
     assert KEYRING.caller({b"x-api-key": b"zeta-key"}).categories == frozenset({"faq"})
+
+
+def test_only_a_key_that_says_so_may_set_the_user() -> None:
+    assert KEYRING.caller({b"x-api-key": b"gate-key"}).may_set_user
+    assert not KEYRING.caller({b"x-api-key": b"acme-key"}).may_set_user
+    assert not Keyring(()).caller({b"x-api-key": b"gate-key"}).may_set_user
+
+
+def test_a_caller_is_told_apart_by_the_first_digits_of_its_keys_digest() -> None:
+    for key in ("acme-key", "zeta-key", "root-key"):
+        for headers in ({b"x-api-key": key.encode()}, {b"authorization": f"Bearer {key}".encode()}):
+            assert KEYRING.caller(headers).key_id == digest(key)[:12]
+
+
+def test_without_keys_a_credential_tells_callers_apart_and_none_has_no_id() -> None:
+    ring = Keyring(())
+    one, other = (ring.caller({b"authorization": b"Bearer " + key}) for key in (b"a", b"b"))
+    assert ring.caller({}).key_id == ""
+    assert len(one.key_id) == len(other.key_id) == 12
+    assert one.key_id != other.key_id
+    assert one.tenant.startswith(one.key_id)
 
 
 def test_only_client_keys_count_as_tenants() -> None:

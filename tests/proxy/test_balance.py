@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.balance import EJECT_AFTER, FIRST_EJECTION, LONGEST_EJECTION, Replica, pick
+from proxy.balance import EJECT_AFTER, FIRST_EJECTION, LONGEST_EJECTION, Replica, pick, resting
 
 NOW = 1000.0
 
@@ -48,6 +48,32 @@ def fail(replica: Replica, now: float) -> None:
 )
 def test_pick_chooses(replicas: list[Replica], chosen: str) -> None:
     assert pick(replicas, NOW).name == chosen
+
+
+@pytest.mark.parametrize(
+    ("replicas", "rests"),
+    [
+        pytest.param([Replica("a")], False, id="healthy"),
+        pytest.param([ejected("a", NOW + 5)], True, id="ejected"),
+        pytest.param([ejected("a", NOW + 5), ejected("b", NOW + 1)], True, id="all ejected"),
+        pytest.param([ejected("a", NOW + 5), Replica("b")], False, id="one healthy"),
+        pytest.param([ejected("a", NOW + 5), ejected("b", NOW)], False, id="one due"),
+    ],
+)
+def test_replicas_rest_while_all_are_ejected_and_none_is_due(
+    replicas: list[Replica], rests: bool
+) -> None:
+    assert resting(replicas, NOW) is rests
+
+
+def test_a_replica_that_is_being_probed_rests_for_the_others() -> None:
+    replica = ejected("a", NOW)
+    assert replica.due(NOW) and not resting([replica], NOW)
+    probe = replica.start(NOW)
+    assert not replica.due(NOW) and resting([replica], NOW)
+    replica.succeeded()
+    replica.finish(probe=probe)
+    assert not resting([replica], NOW)
 
 
 def test_equal_replicas_take_turns() -> None:

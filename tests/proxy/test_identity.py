@@ -7,20 +7,25 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from proxy.auth import Caller
+from proxy.errors import as_api_error
 from proxy.identity import (
     ANSWER_HEADERS,
     InvalidJson,
+    UserNotAllowed,
     counted,
     entry_id,
     ground_of,
     model_group,
     parse_body,
     partition_key,
+    shared_ground_of,
+    user_of,
 )
-from proxy.wire.base import TRANSPORT_FIELDS
+from proxy.wire.base import TRANSPORT_FIELDS, InvalidRequest
 from proxy.wire.chat import ChatWire
 from store.entry import EntryId, PartitionKey
 
@@ -192,3 +197,172 @@ def test_no_text_can_move_its_question_to_another_partition(a: str, b: str) -> N
     assume(a.strip() and b.strip())
     assume(not any("\ud800" <= ch <= "\udfff" for ch in a + b))
     assert partition_of(chat(user(a))) == partition_of(chat(user(b)))
+
+
+# -- whose it is: a tenant's, a user's, everybody's
+
+# Names that look like another kind of name, or like what a join of two might give.
+names = st.text(alphabet=st.sampled_from('ab",[]\\ \x00\n'), max_size=5) | st.sampled_from(
+    ["null", "", '["a","b"]', "a", "b", 'a","b', "None"]
+)
+requests = st.fixed_dictionaries(
+    {
+        "route": st.sampled_from(["/v1/chat/completions", "/v1/messages"]),
+        "query_string": st.sampled_from([b"", b"a=b"]),
+        "model": names,
+        "headers": st.dictionaries(st.sampled_from(ANSWER_HEADERS), st.binary(max_size=3)),
+    }
+)
+
+
+@given(st.tuples(names, names), st.tuples(names, names), requests)
+def test_two_users_share_nothing_unless_tenant_and_user_are_the_same(
+    one: tuple[str, str], other: tuple[str, str], request: dict[str, Any]
+) -> None:
+    grounds = [ground_of(tenant=t, user=u, **request) for t, u in (one, other)]
+    question = CHAT.read(chat(user("hi")))
+    ids = {entry_id(ground, b"{}") for ground in grounds}
+    partitions = {partition_key(ground, question).partition for ground in grounds}
+    assert len(ids) == len(partitions) == (1 if one == other else 2)
+
+
+@given(names, names.filter(bool), names, requests)
+def test_no_user_of_a_tenant_is_another_tenant(
+    tenant: str, who: str, other: str, request: dict[str, Any]
+) -> None:
+    of_user = ground_of(tenant=tenant, user=who, **request)
+    for name in (other, tenant, tenant + who, f"{tenant},{who}", json.dumps([tenant, who])):
+        assert of_user != ground_of(tenant=name, **request)
+
+
+@given(names, names, requests, requests)
+def test_what_is_shared_is_never_anybodys_own(
+    tenant: str, who: str, own: dict[str, Any], shared: dict[str, Any]
+) -> None:
+    assert shared_ground_of(**shared) != ground_of(tenant=tenant, user=who, **own)
+
+
+@given(requests, requests)
+def test_shared_grounds_are_equal_for_equal_requests_only(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    assert (shared_ground_of(**one) == shared_ground_of(**other)) == (one == other)
+
+
+def test_without_a_user_a_tenants_ground_is_what_it_always_was() -> None:
+    assert GROUND == b'["t","/v1/chat/completions","","m",[null,null,null,null,null]]'
+
+
+# -- who the user is
+
+PLAIN = Caller(tenant="acme")
+TRUSTED = Caller(tenant="acme", may_set_user=True)
+OPENAI, ANTHROPIC = "/v1/chat/completions", "/v1/messages"
+
+
+def who(
+    body: Any = None, header: bytes | None = None, caller: Caller = TRUSTED, route: str = OPENAI
+) -> str:
+    headers = {} if header is None else {b"x-nearhit-user": header}
+    return user_of(caller, body or {}, headers, route=route)
+
+
+def anthropic(user_id: Any) -> dict[str, Any]:
+    return {"metadata": {"user_id": user_id}}
+
+
+@pytest.mark.parametrize(
+    ("body", "route"),
+    [
+        ({}, OPENAI),
+        ({"user": None}, OPENAI),
+        ({"user": 7}, OPENAI),
+        ({"user": ["ann"]}, OPENAI),
+        ({"user": ""}, OPENAI),
+        ({"user": " \t\n\u3000"}, OPENAI),
+        (anthropic("ann"), OPENAI),  # a client's own notes on this wire
+        ({}, ANTHROPIC),
+        ({"user": "ann"}, ANTHROPIC),
+        ({"metadata": "ann"}, ANTHROPIC),
+        ({"metadata": None}, ANTHROPIC),
+        ({"metadata": {}}, ANTHROPIC),
+        (anthropic(7), ANTHROPIC),
+        (anthropic("  "), ANTHROPIC),
+    ],
+)
+def test_these_name_nobody(body: dict[str, Any], route: str) -> None:
+    assert who(body, route=route) == ""
+    assert who(body, b" \t", route=route) == ""
+    assert who(body, b"", route=route) == ""
+
+
+def test_the_body_names_the_user_where_its_wire_does() -> None:
+    assert who({"user": "ann"}) == who({"user": "ann"}, caller=PLAIN) != ""
+    assert who(anthropic("ann"), route=ANTHROPIC) == who({"user": "ann"})
+    assert who({"user": "ann"}, route="/v1/embeddings") == who({"user": "ann"})
+
+
+def test_a_trusted_header_wins_over_the_body() -> None:
+    assert who({"user": "bob"}, b"ann") == who({}, b"ann") == who({"user": "x" * 999}, b"ann")
+    assert who({"user": "bob"}, b"ann") != who({"user": "bob"})
+    assert who({"user": "bob"}, b"  ") == who({"user": "bob"})
+
+
+def test_nobody_poses_in_a_body_as_a_user_whom_a_trusted_key_named() -> None:
+    assert who({"user": "ann"}, caller=PLAIN) != who({}, b"ann")
+
+
+@pytest.mark.parametrize("header", [b"ann", b"", b" "])
+@pytest.mark.parametrize("caller", [PLAIN, Caller(tenant="default")], ids=["key", "anonymous"])
+def test_a_key_that_may_not_is_refused_whatever_it_says(caller: Caller, header: bytes) -> None:
+    with pytest.raises(UserNotAllowed, match="X-Nearhit-User: this key may not") as refused:
+        who({"user": "ann"}, header, caller)
+    told = as_api_error(refused.value)
+    assert (told.status, told.type, told.param, told.code) == (
+        403, "permission_error", None, "user_not_allowed",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "header", "route", "param"),
+    [
+        pytest.param({"user": "é" * 257}, None, OPENAI, "user", id="body"),
+        pytest.param(anthropic("é" * 257), None, ANTHROPIC, "metadata.user_id", id="metadata"),
+        pytest.param({}, "é".encode() * 257, OPENAI, None, id="header"),
+        pytest.param({}, b"\xff" * 257, OPENAI, None, id="header that is not UTF-8"),
+    ],
+)
+def test_a_name_may_have_256_characters(
+    body: Any, header: bytes | None, route: str, param: str | None
+) -> None:
+    with pytest.raises(InvalidRequest, match="longer than 256 characters") as refused:
+        who(body, header, route=route)
+    told = as_api_error(refused.value)
+    assert (told.status, told.param) == (400, param)
+    assert who({"user": "é" * 256}) and who({}, "é".encode() * 256) and who({}, b"\xff" * 256)
+
+
+any_text = st.text(st.characters(codec=None), min_size=1, max_size=6).filter(str.strip)
+
+
+@given(st.tuples(names, any_text), st.tuples(names, any_text))
+def test_users_are_the_same_only_if_tenant_and_name_are(
+    one: tuple[str, str], other: tuple[str, str]
+) -> None:
+    digests = {who({"user": name}, caller=Caller(tenant=tenant)) for tenant, name in (one, other)}
+    assert len(digests) == (1 if one == other else 2)
+
+
+visible = st.binary(min_size=1, max_size=6).map(lambda raw: b"x" + raw)
+
+
+@example(b"\xff", b"\xfe")  # neither is UTF-8
+@example("ü".encode(), b"\xfc")
+@given(visible, visible)
+def test_header_values_are_told_apart_byte_by_byte(one: bytes, other: bytes) -> None:
+    assert (who({}, one) == who({}, other)) == (one == other)
+
+
+def test_the_name_itself_is_not_in_what_is_kept() -> None:
+    digest = who({"user": "ann@example.com"})
+    assert len(digest) == 32 and set(digest) <= set("0123456789abcdef")

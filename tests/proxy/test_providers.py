@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from proxy.headers import Credential
+from proxy.providers import serves
 from proxy.upstream import (
     UpstreamBroken,
     UpstreamCall,
@@ -259,6 +260,41 @@ async def test_a_route_that_cannot_be_translated_is_a_clear_404(
         "code": "route_not_supported",
     }
     assert not fake.calls
+
+
+@pytest.mark.parametrize(
+    ("provider", "path", "asked"),
+    [
+        (None, "/anything", True),
+        ("mistral", "/chat/completions?a=b", True),
+        ("mistral", "/responses", False),
+        ("mistral", "/messages", False),
+        ("anthropic", "/messages", True),
+        ("anthropic", "/messages/count_tokens", True),
+        ("anthropic", "/responses", False),
+    ],
+)
+def test_an_upstream_is_asked_only_what_it_is_known_to_serve(
+    provider: str | None, path: str, asked: bool
+) -> None:
+    assert serves(UpstreamSpec(name="u", models=("*",), provider=provider), path) is asked
+
+
+async def test_a_provider_steps_in_only_where_it_can_answer(fake: FakeUpstream) -> None:
+    async with FakeUpstream("down") as down:
+        down.default = Script(status=503, body=b"{}")
+        first = UpstreamSpec(
+            name="down",
+            models=("claude*",),
+            fallback=("claude",),
+            base_url=down.base_url,
+            max_retries=0,
+        )
+        async with Upstreams([first, spec(fake)]) as upstreams:
+            async with await upstreams.open(call("/responses", input="hi")) as answer:
+                assert (answer.upstream, answer.status) == ("down", 503)
+            assert (await asked(upstreams, call()))[0] == 200
+    assert len(fake.calls) == 1
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,15 @@ def test_the_environment_wins_over_the_file_and_the_command_line_over_both(
         ("upstreams: [{name: a}]", "upstreams.0: base_url or provider must be set"),
         ("upstreams: [{name: a, base_url: ftp://x}]", "upstreams.0.base_url: 'ftp://x' is not all"),
         ("upstreams: [{name: a, base_url: 'http://x', models: []}]", "upstreams.0.models: [] is"),
+        (
+            "upstreams: [{name: a, base_url: 'http://x', fallback: [b]}]",
+            "upstreams.0.fallback: 'b' is not allowed; allowed: none",
+        ),
+        (
+            "upstreams: [{name: a, provider: p, models: [x], fallback: [b]},"
+            " {name: b, provider: p, fallback: [c, a]}, {name: c, provider: p, models: [y]}]",
+            "upstreams.1.fallback: 'a' is not allowed, it leads back here; allowed: c",
+        ),
         ("flight: {patience: -1s}", "flight.patience: '-1s' is not allowed; a duration such as"),
         ("encoder: {base_url: 'http://x'}", "encoder: model must be set with base_url"),
         ("server: {host: 0.0.0.0}", "server.host: 0.0.0.0 is not loopback and auth.keys is empty"),
@@ -118,6 +127,27 @@ def test_names_and_digests_must_be_unique(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match="every sha256 must be unique"):
         key = f"{{sha256: {'a' * 64}}}"
         load(tmp_path, f"auth: {{keys: [{key}, {key.upper().replace('SHA', 'sha')}]}}")
+
+
+def test_every_wrong_fallback_has_a_line_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid) as refused:
+        load(tmp_path, "upstreams: [{name: a, provider: p, fallback: [x, y, a]}]")
+    file = tmp_path / "nearhit.yaml"
+    assert refused.value.faults == [
+        f"{file}: upstreams.0.fallback: 'x' is not allowed; allowed: none",
+        f"{file}: upstreams.0.fallback: 'y' is not allowed; allowed: none",
+        f"{file}: upstreams.0.fallback: 'a' is not allowed, it leads back here; allowed: none",
+    ]
+
+
+def test_fallbacks_and_trusted_keys_are_read(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        "upstreams: [{name: a, provider: p, fallback: [b]}, {name: b, provider: p, models: [x]}]\n"
+        f"auth: {{keys: [{{sha256: {'a' * 64}, may_set_user: true}}, {{sha256: {'b' * 64}}}]}}",
+    )
+    assert [upstream.fallback for upstream in settings.upstreams] == [["b"], []]
+    assert [key.may_set_user for key in settings.auth.keys] == [True, False]
 
 
 def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
