@@ -23,6 +23,13 @@ class Encoder(Protocol):
         """Whether the whole text fits the window. Cheap enough for the event loop."""
         ...
 
+    def first_window(self, text: str) -> str | None:
+        """Return what can be seen of the beginning of `text`, as a text that fits; None if nothing.
+
+        It tells what a long text is about. Two texts may share it, so no answer may rest on it.
+        """
+        ...
+
     async def encode(self, texts: Sequence[str]) -> Vectors:
         """Return one unit row of shape (d,) a text; raise EncoderFailed when the model fails."""
         ...

@@ -40,6 +40,7 @@ class OnnxEncoder:
         self.max_tokens = checkpoint.max_tokens
         self._window = Window(checkpoint.tokenizer, checkpoint.max_tokens)
         self.fits = self._window.fits
+        self.first_window = self._window.first_window
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or default_threads()
         options.inter_op_num_threads = 1

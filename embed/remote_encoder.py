@@ -82,6 +82,18 @@ class RemoteEncoder:
         except UnicodeEncodeError:  # lone surrogates
             return False
 
+    def first_window(self, text: str) -> str | None:
+        """Return the beginning of `text`, in whole words where it has any, as a text that fits."""
+        if text[: self._max_bytes].isspace():
+            text = text.lstrip()
+        encoded = text[: self._max_bytes].encode("utf-8", "replace")[: self._max_bytes]
+        cut = encoded.decode("utf-8", "ignore")  # a character that was cut in two is left out
+        if len(cut) < len(text) and not text[len(cut)].isspace():
+            words = cut.rsplit(maxsplit=1)
+            if len(words) == 2 and not cut[-1].isspace():
+                cut = words[0]
+        return cut if self.fits(cut) else None
+
     async def encode(self, texts: Sequence[str]) -> Vectors:
         """Return one unit row a text; raise EncoderFailed if the service fails or answers wrong."""
         if not texts:

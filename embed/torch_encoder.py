@@ -41,6 +41,7 @@ class TorchEncoder:
             self.max_tokens = int(model.max_seq_length or 0)
             self._window = Window(folder / TOKENIZER, self.max_tokens)
             self.fits = self._window.fits
+            self.first_window = self._window.first_window
             self.checkpoint = identify(
                 name,
                 "torch-fp16" if half else "torch-fp32",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from embed.errors import CheckpointInvalid
 
@@ -17,6 +18,8 @@ Tokens = npt.NDArray[np.int64]  # shape (n, longest), padded with 0
 
 # English takes 4 to 5. The bound keeps the tokeniser to about 1 ms, which the event loop can spare.
 CHARS_PER_TOKEN = 8
+# More would hardly ever be read.
+FIRST_CHARS_PER_TOKEN = 5
 PRINTABLE_ASCII = "".join(map(chr, range(0x20, 0x7F)))
 
 
@@ -38,6 +41,7 @@ class Window:
         self._special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         self._room = max_tokens - self._special
         self._max_chars = max_tokens * CHARS_PER_TOKEN
+        self._first_chars = max_tokens * FIRST_CHARS_PER_TOKEN
         unknown = getattr(self._tokenizer.model, "unk_token", None)
         self._unknown = None if unknown is None else self._tokenizer.token_to_id(unknown)
         self._vanishes = lru_cache(maxsize=4096)(self._find_vanishing)
@@ -62,6 +66,31 @@ class Window:
         if not self._special < len(ids) <= self.max_tokens or self._unknown in ids:
             return False
         return not any(map(self._vanishes, set(text)))
+
+    def first_window(self, text: str) -> str | None:
+        """Return what the model can read of the beginning of `text`, as a text that fits, or None.
+
+        Good for telling what a text is about, never for telling two texts apart: beyond the end of
+        the window, and for every word that the model cannot read, nothing is left of it.
+        """
+        head = text[: self._first_chars]
+        if head.isspace():
+            head = text.lstrip()[: self._first_chars]
+        head = head.encode("utf-8", "replace").decode()  # lone surrogates
+        readable = [" " if self._vanishes(char) else char for char in head]
+        tokens = self._tokenizer.encode("".join(readable), add_special_tokens=False)
+        left = self._room
+        end = 0  # of the last word that is whole within the window
+        for ids, (start, stop) in _words(tokens):
+            if self._unknown in ids:
+                readable[start:stop] = " " * (stop - start)
+                continue
+            left -= len(ids)
+            if left < 0:
+                break
+            end = stop
+        window = "".join(readable[:end]).strip()
+        return window if self.fits(window) else None
 
     def ids(self, text: str) -> list[int]:
         """Return the token ids of `text`; raise ValueError when it is longer than the window."""
@@ -94,6 +123,15 @@ class Window:
             for text in (char, "a" + char)
         )
         return min(longest_word, self._room) if known else 0
+
+
+def _words(tokens: Encoding) -> Iterator[tuple[list[int], tuple[int, int]]]:
+    """Yield every word's token ids, and from where to where it stands in the text."""
+    ids, offsets = tokens.ids, tokens.offsets  # each reading of them makes the whole list anew
+    for _, group in groupby(range(len(ids)), key=tokens.word_ids.__getitem__):
+        places = list(group)
+        span = (offsets[places[0]][0], offsets[places[-1]][1])
+        yield ids[places[0] : places[-1] + 1], span
 
 
 def group_by_length(lengths: Sequence[int], *, max_tokens: int, slack: float) -> list[list[int]]:

@@ -36,6 +36,10 @@ class CountingEncoder:
         """Everything fits."""
         return True
 
+    def first_window(self, text: str) -> str | None:
+        """Everything fits."""
+        return text
+
     async def encode(self, texts: Sequence[str]) -> Vectors:
         """Return one and the same vector for all."""
         self.batches.append(len(texts))

@@ -37,6 +37,9 @@ class FakeEncoder:
             raise RuntimeError("cannot be measured")
         return True
 
+    def first_window(self, text: str) -> str | None:
+        return text
+
     async def encode(self, texts: Sequence[str]) -> Vectors:
         self.asked.set()
         await self.going_on.wait()

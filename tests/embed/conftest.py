@@ -59,6 +59,6 @@ async def encoder(
         yield request.getfixturevalue(names.get(request.param, "torch_encoder"))
         return
     async with serving(embedding_reply(onnx_encoder)) as base_url:
-        remote = await RemoteEncoder.open(base_url=base_url, model="minilm")
+        remote = await RemoteEncoder.open(base_url=base_url, model="minilm", max_bytes=1000)
         yield remote
         await remote.aclose()

@@ -41,6 +41,9 @@ class GatedEncoder:
     def fits(self, text: str) -> bool:
         return True
 
+    def first_window(self, text: str) -> str | None:
+        return text
+
     async def encode(self, texts: Sequence[str]) -> Vectors:
         self.batches.append(list(texts))
         async with self._begun:

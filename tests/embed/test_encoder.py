@@ -84,6 +84,27 @@ def test_fits(encoder: Encoder, text: str, fits: bool) -> None:
     assert encoder.fits(text) is fits
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(TEXTS[0], id="a short text"),
+        pytest.param(LONGER_THAN_THE_WINDOW, id="a long text"),
+        pytest.param("lone \ud800 surrogate", id="not encodable"),
+    ],
+)
+async def test_the_first_window_can_be_encoded(encoder: Encoder, text: str) -> None:
+    window = encoder.first_window(text)
+    assert window is not None
+    assert text.startswith(window[:4])
+    assert encoder.fits(window)
+    assert (await encoder.encode([window])).shape == (1, encoder.dimension)
+
+
+async def test_a_blank_text_has_no_first_window(encoder: Encoder) -> None:
+    assert encoder.first_window("") is None
+    assert encoder.first_window(" \n\t ") is None
+
+
 async def test_a_text_longer_than_the_window_is_refused_not_cut(encoder: Encoder) -> None:
     with pytest.raises(EncoderFailed):
         await encoder.encode(["short", LONGER_THAN_THE_WINDOW])

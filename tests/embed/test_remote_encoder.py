@@ -229,3 +229,34 @@ async def test_fits_counts_bytes(text: str, fits: bool) -> None:
         encoder = await RemoteEncoder.open(base_url=base_url, model="m", max_bytes=10)
         assert encoder.fits(text) is fits
         await encoder.aclose()
+
+
+@pytest.mark.parametrize(
+    ("text", "window"),
+    [
+        pytest.param("one two", "one two", id="all of a text that fits"),
+        pytest.param("one two three", "one two", id="whole words"),
+        pytest.param("three four five", "three four", id="a word that ends at the edge"),
+        pytest.param("three fourfive", "three", id="not half a word"),
+        pytest.param("x" * 5000, "x" * 10, id="a text of one word is cut"),
+        pytest.param("é" * 6, "é" * 5, id="never inside a character"),
+        pytest.param("a" + "é" * 6, "a" + "é" * 4, id="never inside a character, odd"),
+        pytest.param(" " * 100_000 + "late one", "late one", id="much space before it"),
+        pytest.param("\ud800 two", "? two", id="a lone surrogate"),
+        pytest.param(" " * 100, None, id="blank"),
+        pytest.param("", None, id="nothing"),
+    ],
+)
+async def test_the_first_window_is_bounded_in_bytes(text: str, window: str | None) -> None:
+    async with serving(replying({})) as base_url:
+        encoder = await RemoteEncoder.open(base_url=base_url, model="m", max_bytes=10)
+        assert encoder.first_window(text) == window
+        await encoder.aclose()
+
+
+@given(st.text(max_size=60), st.integers(1, 40))
+def test_a_first_window_always_fits(text: str, max_bytes: int) -> None:
+    session: Any = None
+    encoder = RemoteEncoder(session, url="", model="", dimension=1, max_bytes=max_bytes)
+    window = encoder.first_window(text)
+    assert window is None or encoder.fits(window)

@@ -132,6 +132,71 @@ def test_a_text_of_megabytes_is_refused_without_reading_it(text: str) -> None:
     assert time.perf_counter() - begun < 0.1
 
 
+@given(
+    st.text(PLAIN | KNOWN | HOSTILE, max_size=3000)
+    | st.text(max_size=3000)
+    | st.lists(st.text(PLAIN | HOSTILE, max_size=120), max_size=300).map(" ".join)
+)
+def test_the_first_window_of_a_text_always_fits(text: str) -> None:
+    window = WINDOW.first_window(text)
+    assert window is None or WINDOW.fits(window)
+
+
+@given(st.text(PLAIN, min_size=1, max_size=100) | st.text(KNOWN, max_size=100))
+def test_the_first_window_of_a_text_that_fits_is_all_of_it(text: str) -> None:
+    if WINDOW.fits(text):
+        assert WINDOW.first_window(text) == text.strip()
+
+
+def test_the_first_window_is_as_many_whole_words_as_the_model_reads() -> None:
+    window = WINDOW.first_window("time " * 200 + "unbelievability " * 200)
+    assert window is not None
+    words = window.split()
+    assert words == ["time"] * 200 + ["unbelievability"] * (len(words) - 200)
+    # "unbelievability" is several tokens: the last one that would be cut is left out whole.
+    assert MAX_TOKENS - 6 <= len(WINDOW.ids(window)) <= MAX_TOKENS
+    assert not WINDOW.fits(window + " unbelievability")
+
+
+@pytest.mark.parametrize(
+    ("text", "window"),
+    [
+        pytest.param("say 🙂 hello 🙃🙃 there", "say hello there", id="emoji"),
+        pytest.param("read " + "a" * 101 + " aloud", "read aloud", id="a word of over 100 letters"),
+        pytest.param("go \ue000 on\ud800", "go on?", id="private use and lone surrogates"),
+        pytest.param("ask\u200bed", "ask ed", id="invisible characters"),
+        pytest.param(" " * 100_000 + "late", "late", id="much space before it"),
+        pytest.param("x^2 ∀x∃y y^2", "x^2 y^2", id="unknown symbols"),
+        pytest.param("中" * 5000, "中" * (MAX_TOKENS - 2), id="a token a character"),
+    ],
+)
+def test_what_the_model_cannot_read_is_left_out_of_the_first_window(text: str, window: str) -> None:
+    found = WINDOW.first_window(text)
+    assert found is not None
+    assert found.split() == window.split()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param(" \n" * 50_000, id="blank"),
+        pytest.param("🙂" * 3000, id="emoji only"),
+        pytest.param("\ue000\u200b", id="nothing visible"),
+        pytest.param("a" * 5000, id="one endless word"),
+    ],
+)
+def test_a_text_without_anything_readable_has_no_first_window(text: str) -> None:
+    assert WINDOW.first_window(text) is None
+
+
+@pytest.mark.parametrize("text", ["word " * (3 * MEGABYTE), "中" * (5 * MEGABYTE)])
+def test_the_first_window_of_megabytes_is_found_without_reading_them(text: str) -> None:
+    begun = time.perf_counter()
+    assert WINDOW.first_window(text) is not None
+    assert time.perf_counter() - begun < 0.1
+
+
 def test_ids_refuses_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match="has 302 tokens, the window is 256"):
         WINDOW.ids("time " * 300)
