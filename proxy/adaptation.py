@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from proxy.rules import InForce
-from store.load import LoadState, Reading, adapted, step
+from store.load import FEWEST, WINDOW, LoadState, Reading, adapted, step
 from store.policy import Policy
 
 log = logging.getLogger("nearhit.adaptation")
@@ -31,8 +31,8 @@ class Group(Protocol):
         """Calls under way."""
         ...
 
-    def latency_p95(self, now: float) -> float | None:
-        """Recent seconds to the first byte; None without recent calls."""
+    def latency_p95(self, now: float, window: float, fewest: int) -> float | None:
+        """Recent seconds to the first byte; None with too few recent calls."""
         ...
 
 
@@ -56,7 +56,7 @@ class Adaptation:
         states: dict[Key, LoadState] = {}
         bent: dict[Key, Policy] = {}
         for group in self._groups if ruled else ():
-            p95 = group.latency_p95(now)
+            p95 = group.latency_p95(now, WINDOW, FEWEST)
             reading = Reading(None if p95 is None else p95 * 1000, group.in_flight)
             for policy in ruled:
                 assert policy.load is not None

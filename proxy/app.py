@@ -43,7 +43,7 @@ from proxy.upkeep import (
 from proxy.upstream import ModelUnknown, Upstreams
 from store.cache import Cache
 from store.documents.base import DocumentStore
-from store.documents.records import Bounds, Records
+from store.documents.records import Bounds
 from store.documents.sqlite import SqliteDocuments
 from store.economics import Economics
 from store.flight import Flights

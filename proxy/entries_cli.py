@@ -10,15 +10,18 @@ from typing import Annotated, Any
 
 import aiohttp
 import typer
+from pydantic import ValidationError
 
-from proxy.cli_options import ConfigOption, JsonOption, load, refusals
 from proxy.admin.entries import entry_as_data, summary_as_data
-from proxy.admin.purge import Purge, matching
+from proxy.admin.purge import Purge, matching, similar
+from proxy.cli_options import ConfigOption, JsonOption, load, refusals
+from proxy.encoders import open_encoder
 from proxy.settings import Settings
 from store.documents.base import Filter
 from store.documents.sqlite import FILE, SqliteDocuments
 from store.entry import EntryId
 from store.errors import DirectoryInUse
+from store.policy import HIT_THRESHOLD
 
 app = typer.Typer(no_args_is_help=True, help="Stored answers.")
 
@@ -114,6 +117,10 @@ def purge(
     model: Annotated[str | None, typer.Option(help="Every answer of this model.")] = None,
     tag: Annotated[str | None, typer.Option(help="Every entry with this tag.")] = None,
     prefix: Annotated[str | None, typer.Option(help="Questions that begin with this.")] = None,
+    similar_to: Annotated[str | None, typer.Option(help="Questions that mean this.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="With --similar-to: the cosine, -1 to 1.")
+    ] = None,
     all_of_them: Annotated[bool, typer.Option("--all", help="Everything.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
     as_json: JsonOption = False,
@@ -127,15 +134,25 @@ def purge(
         "model": model,
         "tag": tag,
         "prefix": prefix,
+        "similar_to": similar_to,
         "all": all_of_them or None,
     }
     given = {name: value for name, value in selectors.items() if value is not None}
     if len(given) != 1:
-        raise _fail("give one of: ID, --category, --tenant, --model, --tag, --prefix, --all")
-    wanted = Purge(**given, dry_run=dry_run)
+        raise _fail(
+            "give one of: ID, --category, --tenant, --model, --tag, --prefix, --similar-to, --all"
+        )
+    try:
+        wanted = Purge(**given, threshold=threshold, dry_run=dry_run)
+    except ValidationError as refused:
+        fault = refused.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        typer.echo(f"nearhit: {where}: {message}" if where else f"nearhit: {message}", err=True)
+        raise typer.Exit(2) from None
     with refusals():
         try:
-            counts = asyncio.run(_purge_file(directory, wanted))
+            counts = asyncio.run(_purge_file(settings, directory, wanted))
         except DirectoryInUse:
             try:
                 counts = asyncio.run(_purge_server(settings, wanted))
@@ -145,14 +162,31 @@ def purge(
     typer.echo(json.dumps(counts) if as_json else line)
 
 
-async def _purge_file(directory: Path, wanted: Purge) -> dict[str, int]:
+async def _purge_file(settings: Settings, directory: Path, wanted: Purge) -> dict[str, int]:
     documents = SqliteDocuments.open(directory)
     try:
-        found = await matching(documents, wanted)
+        if wanted.similar_to is None:
+            found = await matching(documents, wanted)
+        else:
+            found = await _similar(settings, documents, wanted.similar_to, wanted.threshold)
         purged = 0 if wanted.dry_run else await documents.delete(found)
     finally:
         await documents.aclose()
     return {"matched": len(found), "purged": purged}
+
+
+async def _similar(
+    settings: Settings, documents: SqliteDocuments, text: str, threshold: float | None
+) -> list[EntryId]:
+    encoder = await open_encoder(
+        settings.encoder, os.environ, lambda line: typer.echo(line, err=True)
+    )
+    try:
+        vector = (await encoder.encode([text]))[0]
+    finally:
+        await encoder.aclose()
+    cosine = HIT_THRESHOLD if threshold is None else threshold
+    return await similar(documents, vector, cosine, encoder.checkpoint)
 
 
 async def _purge_server(settings: Settings, wanted: Purge) -> dict[str, int]:

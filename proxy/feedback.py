@@ -89,7 +89,7 @@ class FeedbackDesk:
         self._metrics.feedback.labels(feedback.verdict).inc()
 
     async def _named(self, tenant: str, feedback: Feedback) -> EntryId | None:
-        """Return the entry that goes by this id, or whose answer does, if the tenant may have it."""
+        """Return the entry with this id, or whose answer has it, if the tenant may have it."""
         id = EntryId(feedback.response_id)
         held = self._cache.exact(id)
         if held is not None and (held.tenant == tenant or held.approved):

@@ -91,19 +91,19 @@ class Group:
         if seconds >= (self.latency_p95(now) or 0.0):
             self.tries.append(Try(now, seconds, failed=False))
 
-    def latency_p95(self, now: float, window: float = 30.0) -> float | None:
-        """Return the 95th percentile of recent tries' seconds to the first byte; None: no tries.
+    def latency_p95(self, now: float, window: float = 30.0, fewest: int = 1) -> float | None:
+        """Return the 95th percentile of recent tries' seconds to the first byte.
 
         Recent are at most 512 tries that were answered, or failed, up to `window` seconds before
         `now`. A failed one counts as long as it lasted, and at least as the slowest good one: an
-        upstream that turns calls away is not fast.
+        upstream that turns calls away is not fast. None when there are fewer than `fewest`.
         """
         recent: list[Try] = []
         for each in reversed(self.tries):
             if each.at < now - window:
                 break
             recent.append(each)
-        if not recent:
+        if len(recent) < fewest:
             return None
         slowest = max((each.seconds for each in recent if not each.failed), default=0.0)
         ordered = sorted(max(t.seconds, slowest) if t.failed else t.seconds for t in recent)

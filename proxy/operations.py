@@ -101,7 +101,9 @@ def operations_app(
     ]
     for method, path, endpoint in routes:
         app.add_api_route(f"/admin/api{path}", endpoint, methods=[method], dependencies=admin)
-    app.add_api_route("/nearhit/feedback", operations.take_feedback, methods=["POST"], status_code=202)  # fmt: skip
+    app.add_api_route(
+        "/nearhit/feedback", operations.take_feedback, methods=["POST"], status_code=202
+    )
     app.add_api_route("/health", lambda: {"status": "ok"}, methods=["GET"])
     app.add_api_route("/ready", operations.ready, methods=["GET"], response_class=JSONResponse)
     app.add_api_route("/metrics", operations.render_metrics, methods=["GET"])

@@ -32,7 +32,10 @@ def build_operations(parts: Parts, editor: PolicyEditor) -> FastAPI:
             category,
             parts.in_force.rules,
             load_factor=parts.adaptation.factor(category),
-            semantic_open=parts.economics.is_open(category),
+            semantic_open=not any(
+                name == category and not worth.open
+                for (name, _), worth in parts.economics.facts().items()
+            ),
             entries=facts.entries,
             bytes=facts.bytes,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -50,7 +51,10 @@ def overview(
             }
             for group in upstreams.groups
         ],
-        "economics": [fact.as_data() for fact in economics.facts()],
+        "economics": [
+            {"category": category, "upstream": group, **asdict(worth)}
+            for (category, group), worth in economics.facts().items()
+        ],
     }
 
 

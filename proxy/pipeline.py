@@ -19,8 +19,8 @@ from proxy.forward import Forwarder
 from proxy.lookup import Lookup, Outcome, Searcher, exact_outcome, skip_reason
 from proxy.metrics import Metrics
 from proxy.upstream_errors import UpstreamError
-from store.cache import Cache
 from proxy.wire.base import InvalidRequest
+from store.cache import Cache
 from store.entry import Candidate, EntryId, Held
 from store.flight import LeaderGone
 from store.hot import Document

@@ -69,7 +69,9 @@ class PolicyEditor:
         """Replace or add a category. Raises PolicyInvalid, EmbedError or StoreUnavailable."""
         named = raw.get("name", name)
         if named != name:
-            raise PolicyInvalid([f"name: {named!r} is not allowed; allowed: {name!r} as in the path"])
+            raise PolicyInvalid(
+                [f"name: {named!r} is not allowed; allowed: {name!r} as in the path"]
+            )
         async with self._turn:
             policies = dict(self.book.policies)
             given = parse_policies({"categories": [{**raw, "name": name}]}, "body")

@@ -18,7 +18,7 @@ class Standing:
     hit_threshold: float  # the lowest
     ttl: timedelta  # the longest
     load_factor: float  # the highest
-    semantic_open: bool  # whether looking up by meaning pays, for any upstream
+    semantic_open: bool  # whether looking up by meaning pays, for every upstream
     entries: int
     bytes: int
 

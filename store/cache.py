@@ -97,7 +97,9 @@ class Cache:
         Entries of another checkpoint than the index's are found by their exact key only.
         Raises StoreUnavailable.
         """
-        cache = cls(documents, index=index, shares=shares, checkpoint=checkpoint, hot_bytes=hot_bytes)
+        cache = cls(
+            documents, index=index, shares=shares, checkpoint=checkpoint, hot_bytes=hot_bytes
+        )
         total, done = await documents.count(), 0
         async for batch in documents.load_all(RESTORED_AT_ONCE):
             for stored in batch:
@@ -200,7 +202,7 @@ class Cache:
 
         Raises ValueError for a vector that the index cannot take.
         """
-        if self._occupancy.victims(entry.category, size_of(entry), entry.id) is None:
+        if not self._occupancy.admits(entry.category, size_of(entry)):
             return Admission.TOO_LARGE
         vector = entry.vector if entry.checkpoint == self._checkpoint else None
         if vector is not None:
@@ -283,7 +285,7 @@ class Cache:
 
     def _restore(self, stored: Stored) -> None:
         held, vector = stored.held, stored.vector
-        if self._occupancy.victims(held.category, held.size, held.id) is None:
+        if not self._occupancy.admits(held.category, held.size):
             self._owe(held.id)
             return
         if vector is not None and stored.checkpoint == self._checkpoint:
@@ -293,9 +295,9 @@ class Cache:
             self._hold(held, None)
 
     def _hold(self, held: Held, vector: Vector | None) -> None:
-        self._let_go(held.id)
-        for id in self._occupancy.victims(held.category, held.size, None) or ():
+        for id in self._occupancy.victims(held.category, held.size, held.id) or ():
             self._evict(id)
+        self._let_go(held.id, replaced=True)
         self._held[held.id] = held
         self._entries[held.category] += 1
         self._occupancy.add(held.id, held.category, held.size, held.cost)
@@ -304,12 +306,13 @@ class Cache:
         if vector is not None:
             self._index.put(held.key, held.id, vector)
 
-    def _let_go(self, id: EntryId) -> Held | None:
-        """Take the entry out of everything in memory."""
+    def _let_go(self, id: EntryId, *, replaced: bool = False) -> Held | None:
+        """Take the entry out of everything in memory; one that is replaced keeps its hits."""
         held = self._held.pop(id, None)
         if held is not None:
             self._entries[held.category] -= 1
-            self._occupancy.drop(id)
+            if not replaced:
+                self._occupancy.drop(id)
             self._part_from_twins(held)
             self._hot.drop(id)
             self._index.remove(held.key, id)

@@ -15,7 +15,6 @@ lent. What nobody may hold any more (a category that is gone, a quota of zero) g
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf, isfinite
@@ -170,6 +169,11 @@ class Occupancy:
             ranked.ranking.drop(ranked)
             self._forget_if_empty(ranked.ranking.category)
 
+    def admits(self, category: str, size: int) -> bool:
+        """Whether an entry of `size` bytes may be held at all, whoever has to go for it."""
+        share = self._shares.get(category)
+        return share is not None and share.admits and size <= share.quota.bytes
+
     def victims(
         self, category: str, size: int, replacing: EntryId | None = None
     ) -> list[EntryId] | None:
@@ -180,9 +184,9 @@ class Occupancy:
         shrank more may be held than the capacity: then as much goes as comes, and `overfull` says
         who else.
         """
-        share = self._shares.get(category)
-        if share is None or not share.admits or size > share.quota.bytes:
+        if not self.admits(category, size):
             return None
+        share = self._shares[category]
         draft = Draft(self._rankings)
         bounds = list(map(max, pair(self.capacity), draft.total))
         replaced = self._ranked.get(replacing) if replacing is not None else None
@@ -233,40 +237,3 @@ class Occupancy:
     def _forget_if_empty(self, category: str) -> None:
         if category not in self._shares and not self._rankings[category].entries:
             del self._rankings[category]
-
-
-class Recency:
-    """Sizes in order of last use; every call but `victims` takes constant time."""
-
-    def __init__(self) -> None:
-        self._sizes: OrderedDict[EntryId, int] = OrderedDict()
-        self.bytes = 0
-
-    def __len__(self) -> int:
-        return len(self._sizes)
-
-    def add(self, id: EntryId, size: int) -> None:
-        """Count the id as just used, in place of any earlier size of it."""
-        self.drop(id)
-        self._sizes[id] = size
-        self.bytes += size
-
-    def drop(self, id: EntryId) -> None:
-        """Forget the id; one that is not here is ignored."""
-        self.bytes -= self._sizes.pop(id, 0)
-
-    def touch(self, id: EntryId) -> None:
-        """Count the id as just used; one that is not here is ignored."""
-        if id in self._sizes:
-            self._sizes.move_to_end(id)
-
-    def victims(self, quota: Quota, size: int) -> list[EntryId]:
-        """Return who must go so that one more entry of `size` bytes fits the quota."""
-        entries, held = len(self), self.bytes
-        chosen = []
-        for id, freed in self._sizes.items():
-            if entries < quota.entries and held + size <= quota.bytes:
-                break
-            chosen.append(id)
-            entries, held = entries - 1, held - freed
-        return chosen

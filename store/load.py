@@ -29,15 +29,13 @@ end comes and goes in cycles of one to three minutes, as the queue drains and fi
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from store.policy import Policy
 
-WINDOW = 10.0  # seconds; a longer one would hold the way back up for as long
-FEWEST = 5  # answers; one slow answer is not an overload
-_REMEMBERED = 512  # answers
+WINDOW = 10.0  # seconds of calls in a reading; a longer one would hold the way back up for as long
+FEWEST = 5  # calls in a reading; one slow answer is not an overload
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +76,6 @@ class LoadState:
     changed_at: float = -math.inf  # when `engaged` last changed
     stepped_at: float | None = None
     answered_at: float | None = None  # when there last was a p95, or nothing to wait for
-
-
-class Latencies:
-    """The latest answers' times of one upstream group, for its reading. Bounded."""
-
-    def __init__(self, window: float = WINDOW) -> None:
-        self._window = window
-        self._answers: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)
-
-    def add(self, seconds: float, now: float) -> None:
-        """Note an answer whose first byte took so long."""
-        self._answers.append((now, seconds))
-
-    def p95_ms(self, now: float) -> float | None:
-        """Return the 95th percentile over the window; None with fewer than FEWEST answers."""
-        while self._answers and self._answers[0][0] < now - self._window:
-            self._answers.popleft()
-        if len(self._answers) < FEWEST:
-            return None
-        ordered = sorted(seconds for _, seconds in self._answers)
-        return 1000 * ordered[int(0.95 * (len(ordered) - 1))]
 
 
 def step(

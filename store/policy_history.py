@@ -125,9 +125,7 @@ class PolicyHistory:
         return None if version is None else read_version(version)
 
 
-def _version(
-    book: PolicyBook, at: datetime, who: str, source: Source, seed: str
-) -> PolicyVersion:
+def _version(book: PolicyBook, at: datetime, who: str, source: Source, seed: str) -> PolicyVersion:
     document = json.dumps(book_as_data(book))
     return PolicyVersion(at=at, who=who, source=source, seed=seed, document=document)
 

@@ -186,6 +186,10 @@ class ProxyProcess:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(10)
 
+    def signal(self, sign: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(sign)
+
     def stop(self, sign: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to stop; return its exit status."""
         self._process.send_signal(sign)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Body, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -60,9 +60,9 @@ class PoliciesAdmin:
         return self._as_data(name)
 
     async def put_category(
-        self, name: str, request: Request, policy: dict[str, Any] = Body()
+        self, name: str, request: Request, policy: Annotated[dict[str, Any], Body()]
     ) -> dict[str, Any]:
-        """Replace or add a category; absent keys take defaults. In force, and durable, on return."""
+        """Replace or add a category; absent keys take defaults. In force on return."""
         try:
             await self._editor.put(name, policy, self._access.who(request))
         except PolicyInvalid as refused:

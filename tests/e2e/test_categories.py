@@ -1,4 +1,4 @@
-"""Which category a request is in, and that its rules hold: headers, match rules, examples, modes."""
+"""Which category a request is in, and that its rules hold: headers, match rules, examples."""
 
 from __future__ import annotations
 

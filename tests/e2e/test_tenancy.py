@@ -106,9 +106,7 @@ async def test_a_shared_answer_serves_its_own_tenant_at_once(stage: Stage, ask: 
         assert set(hit.headers) >= HIDDEN
 
 
-async def test_a_shared_answer_serves_others_once_two_tenants_agree(
-    stage: Stage, ask: Ask
-) -> None:
+async def test_a_shared_answer_serves_others_once_two_tenants_agree(stage: Stage, ask: Ask) -> None:
     proxy = await proxy_of(stage)
     acme, zeta, iota = (stage.openai(proxy, key) for key in ("acme", "zeta", "iota"))
     stage.upstream.default = Script(text="With vinegar and an hour of patience.")
@@ -133,9 +131,7 @@ async def test_a_shared_answer_serves_others_by_meaning_too(stage: Stage, ask: A
     assert not HIDDEN & set(near.headers)
 
 
-async def test_two_tenants_that_got_different_answers_share_nothing(
-    stage: Stage, ask: Ask
-) -> None:
+async def test_two_tenants_that_got_different_answers_share_nothing(stage: Stage, ask: Ask) -> None:
     proxy = await proxy_of(stage)
     acme, zeta, iota = (stage.openai(proxy, key) for key in ("acme", "zeta", "iota"))
     own = await ask(acme, QUESTION, headers=SHARED)

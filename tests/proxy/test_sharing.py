@@ -17,7 +17,11 @@ from tests.fakes_documents import MemoryDocuments
 
 
 def answer(text: str, **changes: Any) -> dict[str, Any]:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text},
+        "finish_reason": "stop",
+    }
     return {"id": "1", "created": 5, "choices": [choice], "usage": {"total_tokens": 9}} | changes
 
 

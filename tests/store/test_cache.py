@@ -34,6 +34,8 @@ AMPLE = Quota(entries=1000, bytes=2**30)
 
 def held_bytes(cache: Cache) -> int:
     return sum(cache.facts().bytes.values())
+
+
 LATER = timedelta(seconds=1)
 
 
@@ -52,13 +54,14 @@ async def cache(documents: MemoryDocuments) -> AsyncIterator[Cache]:
 async def opened(
     documents: MemoryDocuments | SqliteDocuments,
     quota: Quota = AMPLE,
+    shares: dict[str, Share] | None = None,
     hot_bytes: int = 2**20,
 ) -> Cache:
     index = PartitionedIndex(DIMENSION, threads=1)
     return await Cache.open(
         documents,
         index=index,
-        shares={"default": Share(quota, 1.0)},
+        shares=shares or {"default": Share(quota, 1.0)},
         checkpoint=CHECKPOINT,
         hot_bytes=hot_bytes,
     )
@@ -314,15 +317,76 @@ async def test_the_longest_unserved_entry_makes_room_everywhere(
     for id in ("a", "b"):
         await cache.admit(entry(id, vector=axis(0)))
     cache.touch(A)
-    await cache.admit(entry("c", vector=axis(0), category="fares"))
+    await cache.admit(entry("c", vector=axis(0)))
     assert set(await similar_ids(cache)) == {"a", "c"}
     assert cache.exact(B) is None
     assert cache.hot(B) is None
     await cache.aclose()
     assert set(documents.entries) == {"a", "c"}
     assert cache.facts().evicted == {"default": 1}
-    assert cache.facts().entries == {"default": 1, "fares": 1}
+    assert cache.facts().entries == {"default": 2}
     await closed(cache)
+
+
+SMALL = Share(Quota(entries=2, bytes=2**20), 1.0)
+
+
+async def test_idle_room_is_lent_and_taken_back_from_who_is_furthest_over(
+    documents: MemoryDocuments,
+) -> None:
+    cache = await opened(documents, shares={"default": SMALL, "fares": SMALL})
+    for id in "abcd":
+        await cache.admit(entry(id))
+    assert cache.facts().entries == {"default": 4}
+    await cache.admit(entry("e", category="fares"))
+    assert cache.facts().entries == {"default": 3, "fares": 1}
+    assert cache.facts().evicted == {"default": 1}
+    await closed(cache)
+
+
+async def test_an_entry_of_a_category_without_a_share_is_refused(cache: Cache) -> None:
+    assert await cache.admit(entry("a", category="unheard-of")) is Admission.TOO_LARGE
+
+
+async def test_shrinking_brings_what_is_held_within_other_shares(
+    documents: MemoryDocuments,
+) -> None:
+    cache = await opened(documents, shares={"default": SMALL, "fares": SMALL})
+    for id in "ab":
+        await cache.admit(entry(id, category="fares"))
+    await cache.admit(entry("c"))
+    cache.set_shares({"default": SMALL})
+    assert await cache.shrink() == 2
+    assert cache.exact(A) is None
+    assert cache.exact(EntryId("c")) is not None
+    await cache.aclose()
+    assert set(documents.entries) == {"c"}
+    await closed(cache)
+
+
+# What tenants share
+
+
+async def test_entries_of_one_shared_key_are_twins(cache: Cache) -> None:
+    for id, tenant in (("a", "harbour"), ("b", "airport")):
+        await cache.admit(entry(id, tenant=tenant, shared_key="k"))
+    await cache.admit(entry("c"))
+    assert [held.id for held in cache.twins("k")] == ["a", "b"]
+    assert cache.twins("") == []
+    await cache.remove([A])
+    assert [held.id for held in cache.twins("k")] == ["b"]
+
+
+async def test_an_approval_is_seen_at_once_and_survives(documents: MemoryDocuments) -> None:
+    cache = await opened(documents)
+    await cache.admit(entry("a", shared_key="k"))
+    assert await cache.approve([A, EntryId("gone")]) == 1
+    assert [held.approved for held in cache.twins("k")] == [True]
+    assert (await cache.document(A)) is not None
+    again = await opened(documents)
+    assert [held.approved for held in again.twins("k")] == [True]
+    await closed(cache)
+    await closed(again)
 
 
 async def test_the_quota_of_bytes_is_never_exceeded(documents: MemoryDocuments) -> None:
@@ -501,6 +565,7 @@ def of_a_minute(held: Held, now: datetime) -> bool:
 
 
 async def test_a_sweep_removes_what_has_expired(cache: Cache, documents: MemoryDocuments) -> None:
+    cache.set_shares({name: Share(AMPLE, 1.0) for name in ("default", "news")})
     await cache.admit(entry("a", vector=axis(0), category="news"))
     await cache.admit(entry("b", vector=axis(0), created_at=NOON + timedelta(hours=1)))
     assert await cache.sweep(of_a_minute, NOON + timedelta(minutes=2)) == 1

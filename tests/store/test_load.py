@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from store.load import (
     DAMPING,
     FEWEST,
+    WINDOW,
     Damping,
-    Latencies,
     LoadState,
     Reading,
     adapted,
@@ -379,35 +379,6 @@ def test_a_category_with_an_error_budget_keeps_its_threshold() -> None:
     assert bent.ttl == 3 * HOUR
 
 
-# The latest answers' times
-
-
-def test_a_p95_takes_several_recent_answers() -> None:
-    times = Latencies(window=10.0)
-    assert times.p95_ms(0.0) is None
-    for number in range(FEWEST):
-        assert times.p95_ms(float(number)) is None
-        times.add(0.2, float(number))
-    assert times.p95_ms(4.0) == pytest.approx(200)
-    assert times.p95_ms(10.5) is None  # the first answer has left the window
-
-
-def test_a_p95_leaves_the_slowest_of_a_hundred_out() -> None:
-    times = Latencies()
-    for number in range(100):
-        times.add(5.0 if number in (3, 50) else 0.1, 0.0)
-    assert times.p95_ms(0.0) == pytest.approx(100)
-
-
-def test_answers_that_are_remembered_are_bounded() -> None:
-    times = Latencies()
-    for _ in range(600):
-        times.add(9.0, 0.0)
-    for _ in range(512):
-        times.add(0.1, 0.0)
-    assert times.p95_ms(0.0) == pytest.approx(100)
-
-
 # The whole loop, simulated
 
 MISSES_A_SECOND = 10.0
@@ -419,7 +390,8 @@ def simulated(capacity: list[float], adapts: bool) -> tuple[list[LoadState], flo
 
     Answers take 200 ms when nobody waits; what waits shows as latency by Little's law.
     """
-    state, times, waiting, calls, longest = LoadState(), Latencies(), 0.0, 0.0, 0.0
+    state, waiting, calls, longest = LoadState(), 0.0, 0.0, 0.0
+    times: list[tuple[float, float]] = []  # when, and how long
     states = []
     for second, rate in enumerate(capacity):
         arrived = MISSES_A_SECOND * (1 - SAVED * state.factor * adapts)
@@ -429,8 +401,10 @@ def simulated(capacity: list[float], adapts: bool) -> tuple[list[LoadState], flo
         seconds = 0.2 + waiting / rate
         served = min(rate, arrived + waiting)
         for number in range(int(served)):
-            times.add(seconds, second + number / served)
-        reading = Reading(times.p95_ms(second + 1), in_flight=round(waiting + arrived * 0.2))
+            times.append((second + number / served, seconds))
+        recent = sorted(taken for at, taken in times if at > second + 1 - WINDOW)
+        p95 = 1000 * recent[int(0.95 * (len(recent) - 1))] if len(recent) >= FEWEST else None
+        reading = Reading(p95, in_flight=round(waiting + arrived * 0.2))
         state = step(state, reading, TARGET, second + 1)
         states.append(state)
     return states, calls, longest

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store.errors import PolicyInvalid
-from store.eviction import Quota
+from store.eviction import Quota, Share
 from store.match import MatchRule
 from store.policy import LoadRule, Mode, Offload, Policy, Scope
 from store.policy_file import (
@@ -33,12 +33,12 @@ def test_a_file_is_read_with_defaults_for_what_it_leaves_out() -> None:
     assert book.names == ["faq", "default"]
 
 
-def test_capacity_is_the_sum_of_all_quotas() -> None:
+def test_a_category_has_a_share_of_its_quota_and_priority() -> None:
     quota = {"entries": 5, "bytes": 10}
     book = parse_policies(
         {"categories": [{"name": "a", "quota": quota}, {"name": "default", "quota": quota}]}, "f"
     )
-    assert book.capacity == Quota(10, 20)
+    assert book.shares == {name: Share(Quota(5, 10), 1.0) for name in ("a", "default")}
 
 
 LOAD = {"latency_target_ms": 500, "threshold_floor": 0.88, "ttl_ceiling": "2d"}

@@ -14,7 +14,8 @@ from store.policy import Policy, PolicyBook
 from store.policy_file import policy_as_data
 from store.policy_history import PolicyHistory, Seed, changes, read_seed, read_version, takes_over
 from tests.entries import NOON
-from tests.fakes_documents import MemoryDocuments, MemoryRecords
+from tests.fakes_documents import MemoryDocuments
+from tests.fakes_records import MemoryRecords
 
 FAQ = Policy(name="faq", hit_threshold=0.9)
 
