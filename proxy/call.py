@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import orjson
 
 from proxy.auth import Caller
-from proxy.category import decide
+from proxy.category import decide, inescapable
 from proxy.errors import ApiError
 from proxy.headers import NO_WISHES, CacheControl, parse_cache_control, parse_tags, parse_threshold
 from proxy.identity import (
@@ -77,6 +77,7 @@ class Call:
     policy: Policy
     user: str = ""  # digest of the end user, in scope user only; "" when the request names none
     classifier: str = ""  # digest of what chose the category by its vector; "": a rule chose it
+    chosen: str = ""  # the category that a header or rule names, until `place` has been called
     placed: bool = False
 
     @property
@@ -231,8 +232,13 @@ class CallReader:
         )
         asked = headers.get(b"x-nearhit-category")
         category = decide(rules.book, lambda: _traits(call), asked, caller.categories)
-        if category is not None:
+        if category is None:
+            return call
+        by_rule = not (rules.book.forbids_by_meaning and content.question.text)
+        if by_rule or inescapable(rules.book, _traits(call)) is not None:
             call.place(category)
+        else:
+            call.chosen = category  # unless what it means is in a category of mode off
         return call
 
 

@@ -25,9 +25,9 @@ def decide(
     chosen = None if asked is None else _chosen(book, asked, allowed)
     if book.ruled_first or (chosen is None and book.ruled):
         seen = traits()
-        for policy in book.ruled_first:
-            if _is_ruled(policy, seen):
-                return policy.name
+        first = inescapable(book, seen)
+        if first is not None:
+            return first
         if chosen is None:
             for policy in book.ruled:
                 if _is_ruled(policy, seen):
@@ -35,6 +35,14 @@ def decide(
     if chosen is not None:
         return chosen
     return None if book.exemplified else DEFAULT_CATEGORY
+
+
+def inescapable(book: PolicyBook, traits: Traits) -> str | None:
+    """Return the category whose locked or mode-off rule matches: nothing overrules that."""
+    for policy in book.ruled_first:
+        if _is_ruled(policy, traits):
+            return policy.name
+    return None
 
 
 def choosable(book: PolicyBook, allowed: Allowed) -> list[str]:

@@ -98,6 +98,10 @@ ERROR_KINDS: dict[type[Exception], ErrorKind] = {
 }
 
 
+# Whose own words name paths of this machine.
+_SAID: dict[type, str] = {StoreUnavailable: "the document store does not work now; the log says why"}
+
+
 def as_api_error(error: Exception) -> ApiError:
     """Return what the client is told; anything unexpected is a 500 that says nothing of inside."""
     if isinstance(error, ApiError):
@@ -105,7 +109,8 @@ def as_api_error(error: Exception) -> ApiError:
     for kind in type(error).__mro__:
         if (known := ERROR_KINDS.get(kind)) is not None:
             param = getattr(error, "param", None)
-            return ApiError(known.status, str(error), type=known.type, param=param, code=known.code)
+            told = _SAID.get(kind) or str(error)
+            return ApiError(known.status, told, type=known.type, param=param, code=known.code)
     return ApiError(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "Nearhit failed on this request; the log has the details under its X-Request-Id",

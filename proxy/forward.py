@@ -288,6 +288,9 @@ class Forwarder:
             return None  # found by its exact key only
 
     async def _confirm(self, entry: Entry, whole: dict[str, Json]) -> None:
+        # Somebody called an answer to this request wrong: saying it again confirms nothing.
+        if any(self._quarantine.tenants(t.id) for t in self._cache.twins(entry.shared_key)):
+            return
         try:
             await confirm(self._cache, entry.id, entry.shared_key, whole)
         except StoreUnavailable as error:

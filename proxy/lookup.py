@@ -94,6 +94,25 @@ def exact_outcome(call: Call, held: Held, policy: Policy | None, now: datetime) 
     return Outcome.REQUEST if limit is not None and age.total_seconds() > limit else Outcome.HIT
 
 
+def checked(classifier: str) -> str:
+    """Return the mark of a category that was named, and that the classifier did not forbid."""
+    return f"{classifier}+"
+
+
+def told_before(call: Call, held: Held) -> str | None:
+    """Return the category that a call's vector would tell, from its own stored entry; else None.
+
+    The entry answers the very same question, so what told its category, if it is still in force,
+    would tell it again; and what did not forbid it would not forbid it now.
+    """
+    classifier = call.rules.classifier
+    if not classifier or held.category not in call.rules.book:
+        return None
+    if call.chosen:
+        return call.chosen if held.classifier in (classifier, checked(classifier)) else None
+    return held.category if held.classifier == classifier else None
+
+
 class Searcher:
     """Finds what may be served to a call."""
 
@@ -137,8 +156,9 @@ class Searcher:
     async def _place(self, call: Call) -> None:
         """Put the call in the category nearest to its text; raise Unplaced if that is unknown.
 
-        A longer text than the encoder takes is told by its first window, and only if that is
-        near some category: what stands behind it was not read.
+        A header or an open rule goes before, but not around a category of mode off. A longer
+        text than the encoder takes is told by its first window, and only if that is near some
+        category: what stands behind it was not read.
         """
         text, rules = call.question.text, call.rules
         if not text:
@@ -151,6 +171,9 @@ class Searcher:
         if window is None:
             raise Unplaced("size")
         category = rules.prototypes.classify(await self._encoded(call, window))
+        if call.chosen and rules.book[category].mode is not Mode.OFF:
+            call.place(call.chosen, checked(rules.classifier))
+            return
         if category == DEFAULT_CATEGORY and not whole:
             raise Unplaced("size")
         call.place(category, rules.classifier)

@@ -28,6 +28,8 @@ class Metrics:
             ["category", "verdict"],
             registry=r,
         )
+        self._make_standing()
+        self._make_encoding()
         self.lookup_duration = Histogram(
             "nearhit_lookup_duration_seconds",
             "Time to decide, encoding included",
@@ -51,6 +53,22 @@ class Metrics:
             "nearhit_faults", "Requests that the cache failed and the upstream answered",
             ["part"], registry=r,
         )  # fmt: skip
+        self.feedback = Counter(
+            "nearhit_feedback", "Verdicts of clients that were taken in", ["verdict"], registry=r
+        )
+        self.upstream_duration = Histogram(
+            "nearhit_upstream_request_duration_seconds",
+            "Upstream calls to their last byte; code 0: no answer",
+            ["model", "code"],
+            buckets=_SLOW,
+            registry=r,
+        )
+        build = Gauge("nearhit_build_info", "The running version", ["version"], registry=r)
+        build.labels(version("nearhit")).set(1)
+
+    def _make_standing(self) -> None:
+        """Make what a category comes to now; these are set when somebody looks."""
+        r = self.registry
         self.entries = Gauge("nearhit_entries", "Entries held", ["category"], registry=r)
         self.bytes = Gauge(
             "nearhit_entry_bytes", "Bytes counted against the quota", ["category"], registry=r
@@ -82,9 +100,10 @@ class Metrics:
             ["category"],
             registry=r,
         )
-        self.feedback = Counter(
-            "nearhit_feedback", "Verdicts of clients that were taken in", ["verdict"], registry=r
-        )
+
+    def _make_encoding(self) -> None:
+        """Make what the encoder is measured by."""
+        r = self.registry
         self.batch_size = Histogram(
             "nearhit_encode_batch_size", "Texts in one forward pass",
             buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=r,
@@ -96,15 +115,6 @@ class Metrics:
         self.encode_wait = Histogram(
             "nearhit_encode_wait_seconds", "A text's wait for its batch", buckets=_FAST, registry=r
         )
-        self.upstream_duration = Histogram(
-            "nearhit_upstream_request_duration_seconds",
-            "Upstream calls to their last byte; code 0: no answer",
-            ["model", "code"],
-            buckets=_SLOW,
-            registry=r,
-        )
-        build = Gauge("nearhit_build_info", "The running version", ["version"], registry=r)
-        build.labels(version("nearhit")).set(1)
 
     def set_categories(self, names: Iterable[str]) -> None:
         """Take other categories; those that are gone lose their series."""

@@ -16,7 +16,14 @@ from proxy.call import Call
 from proxy.errors import ApiError
 from proxy.events import ServingEvent, ServingEvents
 from proxy.forward import Forwarder
-from proxy.lookup import Lookup, Outcome, Searcher, exact_outcome, skip_reason
+from proxy.lookup import (
+    Lookup,
+    Outcome,
+    Searcher,
+    exact_outcome,
+    skip_reason,
+    told_before,
+)
 from proxy.metrics import Metrics
 from proxy.upstream_errors import UpstreamError
 from proxy.wire.base import InvalidRequest
@@ -60,12 +67,10 @@ class Pipeline:
             return None
         held = self._cache.exact(call.id)
         if not call.placed:
-            # What told this very question's category when it was stored would tell it again.
-            if held is None or not held.classifier or held.classifier != call.rules.classifier:
+            category = None if held is None else told_before(call, held)
+            if held is None or category is None:
                 return None
-            if held.category not in call.rules.book:
-                return None
-            call.place(held.category, held.classifier)
+            call.place(category, held.classifier)
             held = self._cache.exact(call.id)  # in scope user it goes by another key
         if held is None or skip_reason(call) is not None:
             return None

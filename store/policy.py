@@ -142,13 +142,18 @@ class PolicyBook:
     ruled_first: tuple[Policy, ...] = field(init=False, compare=False)
     ruled: tuple[Policy, ...] = field(init=False, compare=False)
     exemplified: tuple[Policy, ...] = field(init=False, compare=False)
+    # Whether what a question means may forbid the cache, whatever a header says.
+    forbids_by_meaning: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         policies = self.policies.values()
         first = tuple(p for p in policies if p.is_ruled_first)
         object.__setattr__(self, "ruled_first", first)
         object.__setattr__(self, "ruled", tuple(p for p in policies if p.match and p not in first))
-        object.__setattr__(self, "exemplified", tuple(p for p in policies if p.examples))
+        exemplified = tuple(p for p in policies if p.examples)
+        object.__setattr__(self, "exemplified", exemplified)
+        forbids = any(p.mode is Mode.OFF for p in exemplified)
+        object.__setattr__(self, "forbids_by_meaning", forbids)
 
     def __getitem__(self, category: str) -> Policy:
         return self.policies[category]

@@ -186,9 +186,9 @@ class ProxyProcess:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(10)
 
-    def signal(self, sign: signal.Signals) -> None:
-        """Send it a signal."""
-        self._process.send_signal(sign)
+    def hang_up(self) -> None:
+        """Send it SIGHUP."""
+        self._process.send_signal(signal.SIGHUP)
 
     def stop(self, sign: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to stop; return its exit status."""

@@ -66,6 +66,32 @@ async def test_no_header_gets_around_a_rule_of_a_mode_off_category(stage: Stage,
     assert asked.status == "nearhit; fwd=bypass; detail=policy"
 
 
+async def test_no_header_gets_around_what_a_question_of_a_mode_off_category_means(
+    stage: Stage, ask: Ask
+) -> None:
+    tea = {"name": "tea", "match": [{"regex": "(?i)doctor"}]}
+    client = stage.openai(await stage.proxy({"name": "default"}, COOKING, PERSONAL, tea))
+    for headers in (category("cooking"), None):
+        for _ in range(2):
+            asked = await ask(client, "When is my next doctor's visit?", headers=headers)
+            assert asked.status == "nearhit; fwd=bypass; detail=policy"
+            assert asked.headers["x-nearhit-category"] == "personal"
+
+
+async def test_an_entry_whose_category_a_header_named_does_not_name_it_for_others(
+    stage: Stage, ask: Ask
+) -> None:
+    prices = {"name": "prices", "ttl": "1h"}
+    client = stage.openai(await stage.proxy({"name": "default"}, COOKING, PERSONAL, prices))
+    await ask(client, SOUP, headers=category("prices"))
+    named = await ask(client, SOUP, headers=category("prices"))
+    told = await ask(client, SOUP)
+    assert named.hit
+    assert told.hit
+    assert named.headers["x-nearhit-category"] == "prices"
+    assert told.headers["x-nearhit-category"] == "cooking"
+
+
 async def test_no_header_gets_around_a_locked_rule(stage: Stage, ask: Ask) -> None:
     prices: dict[str, Any] = {
         "name": "prices",
