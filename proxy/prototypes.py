@@ -1,0 +1,178 @@
+"""The category whose examples are nearest to a query, by the query's own vector.
+
+Every example lends its category a say that fades with distance, exp(SHARPNESS * (cosine - 1)); how
+much of a say is solved for, so that near an example its own category scores 1 and the others 0
+(kernel ridge regression). On CLINC150 that beats the nearest example, the nearest three and the
+centroid, see docs/LOG.md and `python -m bench.categories`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from embed.encoder import Vector, Vectors
+from proxy.example_memo import load_memo, save_memo, text_digest
+from store.policy import DEFAULT_CATEGORY, PolicyBook
+
+logger = logging.getLogger(__name__)
+
+RULE_VERSION = 1  # raised when any number below, or what is done with them, changes
+SHARPNESS = 5.0
+RIDGE = 0.1  # keeps near copies in two categories from shouting at each other
+# The best category must score at least REMOTENESS * sqrt(how densely examples lie): the bar that
+# out-of-scope queries have to be held under grows like this from 5 to 30 examples a category.
+REMOTENESS = 0.145
+FLOOR = 0.06  # and at least this, what one lonely example gives at a cosine of 0.45
+
+MAX_EXAMPLES = 2048  # in all: solving takes their cube (0.5 s), a query their number
+BATCH = 16  # examples encoded at once, so that the traffic's texts get their turn in between
+
+Encode = Callable[[list[str]], Awaitable[Vectors]]
+Weights = npt.NDArray[np.float32]  # shape (n, categories)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prototypes:
+    """The examples of one policy book under one checkpoint. Make them with `build`."""
+
+    checkpoint: str
+    digest: str  # of all that `classify` depends on
+    names: tuple[str, ...]
+    vectors: Vectors  # of the examples, unit rows
+    weights: Weights  # what each example says for each of `names`
+    threshold: float  # the score below which a query belongs to none of them
+
+    def classify(self, vector: Vector) -> str:
+        """Return the category of a query with this unit vector; `default` if none is near."""
+        if not self.names:
+            return DEFAULT_CATEGORY
+        scores = self.scores(vector)
+        best = int(scores.argmax())
+        return self.names[best] if scores[best] >= self.threshold else DEFAULT_CATEGORY
+
+    def scores(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return each category's score: near 1 at its examples, near 0 far away or elsewhere.
+
+        `vectors` of shape (d,) give (categories,), of shape (n, d) give (n, categories).
+        """
+        near: npt.NDArray[np.float32] = vectors @ self.vectors.T
+        near -= 1
+        near *= SHARPNESS
+        np.exp(near, out=near)
+        return near @ self.weights
+
+
+def digest_of(book: PolicyBook, checkpoint: str) -> str:
+    """Name all that the prototypes of a book depend on: equal digests, nothing to build anew."""
+    examples = [(policy.name, policy.examples) for policy in book.exemplified]
+    said = json.dumps([RULE_VERSION, checkpoint, examples])
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
+async def build(
+    book: PolicyBook,
+    encode: Encode,
+    checkpoint: str,
+    memo_file: Path | None,
+    *,
+    first_window: Callable[[str], str | None] = lambda text: text,
+) -> Prototypes:
+    """Encode the examples that the memo does not know, and solve for their weights.
+
+    `first_window` cuts an example that the encoder could not take; one of which nothing is left is
+    left out. Whatever `encode` raises passes through, and the memo keeps what was encoded.
+    """
+    named = _within_bounds(_readable(book, first_window))
+    texts = list(dict.fromkeys(text for _, examples in named for text in examples))
+    known = await _encoded(texts, encode, checkpoint, memo_file)
+    rows = [known[text] for _, examples in named for text in examples]
+    owners = [owner for owner, (_, examples) in enumerate(named) for _ in examples]
+    vectors = np.stack(rows) if rows else np.empty((0, 0), np.float32)
+    names = tuple(name for name, _ in named)
+    weights, threshold = await asyncio.to_thread(solve, vectors, np.array(owners, np.intp), names)
+    return Prototypes(
+        checkpoint=checkpoint,
+        digest=digest_of(book, checkpoint),
+        names=names,
+        vectors=vectors,
+        weights=weights,
+        threshold=threshold,
+    )
+
+
+def solve(
+    vectors: Vectors, owners: npt.NDArray[np.intp], names: Sequence[str]
+) -> tuple[Weights, float]:
+    """Return the weights of examples of shape (n, d), `owners` their category, and the threshold.
+
+    The density is the mean, over the categories but `default`, of the nearness of an example's
+    own kind to it, summed.
+    """
+    rows = vectors.astype(np.float64)
+    nearness = np.exp(SHARPNESS * (rows @ rows.T - 1))
+    said = np.eye(len(names))[owners]
+    weights = np.linalg.solve(nearness + RIDGE * np.eye(len(rows)), said)
+    of_own_kind = (nearness * (said @ said.T)).sum(axis=1) - 1
+    kinds = [
+        of_own_kind[owners == owner].mean()
+        for owner, name in enumerate(names)
+        if name != DEFAULT_CATEGORY
+    ]
+    density = float(np.mean(kinds)) if kinds else 0.0
+    return weights.astype(np.float32), max(FLOOR, REMOTENESS * max(density, 0.0) ** 0.5)
+
+
+def _readable(
+    book: PolicyBook, first_window: Callable[[str], str | None]
+) -> list[tuple[str, list[str]]]:
+    """Return the categories that have examples which the encoder can take, and those."""
+    named = []
+    for policy in book.exemplified:
+        windows = [first_window(text) for text in policy.examples]
+        readable = [window for window in windows if window is not None]
+        if len(readable) < len(windows):
+            lost = len(windows) - len(readable)
+            logger.warning("%s: the encoder cannot read %d examples", policy.name, lost)
+        if readable:
+            named.append((policy.name, list(dict.fromkeys(readable))))
+    return named
+
+
+def _within_bounds(named: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
+    """Keep the first examples of every category, as many of each as MAX_EXAMPLES has room for."""
+    share = max((len(examples) for _, examples in named), default=0)
+    while sum(min(share, len(examples)) for _, examples in named) > MAX_EXAMPLES:
+        share -= 1
+    for name, examples in named:
+        if len(examples) > share:
+            logger.warning("%s: only its first %d examples count", name, share)
+    return [(name, examples[:share]) for name, examples in named]
+
+
+async def _encoded(
+    texts: list[str], encode: Encode, checkpoint: str, memo_file: Path | None
+) -> dict[str, Vector]:
+    """Return each text's vector, from the memo or fresh; write down what was fresh."""
+    memo = {} if memo_file is None else await asyncio.to_thread(load_memo, memo_file, checkpoint)
+    keys = {text: text_digest(text) for text in texts}
+    fresh = [text for text in texts if keys[text] not in memo]
+    try:
+        for start in range(0, len(fresh), BATCH):
+            batch = fresh[start : start + BATCH]
+            for text, row in zip(batch, await encode(batch), strict=True):
+                memo[keys[text]] = np.array(row, np.float32)
+    finally:
+        if fresh and memo_file is not None:
+            used = set(keys.values())
+            in_use_first = {key: memo[key] for key in sorted(memo, key=lambda k: k not in used)}
+            await asyncio.to_thread(save_memo, memo_file, checkpoint, in_use_first)
+    return {text: memo[keys[text]] for text in texts}
