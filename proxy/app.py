@@ -148,6 +148,7 @@ def _prototypes_builder(settings: Settings, encoder: Encoder) -> Build:
         encode=encoder.encode,
         checkpoint=encoder.checkpoint,
         memo_file=settings.data_dir / "prototypes.npz",
+        first_window=encoder.first_window,
     )
 
 

@@ -99,7 +99,9 @@ ERROR_KINDS: dict[type[Exception], ErrorKind] = {
 
 
 # Whose own words name paths of this machine.
-_SAID: dict[type, str] = {StoreUnavailable: "the document store does not work now; the log says why"}
+_SAID: dict[type, str] = {
+    StoreUnavailable: "the document store does not work now; the log says why"
+}
 
 
 def as_api_error(error: Exception) -> ApiError:

@@ -22,6 +22,8 @@ from store.documents.records import Pair, Records
 from store.entry import EntryId
 from store.quarantine import EVERYBODY, Quarantine
 
+_LONGEST_QUESTION = 10_000  # characters
+
 
 class Feedback(BaseModel):
     """A verdict on one answer."""
@@ -84,7 +86,7 @@ class FeedbackDesk:
             )
         if feedback.verdict == "wrong":
             await self._stop(id, caller.tenant, now)
-        if event is not None and event.hit:
+        if event is not None and event.hit and _short(event):
             await self._records.add_pair(_pair(caller.tenant, feedback, event, now))
         self._metrics.feedback.labels(feedback.verdict).inc()
 
@@ -102,6 +104,11 @@ class FeedbackDesk:
         await self._quarantine.add(id, tenant, now, "feedback")
         if others:
             await self._quarantine.add(id, EVERYBODY, now, "feedback of two tenants")
+
+
+def _short(event: ServingEvent) -> bool:
+    """Whether the questions are short enough to be kept: the pairs are bounded by number only."""
+    return max(len(event.query), len(event.entry_query)) <= _LONGEST_QUESTION
 
 
 def _pair(tenant: str, feedback: Feedback, event: ServingEvent, now: datetime) -> Pair:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -24,35 +25,20 @@ from proxy.upkeep import encoder_ping, index_ping, refresher, utc_now
 def build_operations(parts: Parts, editor: PolicyEditor) -> FastAPI:
     """Return the FastAPI application."""
     access = Access(parts.keyring)
-    began = time.monotonic()
-
-    def standing(category: str) -> Standing:
-        facts = parts.cache.facts()
-        return standing_of(
-            category,
-            parts.in_force.rules,
-            load_factor=parts.adaptation.factor(category),
-            semantic_open=not any(
-                name == category and not worth.open
-                for (name, _), worth in parts.economics.facts().items()
-            ),
-            entries=facts.entries,
-            bytes=facts.bytes,
-        )
-
-    def numbers() -> dict[str, Any]:
-        now = time.monotonic()
-        return overview(
-            rules=parts.in_force.rules,
-            cache=parts.cache,
-            quarantine=parts.quarantine,
-            economics=parts.economics,
-            upstreams=parts.upstreams,
-            metrics=parts.metrics,
-            uptime=now - began,
-            now=now,
-        )
-
+    standing = _standing(parts)
+    operations = Operations(
+        keyring=parts.keyring,
+        feedback=_feedback(parts),
+        metrics=parts.metrics,
+        pings={
+            "encoder": encoder_ping(parts.encoder),
+            "index": index_ping(parts.cache, parts.encoder.dimension),
+            "store": parts.documents.ping,
+        },
+        refresh=refresher(
+            parts.metrics, parts.cache, parts.batcher, parts.quarantine, standing, parts.in_force
+        ),
+    )
     entries = EntriesAdmin(
         access=access,
         cache=parts.cache,
@@ -71,20 +57,45 @@ def build_operations(parts: Parts, editor: PolicyEditor) -> FastAPI:
         records=parts.records,
         standing=standing,
     )
-    operations = Operations(
-        keyring=parts.keyring,
-        feedback=_feedback(parts),
-        metrics=parts.metrics,
-        pings={
-            "encoder": encoder_ping(parts.encoder),
-            "index": index_ping(parts.cache, parts.encoder.dimension),
-            "store": parts.documents.ping,
-        },
-        refresh=refresher(
-            parts.metrics, parts.cache, parts.batcher, parts.quarantine, standing, parts.in_force
-        ),
-    )
-    return operations_app(operations, access, entries, policies, TrailAdmin(parts.records, numbers))
+    trail = TrailAdmin(parts.records, _numbers(parts))
+    return operations_app(operations, access, entries, policies, trail)
+
+
+def _standing(parts: Parts) -> Callable[[str], Standing]:
+    def standing(category: str) -> Standing:
+        facts = parts.cache.facts()
+        return standing_of(
+            category,
+            parts.in_force.rules,
+            load_factor=parts.adaptation.factor(category),
+            semantic_open=not any(
+                name == category and not worth.open
+                for (name, _), worth in parts.economics.facts().items()
+            ),
+            entries=facts.entries,
+            bytes=facts.bytes,
+        )
+
+    return standing
+
+
+def _numbers(parts: Parts) -> Callable[[], dict[str, Any]]:
+    began = time.monotonic()
+
+    def numbers() -> dict[str, Any]:
+        now = time.monotonic()
+        return overview(
+            rules=parts.in_force.rules,
+            cache=parts.cache,
+            quarantine=parts.quarantine,
+            economics=parts.economics,
+            upstreams=parts.upstreams,
+            metrics=parts.metrics,
+            uptime=now - began,
+            now=now,
+        )
+
+    return numbers
 
 
 def _feedback(parts: Parts) -> FeedbackDesk:

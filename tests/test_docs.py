@@ -45,11 +45,13 @@ def test_every_header_of_ours_is_documented() -> None:
 
 
 def test_every_endpoint_is_documented() -> None:
-    for path in [*WIRES, "/v1/models", "/health", "/ready", "/metrics"]:
+    for path in [*WIRES, "/v1/models", "/health", "/ready", "/metrics", "/nearhit/feedback"]:
         assert path in API
     operations = (ROOT / "proxy" / "operations.py").read_text()
-    for path in re.findall(r'"(/(?:entries|purge)[^"]*)"', operations):
-        assert f"/admin/api{path}" in API
+    paths = re.findall(r'"(?:GET|PUT|POST|DELETE)", "(/[^"]*)"', operations)
+    assert len(set(paths)) >= 10
+    for path in paths:
+        assert f"/admin/api{path}" in API, path
 
 
 @pytest.mark.parametrize(

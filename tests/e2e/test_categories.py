@@ -185,7 +185,9 @@ async def test_a_long_text_that_its_first_window_places_hits_exactly(
     stage: Stage, ask: Ask
 ) -> None:
     client = stage.openai(await stage.proxy({"name": "default"}, COOKING))
-    long = "How long do I boil an egg? What can I cook with leftover rice? " * 60
+    long = "What can I cook with leftover rice and bread? " + (
+        "Fry the rice with an egg, or bake the bread with cheese and herbs. " * 40
+    )
     await ask(client, long)
     again = await ask(client, long)
     assert again.hit
