@@ -2,6 +2,10 @@
 
 `python -m bench.fake_upstream --port 9000 --first-token-ms 50 --token-ms 10`; GET /calls tells the
 number of calls by path.
+
+With `--places 4 --service-ms 150` it has a limited rate of service, so that latency rises with
+the requests in flight: GET /service tells how it does, POST /service {"slowdown": 2.5} slows it
+down and up again. With `--echo` an answer's text is the question, which tells whose answer it is.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ from typing import Any
 import numpy as np
 import orjson
 import uvicorn
+
+from bench.service import Capacity, Service
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -51,9 +57,11 @@ class Pace:
 class FakeUpstream:
     """The ASGI application."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, service: Service | None = None, *, echo: bool = False) -> None:
         self.calls: Counter[str] = Counter()
         self._pace = pace
+        self._service = service
+        self._echo = echo
         self._ids = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,6 +70,8 @@ class FakeUpstream:
         if path == "/calls":
             answer = {"total": self.calls.total(), "paths": dict(self.calls)}
             await answer_json(send, orjson.dumps(answer))
+        elif path == "/service" and self._service is not None:
+            await self._steer(self._service, body, send)
         elif not path.startswith("/v1/"):
             await answer_json(send, b'{"error":{"message":"no such path"}}', status=404)
         else:
@@ -78,18 +88,32 @@ class FakeUpstream:
         else:
             await answer_json(send, OTHER_ANSWER)
 
+    async def _steer(self, service: Service, body: bytes, send: Send) -> None:
+        try:
+            if body:
+                service.slow_down(orjson.loads(body)["slowdown"])
+        except (ValueError, KeyError, TypeError) as error:
+            await answer_json(send, orjson.dumps({"error": {"message": str(error)}}), status=400)
+            return
+        await answer_json(send, orjson.dumps(service.facts()))
+
     async def _chat(self, request: dict[str, Any], send: Send) -> None:
         answer_id = f"chatcmpl-{next(self._ids)}"
         model = str(request.get("model", "fake"))
+        text = str(request["messages"][-1]["content"]) if self._echo else None
+        if self._service is not None:
+            await self._service.serve()
         if request.get("stream"):
             options = request.get("stream_options") or {}
             usage = bool(options.get("include_usage"))
-            await answer_stream(send, self._paced(chunks(answer_id, model, self._pace, usage)))
+            await answer_stream(
+                send, self._paced(chunks(answer_id, model, self._pace, usage, text))
+            )
             return
         delay = self._pace.first_token + self._pace.token * self._pace.tokens
         if delay:
             await asyncio.sleep(delay)
-        await answer_json(send, orjson.dumps(completion(answer_id, model, self._pace)))
+        await answer_json(send, orjson.dumps(completion(answer_id, model, self._pace, text)))
 
     async def _paced(self, events: list[bytes]) -> AsyncIterator[bytes]:
         if not (self._pace.first_token or self._pace.token):
@@ -103,9 +127,10 @@ class FakeUpstream:
             delay = self._pace.token
 
 
-def completion(answer_id: str, model: str, pace: Pace) -> dict[str, Any]:
-    """Return a chat completion of `pace.tokens` tokens."""
-    message = {"role": "assistant", "content": WORD * pace.tokens, "refusal": None}
+def completion(answer_id: str, model: str, pace: Pace, text: str | None = None) -> dict[str, Any]:
+    """Return a chat completion of `pace.tokens` tokens, or of the given text."""
+    content = WORD * pace.tokens if text is None else text
+    message = {"role": "assistant", "content": content, "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
     return {
         "id": answer_id,
@@ -118,10 +143,14 @@ def completion(answer_id: str, model: str, pace: Pace) -> dict[str, Any]:
     }
 
 
-def chunks(answer_id: str, model: str, pace: Pace, include_usage: bool) -> list[bytes]:
+def chunks(
+    answer_id: str, model: str, pace: Pace, include_usage: bool, text: str | None = None
+) -> list[bytes]:
     """Return the same answer as server-sent events, the closing [DONE] included."""
     deltas: list[tuple[dict[str, Any], str | None]] = [({"role": "assistant", "content": ""}, None)]
-    deltas += [({"content": WORD}, None)] * pace.tokens
+    deltas += (
+        [({"content": WORD}, None)] * pace.tokens if text is None else [({"content": text}, None)]
+    )
     deltas.append(({}, "stop"))
     head = {
         "id": answer_id,
@@ -230,9 +259,15 @@ def main() -> None:
     parser.add_argument("--first-token-ms", type=float, default=0.0)
     parser.add_argument("--token-ms", type=float, default=0.0)
     parser.add_argument("--tokens", type=int, default=Pace().tokens)
+    parser.add_argument("--places", type=int, help="answers that are served at once")
+    parser.add_argument("--service-ms", type=float, default=150.0, help="of one answer in a place")
+    parser.add_argument("--echo", action="store_true", help="answer with the question's text")
     given = parser.parse_args()
     pace = Pace(given.first_token_ms / 1000, given.token_ms / 1000, given.tokens)
-    serve(FakeUpstream(pace), given.port)
+    service = None
+    if given.places is not None:
+        service = Service(Capacity(given.places, given.service_ms / 1000))
+    serve(FakeUpstream(pace, service, echo=given.echo), given.port)
 
 
 if __name__ == "__main__":

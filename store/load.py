@@ -181,9 +181,10 @@ def adapted(policy: Policy, factor: float) -> Policy:
     it, a category with an `error_budget` keeps its threshold: only its lifetime stretches.
     """
     rule = policy.load
-    if rule is None or not factor > 0:
+    # Thousandths: a factor that only nears its end reaches it, and people can read what comes out.
+    share = round(min(factor, 1.0), 3) if factor > 0 else 0.0
+    if rule is None or share == 0:
         return policy
-    share = min(factor, 1.0)
     threshold, ttl = policy.hit_threshold, policy.ttl
     if policy.error_budget is None and rule.threshold_floor < threshold:
         lowered = threshold - share * (threshold - rule.threshold_floor)

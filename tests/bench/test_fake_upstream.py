@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -12,6 +13,7 @@ import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
 from bench.fake_upstream import CHAT, WORD, FakeUpstream, Pace, chunks, completion
+from bench.service import Capacity, Service
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello"}]
 
@@ -127,3 +129,50 @@ async def test_delays_add_up(stream: bool) -> None:
 def test_an_impossible_pace_is_refused(pace: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be >= "):
         Pace(**pace)  # type: ignore[arg-type]  # the table mixes floats and ints
+
+
+def client_of(upstream: FakeUpstream) -> httpx.AsyncClient:
+    """A plain client of an upstream, without a socket between."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=upstream), base_url="http://fake")
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "json"])
+async def test_an_echo_answers_with_the_last_message(stream: bool) -> None:
+    messages = [{"role": "system", "content": "guide"}, {"role": "user", "content": "why?"}]
+    async with client_of(FakeUpstream(Pace(), echo=True)) as client:
+        body = {"model": "bench", "stream": stream, "messages": messages}
+        answer = await client.post(CHAT, json=body)
+    assert '"content":"why?"' in answer.text
+    assert WORD not in answer.text
+
+
+async def test_a_limited_rate_of_service_makes_the_second_call_wait() -> None:
+    upstream = FakeUpstream(Pace(), Service(Capacity(places=1, seconds=0.05)))
+    async with client_of(upstream) as client:
+        started = time.perf_counter()
+        await asyncio.gather(*(client.post(CHAT, json={"messages": HELLO}) for _ in range(2)))
+    assert time.perf_counter() - started >= 0.1
+
+
+async def test_the_service_is_slowed_down_and_up_again_from_outside() -> None:
+    upstream = FakeUpstream(Pace(), Service(Capacity(places=1, seconds=0.05)))
+    async with client_of(upstream) as client:
+        slowed = await client.post("/service", json={"slowdown": 2.5})
+        assert slowed.json() == {"slowdown": 2.5, "in_flight": 0, "most": 0}
+        assert (await client.get("/service")).json()["slowdown"] == 2.5
+        assert (await client.post("/service", json={"slowdown": 1})).json()["slowdown"] == 1
+    assert upstream.calls.total() == 0
+
+
+@pytest.mark.parametrize("body", [b"{", b"{}", b"[]", b'{"slowdown": 0}'])
+async def test_a_slowdown_that_makes_no_sense_is_refused(body: bytes) -> None:
+    upstream = FakeUpstream(Pace(), Service(Capacity(places=1, seconds=0.05)))
+    async with client_of(upstream) as client:
+        assert (await client.post("/service", content=body)).status_code == 400
+        assert (await client.get("/service")).json()["slowdown"] == 1
+
+
+async def test_without_a_limited_rate_there_is_nothing_to_slow_down(
+    http: httpx.AsyncClient,
+) -> None:
+    assert (await http.get("/service")).status_code == 404

@@ -329,7 +329,7 @@ def test_a_floor_above_the_threshold_or_a_ceiling_below_the_lifetime_is_ignored(
     assert bent.ttl >= policy.ttl
 
 
-@pytest.mark.parametrize("factor", [0.0, -0.5, math.nan])
+@pytest.mark.parametrize("factor", [0.0, -0.5, math.nan, 0.0004])
 def test_without_a_factor_it_is_the_very_same_policy(factor: float) -> None:
     assert adapted(POLICY, factor) is POLICY
 
@@ -351,6 +351,7 @@ def test_a_rule_without_room_leaves_the_very_same_policy() -> None:
     [
         pytest.param(0.5, 0.885, 0.885, 2 * HOUR, id="half way"),
         pytest.param(1.0, 0.85, 0.85, 3 * HOUR, id="all the way"),
+        pytest.param(0.9999, 0.85, 0.85, 3 * HOUR, id="as good as all the way"),
         pytest.param(7.0, 0.85, 0.85, 3 * HOUR, id="never beyond"),
         pytest.param(0.1, 0.913, 0.9, timedelta(minutes=72), id="near stays where it has room"),
     ],
