@@ -37,6 +37,7 @@ EMBEDDINGS = "/v1/embeddings"
 MODELS = "/v1/models"
 DIMENSION = 384
 CREATED = 1_700_000_000
+KEEP_ALIVE = 120  # seconds: longer than any pool here keeps a connection, so none breaks on reuse
 WORD = "measured-in-one-run-only "  # one token of the answer; 32 of them make a body of about 1 KB
 OTHER_ANSWER = orjson.dumps({"object": "other", "note": WORD * 40})
 
@@ -247,6 +248,7 @@ def serve(app: App, port: int) -> None:
         http="httptools",
         ws="none",
         lifespan="off",
+        timeout_keep_alive=KEEP_ALIVE,
         access_log=False,
         log_level="warning",
     )

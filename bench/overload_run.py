@@ -48,8 +48,8 @@ class Plan:
     rate: float = 15.0  # requests a second
     calm: float = 90.0  # seconds, each of them
     overload: float = 150.0
-    after: float = 75.0
-    excess: float = 1.15  # calls that arrive for each that the slowed upstream can serve
+    after: float = 120.0  # long enough for the queue to drain, and for the way back
+    excess: float = 1.05  # calls that arrive for each that the slowed upstream can serve
     seed: int = 1
     arms: tuple[str, ...] = ARMS
 

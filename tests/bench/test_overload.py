@@ -129,13 +129,13 @@ def test_the_record_holds_everything_samples_included(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_a_small_run_counts_every_request_and_overloads_the_upstream() -> None:
-    plan = Plan(rate=30.0, calm=2.0, overload=3.0, after=1.0, excess=3.0)
+    plan = Plan(rate=15.0, calm=3.0, overload=3.0, after=1.0, excess=3.0)
     stream = own_stream(seed=3, rate=plan.rate, seconds=plan.seconds)
     arm, slowdown = await run_arm(plan, stream, "off", None)
-    calm, overload, after = arm.tallies
+    _, overload, after = arm.tallies
     assert sum(each.asked for each in arm.tallies) == len(stream.asks)
     assert slowdown > 1
-    assert overload.p95_ms > 2 * calm.p95_ms
+    assert overload.p95_ms > 1500  # three times as many as it can serve, for three seconds
     assert after.asked > 0
     assert sum(each.exact + each.semantic for each in arm.tallies) > 0
     reached = sum(each.upstream for each in arm.tallies)
