@@ -1,0 +1,189 @@
+"""A change of policy is whole, durable and in force, or it did not happen."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from embed.errors import EncoderFailed
+from proxy.policy_editor import NoSuchCategory, NoSuchVersion, PolicyEditor
+from proxy.prototypes import Prototypes
+from proxy.rules import InForce, Rules
+from store.errors import PolicyInvalid, StoreUnavailable
+from store.policy import Policy, PolicyBook
+from store.policy_history import PolicyHistory, Seed, read_seed
+from tests.entries import NOON
+from tests.fakes_documents import MemoryDocuments
+
+BOOK = PolicyBook({"default": Policy(name="default"), "faq": Policy(name="faq")})
+
+
+class Desk:
+    """An editor over a store and an encoder that can fail."""
+
+    def __init__(self, book: PolicyBook = BOOK, file: Path | None = None) -> None:
+        self.documents = MemoryDocuments()
+        self.history = PolicyHistory(self.documents.records)
+        self.in_force = InForce(Rules(book=book))
+        self.encodes = True
+        self.builds = 0
+        self.told: list[PolicyBook] = []
+        self.seed = Seed("file", "1", book) if file is None else read_seed(file)
+        self.editor = PolicyEditor(
+            history=self.history,
+            in_force=self.in_force,
+            build=self.build,
+            seed=self.seed,
+            file=file,
+            on_change=self.told.append,
+            clock=lambda: NOON,
+        )
+
+    async def build(self, book: PolicyBook) -> Prototypes:
+        self.builds += 1
+        if not self.encodes:
+            raise EncoderFailed("the encoder is down")
+        nothing = np.zeros((0, 0), np.float32)
+        return Prototypes(
+            checkpoint="c",
+            digest=str(self.builds),
+            names=(),
+            vectors=nothing,
+            weights=nothing,
+            threshold=0.5,
+        )
+
+    async def versions(self) -> int:
+        return len((await self.documents.records.versions(limit=100)).items)
+
+
+async def opened(**arguments: Any) -> Desk:
+    desk = Desk(**arguments)
+    await desk.history.current(desk.seed, NOON)
+    return desk
+
+
+async def test_a_put_is_in_force_durable_and_told() -> None:
+    desk = await opened()
+    policy = await desk.editor.put("faq", {"hit_threshold": 0.97}, "key 1")
+    assert policy == desk.in_force.rules.book["faq"] == Policy(name="faq", hit_threshold=0.97)
+    assert desk.told == [desk.in_force.rules.book]
+    assert await desk.versions() == 2
+    assert await desk.history.current(desk.seed, NOON) == desk.in_force.rules.book
+
+
+async def test_a_put_may_add_a_category() -> None:
+    desk = await opened()
+    await desk.editor.put("prices", {"ttl": "5m"}, "key 1")
+    assert desk.editor.book.names == ["default", "faq", "prices"]
+
+
+@pytest.mark.parametrize("name", ["A b", "", "x" * 65])
+async def test_a_put_under_a_bad_name_is_refused(name: str) -> None:
+    desk = await opened()
+    with pytest.raises(PolicyInvalid):
+        await desk.editor.put(name, {}, "key 1")
+    assert desk.editor.book is BOOK
+
+
+async def test_when_the_examples_cannot_be_encoded_nothing_changes() -> None:
+    desk = await opened()
+    before, desk.encodes = desk.in_force.rules, False
+    with pytest.raises(EncoderFailed):
+        await desk.editor.put("faq", {"examples": ["When do ferries leave?"]}, "key 1")
+    with pytest.raises(EncoderFailed):
+        await desk.editor.delete("faq", "key 1")
+    assert desk.in_force.rules is before
+    assert await desk.versions() == 1
+    assert desk.told == []
+
+
+async def test_when_the_store_fails_nothing_changes() -> None:
+    desk = await opened()
+    before = desk.in_force.rules
+    desk.documents.records.failing = True
+    with pytest.raises(StoreUnavailable):
+        await desk.editor.put("faq", {"hit_threshold": 0.97}, "key 1")
+    assert desk.in_force.rules is before
+
+
+async def test_deleting_and_going_back_name_what_is_not_there() -> None:
+    desk = await opened()
+    with pytest.raises(NoSuchCategory):
+        await desk.editor.delete("prices", "key 1")
+    with pytest.raises(NoSuchVersion):
+        await desk.editor.rollback(7, "key 1")
+
+
+async def test_a_rollback_restores_a_deleted_category() -> None:
+    desk = await opened()
+    await desk.editor.delete("faq", "key 1")
+    assert desk.editor.book.names == ["default"]
+    assert await desk.editor.rollback(1, "key 1") == 3
+    assert desk.editor.book == BOOK
+
+
+async def test_concurrent_edits_lose_nothing() -> None:
+    desk = await opened()
+    await asyncio.gather(*(desk.editor.put(f"c{n}", {}, "key 1") for n in range(8)))
+    assert set(desk.editor.book.names) == {"default", "faq", *(f"c{n}" for n in range(8))}
+    assert await desk.versions() == 9
+
+
+async def test_prototypes_that_are_owed_are_made_up_for() -> None:
+    desk = await opened()
+    desk.encodes = False
+    assert not await desk.editor.make_up()
+    desk.encodes = True
+    assert await desk.editor.make_up()
+    assert desk.in_force.rules.prototypes is not None
+    assert await desk.editor.make_up()
+    assert desk.builds == 2
+
+
+def write(file: Path, *categories: dict[str, Any]) -> None:
+    file.write_text(yaml.safe_dump({"categories": list(categories)}))
+
+
+async def test_a_file_is_taken_when_it_changed_and_only_then(tmp_path: Path) -> None:
+    file = tmp_path / "policies.yaml"
+    write(file, {"name": "faq"})
+    desk = await opened(file=file)
+    assert not await desk.editor.reload()
+    write(file, {"name": "faq", "hit_threshold": 0.97})
+    assert await desk.editor.reload()
+    assert desk.editor.book["faq"].hit_threshold == 0.97
+    assert not await desk.editor.reload()
+    assert await desk.versions() == 2
+
+
+async def test_a_bad_file_is_refused_once_and_taken_when_it_is_mended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "policies.yaml"
+    write(file, {"name": "faq"})
+    desk = await opened(file=file)
+    write(file, {"name": "faq", "mode": "fuzzy"}, {"name": "other", "ttl": "soon"})
+    for _ in range(3):
+        assert not await desk.editor.reload()
+    assert caplog.text.count("is refused") == 1
+    assert "allowed: semantic | exact | off" in caplog.text
+    assert "allowed: a duration" in caplog.text
+    write(file, {"name": "faq", "mode": "exact"})
+    assert await desk.editor.reload()
+
+
+async def test_a_file_whose_examples_cannot_be_encoded_is_tried_again(tmp_path: Path) -> None:
+    file = tmp_path / "policies.yaml"
+    write(file, {"name": "faq"})
+    desk = await opened(file=file)
+    write(file, {"name": "faq", "examples": ["When do ferries leave?"]})
+    desk.encodes = False
+    assert not await desk.editor.reload()
+    desk.encodes = True
+    assert await desk.editor.reload()
