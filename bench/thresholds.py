@@ -2,29 +2,19 @@
 
     python -m bench.thresholds --data "$NEARHIT_DATA"
 
-Every `q1` of all files and every distractor is stored in one partition; every `q2` that is not
-itself stored is asked; the nearest stored question that no guard vetoes answers it if its cosine
-clears the threshold. A hit is right if some row labels the stored question 1 with this `q2`.
-The sets (pairs_*.jsonl, queries_wellformedness.jsonl) are public and not part of this repository.
+`bench/pairs.py` says what is stored, what is asked and what counts as right; the sets
+(pairs_*.jsonl, queries_wellformedness.jsonl) are public and not part of this repository.
+`bench/starter_thresholds.py` chooses the starter file's thresholds from the same pairs.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
 import os
-import sys
-from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from embed.checkpoint import bundled_checkpoint_dir
-from embed.export import ensure_bundled
-from embed.onnx_encoder import OnnxEncoder
-from store.decision.guards import veto
+from bench.pairs import Found, Rows, answers, rows_of
 
 FILES = (
     "pairs_nqopen_mined",
@@ -35,65 +25,30 @@ FILES = (
 )
 DISTRACTORS = "queries_wellformedness"
 SWEPT = (0.80, 0.85, 0.88, 0.90, 0.91, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98)
-NEAREST = 8
 
 
-def rows_of(file: Path) -> list[dict[str, object]]:
-    """Return a JSONL file's rows."""
-    with file.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
-async def encode(texts: list[str]) -> npt.NDArray[np.float32]:
-    """Return a unit row a text, with progress on stderr."""
-    encoder = OnnxEncoder(ensure_bundled(bundled_checkpoint_dir(), lambda _: None))
-    parts = []
-    for start in range(0, len(texts), 256):
-        parts.append(
-            await encoder.encode([" ".join(t.split()[:150]) for t in texts[start : start + 256]])
-        )
-        sys.stderr.write(f"\rencoded {min(start + 256, len(texts))} of {len(texts)} texts")
-    sys.stderr.write("\n")
-    await encoder.aclose()
-    return np.concatenate(parts)
+def data_folder(parser: argparse.ArgumentParser) -> Path:
+    """Return the folder that the command line or NEARHIT_DATA names, or end with what to do."""
+    parser.add_argument("--data", type=Path, default=os.environ.get("NEARHIT_DATA"), required=False)
+    data: Path | None = parser.parse_args().data
+    if data is None:
+        parser.error("give --data or set NEARHIT_DATA to the folder with the data sets")
+    return data
 
 
 def main() -> None:
     """Print a table a file and one for all."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=os.environ.get("NEARHIT_DATA"), required=False)
-    data = parser.parse_args().data
-    if data is None:
-        parser.error("give --data or set NEARHIT_DATA to the folder with the pairs_*.jsonl files")
+    data = data_folder(argparse.ArgumentParser(description=__doc__))
     files = {name: rows_of(data / f"{name}.jsonl") for name in FILES}
     every = [row for rows in files.values() for row in rows]
-    distractors = [str(row["text"]) for row in rows_of(data / f"{DISTRACTORS}.jsonl")]
-    stored = list(dict.fromkeys([str(row["q1"]) for row in every] + distractors))
-    right: defaultdict[str, set[str]] = defaultdict(set)
-    for row in every:
-        if row["label"] == 1:
-            right[str(row["q2"])].add(str(row["q1"]))
-    asked = sorted({str(r["q2"]) for r in every} - set(stored))
-    vectors = asyncio.run(encode(stored + asked))
-    similar = vectors[len(stored) :] @ vectors[: len(stored)].T
-    nearest = np.argsort(-similar, axis=1)[:, :NEAREST]
-    found: dict[bool, dict[str, tuple[float, bool]]] = {True: {}, False: {}}
-    for number, question in enumerate(asked):
-        for guarded in (False, True):
-            for candidate in nearest[number]:
-                if guarded and veto(question, stored[candidate]):
-                    continue
-                good = stored[candidate] in right[question]
-                found[guarded][question] = (float(similar[number, candidate]), good)
-                break
+    distractors = [row["text"] for row in rows_of(data / f"{DISTRACTORS}.jsonl")]
+    bare, guarded = answers(files, distractors)
     for name, rows in {**files, "ALL": every}.items():
-        _report(name, rows, found)
+        _report(name, rows, {False: bare, True: guarded})
 
 
-def _report(
-    name: str, rows: list[dict[str, object]], found: dict[bool, dict[str, tuple[float, bool]]]
-) -> None:
-    unseen = [row for row in rows if str(row["q2"]) in found[False]]
+def _report(name: str, rows: Rows, found: Mapping[bool, Mapping[str, Found]]) -> None:
+    unseen = [row for row in rows if row["q2"] in found[False]]
     positives = sum(row["label"] == 1 for row in unseen)
     print(f"\n### {name}: {len(unseen)} rows, {positives} positive\n")
     print("| threshold | cosine alone: hits (wrong) | precision | recall "
@@ -103,9 +58,9 @@ def _report(
         cells, precision, recall = [f"{threshold:.2f}"], 1.0, 0.0
         for guarded in (False, True):
             served = [
-                (row["label"] == 1, found[guarded][str(row["q2"])][1])
+                (row["label"] == 1, found[guarded][row["q2"]].right)
                 for row in unseen
-                if found[guarded].get(str(row["q2"]), (-1.0, False))[0] >= threshold
+                if found[guarded].get(row["q2"], Found(-1.0, False)).similarity >= threshold
             ]
             hits, wrong = len(served), sum(not good for _, good in served)
             precision = (hits - wrong) / hits if hits else 1.0
