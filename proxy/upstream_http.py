@@ -21,7 +21,9 @@ from proxy.upstream_errors import (
     UpstreamUnavailable,
 )
 
-KEEP_ALIVE = 60.0  # seconds that an idle connection is kept
+# Seconds that an idle connection is kept: less than the 5 after which many servers close theirs
+# (uvicorn, Node), for whoever writes to a connection in that moment gets no answer.
+KEEP_ALIVE = 4.0
 _CONNECTIONS = 1000
 _LARGEST_HEADER = 64 * 1024
 _WRITE_AT_ONCE = 256 * 1024  # bytes; larger bodies are written piece by piece
