@@ -19,7 +19,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from bench.questions import REWORDED, STORED, subjects
-from bench.thresholds import rows_of
+from bench.pairs import rows_of
 
 HOT = 300  # subjects that come again
 STEEPNESS = 1.0  # of the power law
