@@ -22,7 +22,6 @@ from proxy.prototypes import (
     FLOOR,
     REMOTENESS,
     RIDGE,
-    SHARPNESS,
     Prototypes,
     build,
     digest_of,
@@ -125,7 +124,7 @@ async def test_one_example_reaches_as_far_as_the_floor_says() -> None:
     assert found.threshold == FLOOR
     here = found.vectors[0]
     aside = np.linalg.svd(here[None])[2][1].astype("f4")  # at right angles to it
-    for cosine, category in ((0.5, "cats"), (0.4, "default")):
+    for cosine, category in ((0.35, "cats"), (0.3, "default")):
         assert found.classify(cosine * here + (1 - cosine**2) ** 0.5 * aside) == category
 
 
@@ -143,23 +142,57 @@ async def test_scores_of_many_vectors_are_the_scores_of_each() -> None:
     np.testing.assert_allclose(found.scores(queries), singly, atol=1e-6)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 6))
-def test_scores_and_threshold_are_what_the_formula_says(seed: int, kinds: int, each: int) -> None:
+def some_examples(seed: int, kinds: int, each: int) -> tuple[Matrix, npt.NDArray[np.intp]]:
+    """Random unit vectors, each kind round an axis of its own."""
     random = np.random.default_rng(seed)
-    rows = random.normal(size=(kinds * each, D))
-    vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype("f4")
     owners = np.repeat(np.arange(kinds), each)
-    names = [f"c{n}" for n in range(kinds)]
-    weights, threshold = solve(vectors, owners, names)
-    near = [[np.exp(SHARPNESS * (float(a @ b) - 1)) for b in vectors] for a in vectors]
-    # Each category's score at each example, and the ridge times its weight, make 1 or 0.
-    at_examples = np.array(near) @ weights
-    np.testing.assert_allclose(at_examples + RIDGE * weights, np.eye(kinds)[owners], atol=1e-4)
-    own_kind = [
-        sum(near[i][j] for j in range(len(vectors)) if owners[i] == owners[j] and i != j)
-        for i in range(len(vectors))
-    ]
-    assert threshold == pytest.approx(max(FLOOR, REMOTENESS * np.mean(own_kind) ** 0.5), rel=1e-4)
+    rows = np.eye(D)[owners] + random.normal(size=(kinds * each, D)) * 0.2
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype("f4"), owners
+
+
+def near(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
+    return max(float(a @ b), 0.0) ** 2
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 6))
+def test_the_weights_make_each_category_score_one_at_its_own_examples(
+    seed: int, kinds: int, each: int
+) -> None:
+    vectors, owners = some_examples(seed, kinds, each)
+    weights, _ = solve(vectors, owners, [f"c{n}" for n in range(kinds)])
+    scores = np.array([[near(a, b) for b in vectors] for a in vectors]) @ weights
+    # All but the ridge's share, which keeps the weights small.
+    np.testing.assert_allclose(scores + RIDGE * weights, np.eye(kinds)[owners], atol=1e-4)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 4), st.integers(1, 6))
+def test_the_threshold_lies_between_what_belongs_and_what_strays(
+    seed: int, kinds: int, each: int
+) -> None:
+    vectors, owners = some_examples(seed, kinds, each)
+    belonging = []
+    straying = []
+    for kind in range(kinds):
+        own, rest = vectors[owners == kind], vectors[owners != kind]
+        pairs = [near(a, b) for i, a in enumerate(own) for b in own[:i]]
+        belonging.append((each - 1) * np.median(pairs) if pairs else 0.0)
+        # The long way: solve without the category, and see what its examples score elsewhere.
+        others = [kind_ for kind_ in range(kinds) if kind_ != kind]
+        renamed = np.array([others.index(owner) for owner in owners[owners != kind]])
+        weights, _ = solve(rest, renamed, [f"c{n}" for n in others])
+        straying += [max(np.array([near(a, b) for b in rest]) @ weights) for a in own]
+    _, threshold = solve(vectors, owners, [f"c{n}" for n in range(kinds)])
+    middle = (max(np.median(straying), 0) * np.mean(belonging) ** 0.5) ** 0.5
+    assert threshold == pytest.approx(max(FLOOR, REMOTENESS * middle), rel=1e-3)
+
+
+async def test_the_threshold_grows_with_the_number_of_examples() -> None:
+    thresholds = []
+    for count in (2, 10, 40):
+        cats, dogs = ([f"{topic} {n}" for n in range(count)] for topic in ("cat", "dog"))
+        thresholds.append((await built(book(cats=cats, dogs=dogs))).threshold)
+    assert thresholds == sorted(thresholds)
+    assert FLOOR <= thresholds[0] < thresholds[-1]
 
 
 @given(st.integers(0, 2**32 - 1))
