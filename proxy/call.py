@@ -82,8 +82,8 @@ class Call:
 
     @property
     def category(self) -> str:
-        """The category's name."""
-        return self.policy.name
+        """The category's name: the one that was asked for, while it is not known."""
+        return self.policy.name if self.placed else self.chosen or self.policy.name
 
     @property
     def group(self) -> str:
@@ -232,8 +232,10 @@ class CallReader:
         )
         asked = headers.get(b"x-nearhit-category")
         category = decide(rules.book, lambda: _traits(call), asked, caller.categories)
+        if category is None and content.question.text:
+            return call  # its vector has to tell
         if category is None:
-            return call
+            category = DEFAULT_CATEGORY
         by_rule = not (rules.book.forbids_by_meaning and content.question.text)
         if by_rule or inescapable(rules.book, _traits(call)) is not None:
             call.place(category)

@@ -161,9 +161,6 @@ class Searcher:
         category: what stands behind it was not read.
         """
         text, rules = call.question.text, call.rules
-        if not text:
-            call.place(DEFAULT_CATEGORY)
-            return
         if rules.prototypes is None:
             raise Unplaced("fault")
         whole = self._encoder.fits(text)

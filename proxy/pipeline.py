@@ -147,7 +147,7 @@ class Pipeline:
     async def _replay(self, call: Call, found: Candidate) -> Answer | None:
         """Return the entry's answer; None if its document is gone or cannot be read."""
         held = found.held
-        document = await self._document(held)
+        document = await self._document(call, held)
         policy = call.policy_over(held)
         if document is None or policy is None:
             return None
@@ -161,19 +161,21 @@ class Pipeline:
         policy = call.policy_over(found.held)
         if policy is None or not policy.helps_in_need(now - found.held.created_at):
             return None
-        document = await self._document(found.held)
+        document = await self._document(call, found.held)
         if document is None:
             return None
         self._metrics.looked_up(call.category, Outcome.STALE_IF_ERROR)
         return self._served(call, found, document, now, ttl=policy.ttl, stale=True)
 
-    async def _document(self, held: Held) -> Document | None:
+    async def _document(self, call: Call, held: Held) -> Document | None:
+        """Return the entry's document, unless it was removed or stopped in the meantime."""
         try:
-            return await self._cache.document(held.id)
+            document = await self._cache.document(held.id)
         except Exception:
             log.exception("document of %s cannot be read; forwarding", held.id)
             self._metrics.faults.labels("documents").inc()
             return None
+        return None if self._quarantine.holds(held.id, call.caller.tenant) else document
 
     def _served(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +13,12 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from proxy.cli import app
+from proxy.upkeep import utc_now
 from store.documents.sqlite import SqliteDocuments
 from store.entry import Entry, EntryId, PartitionKey
+from store.policy import Policy, PolicyBook
+from store.policy_file import load_policies
+from store.policy_history import PolicyHistory, read_seed
 
 FAULTY = """
 server: {port: -1, hots: x}
@@ -41,7 +46,7 @@ def config_in(directory: Path, text: str = "") -> Path:
 def test_check_accepts_a_good_configuration(tmp_path: Path) -> None:
     done = run("check", "--config", config_in(tmp_path))
     assert done.exit_code == 0
-    assert done.stdout.endswith("ok (0 upstreams, 1 categories)\n")
+    assert done.stdout.endswith("ok (0 upstreams, 10 categories)\n")
 
 
 def test_check_says_each_fault_in_a_line_of_its_own(tmp_path: Path) -> None:
@@ -68,7 +73,7 @@ def test_a_key_may_not_name_an_unknown_category(tmp_path: Path) -> None:
     auth = {"keys": [{"sha256": "a" * 64, "tenant": "acme", "categories": ["nope"]}]}
     done = run("check", "--config", config_in(tmp_path, yaml.safe_dump({"auth": auth})))
     assert done.exit_code == 2
-    assert "'nope' is not allowed; allowed: default" in done.stderr
+    assert "'nope' is not allowed; allowed: code, howto, " in done.stderr
 
 
 def test_an_unset_key_variable_and_parts_of_later_versions_are_warned_of(tmp_path: Path) -> None:
@@ -86,7 +91,8 @@ def test_policies_show_prints_what_a_policies_file_may_hold(tmp_path: Path) -> N
     shown = tmp_path / "shown.yaml"
     shown.write_text(as_yaml.stdout)
     assert yaml.safe_load(as_yaml.stdout) == json.loads(as_json.stdout)
-    assert run("policies", "check", shown, "--json").stdout == '{"categories": ["default"]}\n'
+    checked = json.loads(run("policies", "check", shown, "--json").stdout)
+    assert checked["categories"] == load_policies(None).names
 
 
 def test_version_is_printed() -> None:
@@ -187,6 +193,29 @@ def test_a_purge_takes_exactly_one_selector(shelf: tuple[Path, list[EntryId]]) -
         assert done.exit_code == 1
         assert "give one of" in done.stderr
     assert len(listed(config)) == 3
+
+
+def test_policies_show_prints_what_was_edited_over_the_admin_api(tmp_path: Path) -> None:
+    (tmp_path / "policies.yaml").write_text("categories: [{name: default, hit_threshold: 0.9}]")
+    config = config_in(tmp_path, f"data_dir: {tmp_path}/data\npolicies: policies.yaml\n")
+
+    async def edit() -> None:
+        documents = SqliteDocuments.open(tmp_path / "data")
+        history, seed = PolicyHistory(documents.records), read_seed(tmp_path / "policies.yaml")
+        await history.current(seed, utc_now())
+        book = PolicyBook({"default": Policy(name="default", hit_threshold=0.97)})
+        await history.edit(book, ("put", "default", None, None), "key 1", utc_now())
+        await documents.aclose()
+
+    def threshold() -> float:
+        shown = json.loads(run("policies", "show", "--config", config, "--json").stdout)
+        return float(shown["categories"][0]["hit_threshold"])
+
+    assert threshold() == 0.9
+    asyncio.run(edit())
+    assert threshold() == 0.97
+    (tmp_path / "policies.yaml").write_text("categories: [{name: default, hit_threshold: 0.8}]")
+    assert threshold() == 0.8  # a changed file takes over at the next start
 
 
 def test_an_empty_data_directory_says_so(tmp_path: Path) -> None:
