@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
-from bench.questions import REWORDED, STORED, subjects
 from bench.pairs import rows_of
+from bench.questions import REWORDED, STORED, subjects
 
 HOT = 300  # subjects that come again
 STEEPNESS = 1.0  # of the power law
