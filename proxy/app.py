@@ -16,6 +16,7 @@ from embed.batcher import Batcher
 from embed.encoder import Encoder
 from proxy import prototypes
 from proxy.adaptation import Adaptation
+from proxy.admission import Admitter
 from proxy.auth import Keyring
 from proxy.call import CallReader
 from proxy.configured import api_keys, upstream_specs
@@ -199,17 +200,21 @@ def _group_of(upstreams: Upstreams, model: str) -> str:
 
 
 def _pipeline(parts: Parts) -> Pipeline:
-    forwarder = Forwarder(
-        upstreams=parts.upstreams,
-        flights=parts.flights,
+    admitter = Admitter(
         cache=parts.cache,
-        keyring=parts.keyring,
-        metrics=parts.metrics,
-        clock=utc_now,
         quarantine=parts.quarantine,
         economics=parts.economics,
         encode=parts.batcher.encode,
+        metrics=parts.metrics,
+        clock=utc_now,
         checkpoint=parts.encoder.checkpoint,
+    )
+    forwarder = Forwarder(
+        upstreams=parts.upstreams,
+        flights=parts.flights,
+        admitter=admitter,
+        keyring=parts.keyring,
+        metrics=parts.metrics,
         patience=parts.settings.flight.patience,
     )
     searcher = Searcher(

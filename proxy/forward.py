@@ -12,80 +12,35 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from datetime import datetime
 
 import orjson
 
-from embed.errors import EmbedError
+from proxy.admission import Admitter
 from proxy.answer import JSON_TYPE, SSE_HEADERS, Answer, Streamed, as_events, call_headers
 from proxy.auth import Keyring
-from proxy.call import Call, HeaderList
+from proxy.call import Call
 from proxy.errors import error_event
+from proxy.head import Head, head_of
 from proxy.headers import (
     COLLAPSED,
     cache_status,
-    client_headers,
     credential,
     upstream_headers,
 )
 from proxy.lookup import Lookup
 from proxy.metrics import Metrics
-from proxy.sharing import confirm
 from proxy.upstream import UpstreamAnswer, UpstreamCall, Upstreams
 from proxy.wire.base import Json
 from proxy.wire.sse import SseReader
-from store.cache import Cache
-from store.economics import Economics
-from store.entry import Admission, Entry, Vector
-from store.errors import StoreUnavailable
+from store.entry import Admission
 from store.flight import Flight, Flights, LeaderGone, LeaderSilent, Reader
-from store.quarantine import Quarantine
 
 log = logging.getLogger("nearhit.forward")
 
-_LARGE = 64 * 1024  # bytes of a stream whose assembly is worth a trip to a thread
 _WHOLE = 1024 * 1024  # bytes of a JSON answer that is sent in one piece
 _LEAST_PATIENCE = 2.0  # seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """How an upstream's answer begins."""
-
-    status: int
-    headers: HeaderList  # as the client may see them, without our own
-    received: HeaderList  # as they came
-    content_type: bytes
-    length: int | None  # bytes of the body, if announced
-
-    @property
-    def is_stream(self) -> bool:
-        """Whether the body is SSE."""
-        return self.content_type.lower().startswith(b"text/event-stream")
-
-    @property
-    def readable(self) -> bool:
-        """Whether the body is an answer as plain bytes."""
-        encoding = _value(self.received, b"content-encoding")
-        return self.status == 200 and encoding.lower() in (b"", b"identity")
-
-
-def _head_of(answer: UpstreamAnswer) -> Head:
-    length = _value(answer.headers, b"content-length")
-    return Head(
-        answer.status,
-        client_headers(answer.headers, cacheable=True),
-        answer.headers,
-        _value(answer.headers, b"content-type"),
-        int(length) if length.isdigit() else None,
-    )
-
-
-def _value(headers: HeaderList, name: bytes) -> bytes:
-    return next((value for each, value in headers if each.lower() == name), b"")
 
 
 class Forwarder:
@@ -96,26 +51,16 @@ class Forwarder:
         *,
         upstreams: Upstreams,
         flights: Flights,
-        cache: Cache,
+        admitter: Admitter,
         keyring: Keyring,
         metrics: Metrics,
-        clock: Callable[[], datetime],
-        quarantine: Quarantine,
-        economics: Economics,
-        encode: Callable[[str], Awaitable[Vector]],
-        checkpoint: str,
         patience: float | None,
     ) -> None:
         self._upstreams = upstreams
         self._flights = flights
-        self._cache = cache
+        self._admitter = admitter
         self._keyring = keyring
         self._metrics = metrics
-        self._clock = clock
-        self._quarantine = quarantine
-        self._economics = economics
-        self._encode = encode
-        self._checkpoint = checkpoint
         self._patience = patience
         self._alone = itertools.count()
 
@@ -123,7 +68,7 @@ class Forwarder:
         """Pass the upstream's answer through, shared with nobody and not stored."""
         async with AsyncExitStack() as stack:
             upstream = await stack.enter_async_context(await self._open(call, call.request.raw))
-            head = _head_of(upstream)
+            head = head_of(upstream)
             return await _pass_on(call, head, status, upstream.chunks(), stack)
 
     async def fetch(self, call: Call, lookup: Lookup, status: bytes, *, shared: bool) -> Answer:
@@ -193,108 +138,19 @@ class Forwarder:
         """Make the upstream call, publish what comes, and store it if it may be stored."""
         started = time.perf_counter()
         async with await self._open(call, _body_to_send(call)) as upstream:
-            head = _head_of(upstream)
+            head = head_of(upstream)
             flight.start(head)
             async for chunk in upstream.chunks():
                 await flight.feed(chunk)
         cost = time.perf_counter() - started
         raw = b"" if flight.overflowed else b"".join(flight.chunks)
-        whole = await self._read(call, head, raw) if raw and head.readable else None
+        whole = await self._admitter.read(call, head, raw) if raw and head.readable else None
         flight.finish(whole)
         await asyncio.sleep(0)  # the clients first: they need not wait for what storing takes
-        outcome = await self._admit(call, lookup, head, raw, whole, cost)
+        outcome = await self._admitter.admit(call, lookup, head, raw, whole, cost)
         if flight.overflowed:
             outcome = Admission.TOO_LARGE
         self._metrics.admissions.labels(self._metrics.category(call.category), outcome).inc()
-
-    async def _read(self, call: Call, head: Head, raw: bytes) -> dict[str, Json] | None:
-        """Return the JSON form of an answer; None if it did not end cleanly or is none."""
-        try:
-            if len(raw) > _LARGE:
-                return await asyncio.to_thread(_whole_answer, call, head.is_stream, raw)
-            return _whole_answer(call, head.is_stream, raw)
-        except Exception:
-            log.exception("the answer to %s cannot be read; not stored", call.request.request_id)
-            self._metrics.faults.labels("admission").inc()
-            return None
-
-    async def _admit(
-        self,
-        call: Call,
-        lookup: Lookup,
-        head: Head,
-        raw: bytes,
-        whole: dict[str, Json] | None,
-        cost: float,
-    ) -> str:
-        """Store the answer if it may be stored; return the outcome for the metrics.
-
-        `cost` is the seconds that the upstream took.
-        """
-        if not head.readable:
-            return "error"
-        if whole is None:
-            return "unfinished" if head.is_stream else "malformed"
-        self._economics.answered(call.category, call.group, cost)
-        refused = call.wire.refuse(whole, store_tool_calls=call.policy.store_tool_calls)
-        if refused is not None:
-            return refused
-        if self._quarantine.holds(call.id, call.caller.tenant):
-            return "quarantined"  # the next answer under this key would be as wrong to somebody
-        vector = await self._encoded_later(call) if lookup.encode_later else lookup.vector
-        entry = self._entry(call, vector, head, raw, whole, cost)
-        outcome = await self._cache.admit(entry)
-        if entry.shared_key and outcome is Admission.STORED:
-            await self._confirm(entry, whole)
-        return outcome
-
-    def _entry(
-        self,
-        call: Call,
-        vector: Vector | None,
-        head: Head,
-        raw: bytes,
-        whole: dict[str, Json],
-        cost: float,
-    ) -> Entry:
-        content_type = JSON_TYPE if head.is_stream else head.content_type or JSON_TYPE
-        answer_id = whole.get("id")
-        return Entry(
-            id=call.id,
-            key=call.partition,
-            tenant=call.caller.tenant,
-            user=call.user,
-            category=call.category,
-            classifier=call.classifier,
-            route=call.wire.path,
-            model=call.model,
-            query=call.question.text,
-            tags=call.tags,
-            created_at=self._clock(),
-            content_type=content_type.decode("latin-1"),
-            body=orjson.dumps(whole) if head.is_stream else raw,
-            checkpoint=self._checkpoint,
-            vector=vector,
-            shared_key=call.shared_key,
-            cost=cost,
-            answer_id=answer_id if isinstance(answer_id, str) else "",
-        )
-
-    async def _encoded_later(self, call: Call) -> Vector | None:
-        """Return the vector of a question whose search was skipped; the client has its answer."""
-        try:
-            return await self._encode(call.question.text)
-        except EmbedError:
-            return None  # found by its exact key only
-
-    async def _confirm(self, entry: Entry, whole: dict[str, Json]) -> None:
-        # Somebody called an answer to this request wrong: saying it again confirms nothing.
-        if any(self._quarantine.tenants(t.id) for t in self._cache.twins(entry.shared_key)):
-            return
-        try:
-            await confirm(self._cache, entry.id, entry.shared_key, whole)
-        except StoreUnavailable as error:
-            log.warning("shared entry %s stays unconfirmed: %s", entry.id, error)
 
 
 def _body_to_send(call: Call) -> bytes:
@@ -303,18 +159,6 @@ def _body_to_send(call: Call) -> bytes:
         return call.request.raw
     # The standard library keeps integers of any length as they were sent.
     return json.dumps(call.wire.ask_for_usage(json.loads(call.request.raw))).encode()
-
-
-def _whole_answer(call: Call, is_stream: bool, raw: bytes) -> dict[str, Json] | None:
-    if is_stream:
-        reader = SseReader()
-        events = reader.feed(raw)
-        return None if reader.flush().strip() else call.wire.assemble(events)
-    try:
-        whole = orjson.loads(raw)
-    except ValueError:  # the upstream's fault, not ours: passed on as it is
-        return None
-    return whole if isinstance(whole, dict) else None
 
 
 def _is_ordinary(call: Call, whole: dict[str, Json]) -> bool:

@@ -1,0 +1,153 @@
+"""The last hop: an upstream's answer becomes an entry, if it may be stored."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+
+import orjson
+
+from embed.errors import EmbedError
+from proxy.answer import JSON_TYPE
+from proxy.call import Call
+from proxy.head import Head
+from proxy.lookup import Lookup
+from proxy.metrics import Metrics
+from proxy.sharing import confirm
+from proxy.wire.base import Json
+from proxy.wire.sse import SseReader
+from store.cache import Cache
+from store.economics import Economics
+from store.entry import Admission, Entry, Vector
+from store.errors import StoreUnavailable
+from store.quarantine import Quarantine
+
+log = logging.getLogger("nearhit.admission")
+
+_LARGE = 64 * 1024  # bytes of a stream whose assembly is worth a trip to a thread
+
+
+class Admitter:
+    """Offers upstream answers to the cache."""
+
+    def __init__(
+        self,
+        *,
+        cache: Cache,
+        quarantine: Quarantine,
+        economics: Economics,
+        encode: Callable[[str], Awaitable[Vector]],
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+        checkpoint: str,
+    ) -> None:
+        self._cache = cache
+        self._quarantine = quarantine
+        self._economics = economics
+        self._encode = encode
+        self._metrics = metrics
+        self._clock = clock
+        self._checkpoint = checkpoint
+
+    async def read(self, call: Call, head: Head, raw: bytes) -> dict[str, Json] | None:
+        """Return the JSON form of an answer; None if it did not end cleanly or is none."""
+        try:
+            if len(raw) > _LARGE:
+                return await asyncio.to_thread(_whole_answer, call, head.is_stream, raw)
+            return _whole_answer(call, head.is_stream, raw)
+        except Exception:
+            log.exception("the answer to %s cannot be read; not stored", call.request.request_id)
+            self._metrics.faults.labels("admission").inc()
+            return None
+
+    async def admit(
+        self,
+        call: Call,
+        lookup: Lookup,
+        head: Head,
+        raw: bytes,
+        whole: dict[str, Json] | None,
+        cost: float,
+    ) -> str:
+        """Store the answer if it may be stored; return the outcome for the metrics.
+
+        `cost` is the seconds that the upstream took.
+        """
+        if not head.readable:
+            return "error"
+        if whole is None:
+            return "unfinished" if head.is_stream else "malformed"
+        self._economics.answered(call.category, call.group, cost)
+        refused = call.wire.refuse(whole, store_tool_calls=call.policy.store_tool_calls)
+        if refused is not None:
+            return refused
+        if self._quarantine.holds(call.id, call.caller.tenant):
+            return "quarantined"  # the next answer under this key would be as wrong to somebody
+        vector = await self._encoded_later(call) if lookup.encode_later else lookup.vector
+        entry = self._entry(call, vector, head, raw, whole, cost)
+        outcome = await self._cache.admit(entry)
+        if entry.shared_key and outcome is Admission.STORED:
+            await self._confirm(entry, whole)
+        return outcome
+
+    def _entry(
+        self,
+        call: Call,
+        vector: Vector | None,
+        head: Head,
+        raw: bytes,
+        whole: dict[str, Json],
+        cost: float,
+    ) -> Entry:
+        content_type = JSON_TYPE if head.is_stream else head.content_type or JSON_TYPE
+        answer_id = whole.get("id")
+        return Entry(
+            id=call.id,
+            key=call.partition,
+            tenant=call.caller.tenant,
+            user=call.user,
+            category=call.category,
+            classifier=call.classifier,
+            route=call.wire.path,
+            model=call.model,
+            query=call.question.text,
+            tags=call.tags,
+            created_at=self._clock(),
+            content_type=content_type.decode("latin-1"),
+            body=orjson.dumps(whole) if head.is_stream else raw,
+            checkpoint=self._checkpoint,
+            vector=vector,
+            shared_key=call.shared_key,
+            cost=cost,
+            answer_id=answer_id if isinstance(answer_id, str) else "",
+        )
+
+    async def _encoded_later(self, call: Call) -> Vector | None:
+        """Return the vector of a question whose search was skipped; the client has its answer."""
+        try:
+            return await self._encode(call.question.text)
+        except EmbedError:
+            return None  # found by its exact key only
+
+    async def _confirm(self, entry: Entry, whole: dict[str, Json]) -> None:
+        # Somebody called an answer to this request wrong: saying it again confirms nothing.
+        if any(self._quarantine.tenants(t.id) for t in self._cache.twins(entry.shared_key)):
+            return
+        try:
+            await confirm(self._cache, entry.id, entry.shared_key, whole)
+        except StoreUnavailable as error:
+            log.warning("shared entry %s stays unconfirmed: %s", entry.id, error)
+
+
+def _whole_answer(call: Call, is_stream: bool, raw: bytes) -> dict[str, Json] | None:
+    if is_stream:
+        reader = SseReader()
+        events = reader.feed(raw)
+        return None if reader.flush().strip() else call.wire.assemble(events)
+    try:
+        whole = orjson.loads(raw)
+    except ValueError:  # the upstream's fault, not ours: passed on as it is
+        return None
+    return whole if isinstance(whole, dict) else None
