@@ -103,8 +103,19 @@ rows: list[dict[str, Any]] = [
 def test_a_question_counts_once_however_many_rows_ask_it() -> None:
     files = dict.fromkeys((*QUESTIONS, *SUMS), rows)
     found = {"b": Found(0.95, True), "e": Found(0.93, False)}
-    step = sweeps(files, found)[TALK][0]
+    step = sweeps(files, {"b", "e"}, found)[TALK][0]
     assert step == Step(SWEPT[0], 1, 2, 1)
+
+
+def test_a_question_whose_answers_are_all_vetoed_counts_against_the_recall() -> None:
+    files = dict.fromkeys((*QUESTIONS, *SUMS), rows)
+    step = sweeps(files, {"b", "e"}, {"e": Found(0.93, False)})[TALK][0]
+    assert (step.asked, step.hits, step.recall) == (1, 1, 0.0)
+
+
+def test_a_question_that_is_itself_stored_was_not_asked() -> None:
+    files = dict.fromkeys((*QUESTIONS, *SUMS), rows)
+    assert sweeps(files, {"b"}, {})[TALK][0].asked == 1
 
 
 # Such hits as make the rule give what the starter file says.
