@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from bench.pairs import Found, Rows, answers, rows_of
@@ -117,15 +117,19 @@ def choose_strictly(steps: Sequence[Step]) -> float | None:
 
 
 def sweeps(
-    files: Mapping[str, Rows], found: Mapping[str, Found]
+    files: Mapping[str, Rows], asked: Set[str], found: Mapping[str, Found]
 ) -> dict[tuple[str, ...], list[Step]]:
-    """Return the sweep of every combination of sets that some category stands on."""
+    """Return the sweep of every combination of sets that some category stands on.
+
+    `asked` are all questions that were asked, `found` those that some stored question may answer.
+    """
     made = {}
     for sets in dict.fromkeys((*(basis.sets for basis in BASES.values()), QUESTIONS)):
         rows = [row for name in sets for row in files[name]]
-        questions = {row["q2"] for row in rows} & found.keys()
-        answerable = {row["q2"] for row in rows if row["label"] == 1} & questions
-        made[sets] = sweep((found[q] for q in sorted(questions)), len(answerable))
+        questions = {row["q2"] for row in rows} & asked
+        answerable = {row["q2"] for row in rows if row["label"] == 1} & asked
+        hits = [found[question] for question in sorted(questions & found.keys())]
+        made[sets] = sweep(hits, len(answerable))
     return made
 
 
@@ -166,8 +170,8 @@ def main() -> int:
     names = (*QUESTIONS, *SUMS)
     files = {name: rows_of(data / f"pairs_{name}.jsonl") for name in names}
     distractors = [row["text"] for row in rows_of(data / f"{DISTRACTORS}.jsonl")]
-    _, guarded = answers(files, distractors)
-    steps = sweeps(files, guarded)
+    bare, guarded = answers(files, distractors)
+    steps = sweeps(files, bare.keys(), guarded)
     for sets, swept in steps.items():
         _print_sweep(sets, swept)
     policies = load_policies(None)

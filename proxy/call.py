@@ -6,8 +6,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import orjson
-
 from proxy.auth import Caller
 from proxy.category import decide, inescapable
 from proxy.errors import ApiError
@@ -30,6 +28,7 @@ from store.policy import DEFAULT_CATEGORY, Policy, Scope, stricter
 
 _REMEMBERED = 2048  # bodies
 _REMEMBERED_BYTES = 4096  # of the longest
+_MOST_FOUND = 100  # expressions whose outcome is remembered with a body
 HeaderList = list[tuple[bytes, bytes]]
 
 
@@ -153,6 +152,9 @@ class Content:
     body: dict[str, Json]
     question: Question
     counted: bytes  # the part of the exact key that the body gives
+    # What match rules search, and what they found; the policies bound how many expressions.
+    searched: bytes
+    found: dict[str, bool]
 
 
 class Contents:
@@ -169,7 +171,10 @@ class Contents:
             self._recent.move_to_end(key)
             return known
         body = parse_body(raw)
-        content = Content(body, wire.read(body), counted(body))
+        question, key_part = wire.read(body), counted(body)
+        # A text may hold lone surrogates, which have no UTF-8.
+        searched = question.text.encode("utf-8", "replace") or key_part
+        content = Content(body, question, key_part, searched, {})
         if len(raw) <= _REMEMBERED_BYTES:
             self._recent[key] = content
             if len(self._recent) > _REMEMBERED:
@@ -231,28 +236,30 @@ class CallReader:
             policy=rules.book[DEFAULT_CATEGORY],
         )
         asked = headers.get(b"x-nearhit-category")
-        category = decide(rules.book, lambda: _traits(call), asked, caller.categories)
+        category = decide(rules.book, lambda: _traits(call, content), asked, caller.categories)
         if category is None and content.question.text:
             return call  # its vector has to tell
         if category is None:
             category = DEFAULT_CATEGORY
         by_rule = not (rules.book.forbids_by_meaning and content.question.text)
-        if by_rule or inescapable(rules.book, _traits(call)) is not None:
+        if by_rule or inescapable(rules.book, _traits(call, content)) is not None:
             call.place(category)
         else:
             call.chosen = category  # unless what it means is in a category of mode off
         return call
 
 
-def _traits(call: Call) -> Traits:
+def _traits(call: Call, content: Content) -> Traits:
     """Return what match rules look at; a request without a question shows its whole body."""
-    text = call.question.text or orjson.dumps(call.body).decode("utf-8", "replace")
+    if len(content.found) > _MOST_FOUND:  # expressions of policies that are long gone
+        content.found.clear()
     return Traits(
         model=call.model,
         tenant=call.caller.tenant,
         path=call.wire.path,
         headers=call.request.headers,
-        text=text,
+        text=content.searched,
+        found=content.found,
     )
 
 

@@ -25,7 +25,9 @@ class Traits:
     tenant: str
     path: str
     headers: Mapping[bytes, bytes]  # names in lower case
-    text: str  # the last user text; the whole body where there is no such text
+    text: bytes  # UTF-8 of the last user text; of the whole body where there is no such text
+    # Which expressions were found in this very text before: an exact repeat is not searched again.
+    found: dict[str, bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +56,14 @@ class MatchRule:
                 and name.encode() in traits.headers
                 for name, pattern in self.header
             )
-            and (self._compiled is None or self._found(traits.text))
+            and (self.regex is None or self._found(self.regex, traits))
         )
 
-    def _found(self, text: str) -> bool:
-        # As bytes: a text may hold lone surrogates, which have no UTF-8.
-        return self._compiled.search(text.encode("utf-8", "replace")) is not None
+    def _found(self, regex: str, traits: Traits) -> bool:
+        known = traits.found.get(regex)
+        if known is None:
+            known = traits.found[regex] = self._compiled.search(traits.text) is not None
+        return known
 
 
 def _fits(pattern: str | None, value: str) -> bool:

@@ -26,7 +26,8 @@ def says(text: str, *, tenant: str = "acme", model: str = "m", **headers: str) -
         tenant=tenant,
         path="/v1/chat/completions",
         headers={k.replace("_", "-").encode(): v.encode() for k, v in headers.items()},
-        text=text,
+        text=text.encode(),
+        found={},
     )
 
 

@@ -31,7 +31,14 @@ class Classifier:
         )
 
     def category(self, text: str) -> str:
-        request = Traits(model="m", tenant="t", path="/v1/chat/completions", headers={}, text=text)
+        request = Traits(
+            model="m",
+            tenant="t",
+            path="/v1/chat/completions",
+            headers={},
+            text=text.encode(),
+            found={},
+        )
         ruled = decide(BOOK, lambda: request, None, None)
         window = self.encoder.first_window(text)
         assert window is not None
