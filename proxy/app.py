@@ -25,6 +25,7 @@ from proxy.events import ServingEvents
 from proxy.forward import Forwarder
 from proxy.lookup import Searcher
 from proxy.metrics import Metrics
+from proxy.operations import within
 from proxy.operations_root import build_operations
 from proxy.parts import Parts
 from proxy.passthrough import Passthrough
@@ -102,7 +103,8 @@ async def open_app(
             parts.adaptation.run(),
         ):
             stack.push_async_callback(stop, asyncio.create_task(upkeep, name="nearhit-upkeep"))
-        yield App(_routes(parts), build_operations(parts, editor), editor)
+        operations = build_operations(parts, editor)
+        yield App(_routes(parts), operations, editor, settings.server.body_limit)
 
 
 async def _parts(
@@ -162,17 +164,20 @@ def _policies_changed(parts: Parts, changed: asyncio.Event, book: PolicyBook) ->
 class App:
     """The ASGI application: /v1 is plain ASGI, the rest is FastAPI's."""
 
-    def __init__(self, routes: Routes, operations: FastAPI, editor: PolicyEditor) -> None:
+    def __init__(
+        self, routes: Routes, operations: FastAPI, editor: PolicyEditor, body_limit: int
+    ) -> None:
         self._routes = routes
         self._operations = operations
         self._editor = editor
+        self._body_limit = body_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["path"].startswith("/v1/"):
             await self._routes(scope, receive, send)
         else:
-            await self._operations(scope, receive, send)
+            await self._operations(scope, within(receive, self._body_limit), send)
 
     async def reload(self) -> None:
         """Look at the policies file now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -19,6 +19,7 @@ from proxy.errors import ApiError, as_api_error, envelope
 from proxy.feedback import Feedback, FeedbackDesk
 from proxy.headers import request_id
 from proxy.metrics import Metrics
+from proxy.routes import Receive
 
 Ping = Callable[[], Awaitable[None]]
 
@@ -70,6 +71,21 @@ class Operations:
             )
         await self._feedback.take(caller, feedback)
         return {"status": "accepted"}
+
+
+def within(receive: Receive, limit: int) -> Receive:
+    """Return a receive that refuses a body of more than `limit` bytes with a 413."""
+    left = limit
+
+    async def bounded() -> MutableMapping[str, Any]:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise HTTPException(413, f"the body is larger than {limit} bytes")
+        return message
+
+    return bounded
 
 
 def operations_app(

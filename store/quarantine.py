@@ -11,17 +11,24 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Self
 
-from store.documents.records import Records
+from store.documents.records import Bounds, Records
 from store.entry import EntryId
 
 EVERYBODY = ""  # stands for all tenants
+MAX_QUARANTINED = Bounds().quarantine  # entries
 
 
 class Quarantine:
     """Who may not be served which entry. All methods are called from one event loop."""
 
-    def __init__(self, records: Records, held: Iterable[tuple[EntryId, str]] = ()) -> None:
+    def __init__(
+        self,
+        records: Records,
+        held: Iterable[tuple[EntryId, str]] = (),
+        most: int = MAX_QUARANTINED,
+    ) -> None:
         self._records = records
+        self._most = most
         self._tenants: dict[EntryId, set[str]] = {}
         for id, tenant in held:
             self._tenants.setdefault(id, set()).add(tenant)
@@ -46,6 +53,8 @@ class Quarantine:
         Raises StoreUnavailable; the entry is stopped in this process all the same.
         """
         self._tenants.setdefault(id, set()).add(tenant)
+        if len(self._tenants) > self._most:  # the records let go of their oldest as well
+            del self._tenants[next(iter(self._tenants))]
         await self._records.quarantine(id, tenant, at, why)
 
     async def lift(self, id: EntryId) -> bool:

@@ -169,3 +169,12 @@ async def test_feedback_is_limited_for_each_key(stage: Stage) -> None:
     statuses = [await send(stage, proxy, "acme", "x") for _ in range(3)]
     assert statuses == [404, 404, 429]
     assert await send(stage, proxy, "zeta", "x") == 404
+
+
+async def test_a_body_that_is_too_large_is_a_413(stage: Stage) -> None:
+    proxy = await stage.proxy(auth=KEYS, server={"body_limit": "64KiB"})
+    body = {"response_id": "x", "verdict": "wrong", "comment": "x" * 100_000}
+    for path, key in (("/nearhit/feedback", "acme"), ("/admin/api/purge", "root")):
+        async with stage.http.post(f"{proxy.url}{path}", json=body, headers=bearer(key)) as answer:
+            assert answer.status == 413
+            assert set((await answer.json())["error"]) == {"message", "type", "param", "code"}

@@ -66,3 +66,12 @@ async def test_an_entry_stays_stopped_when_lifting_fails() -> None:
     with pytest.raises(StoreUnavailable):
         await quarantine.lift(A)
     assert quarantine.holds(A, "harbour")
+
+
+async def test_the_oldest_leave_when_there_are_too_many() -> None:
+    quarantine = Quarantine(MemoryDocuments().records, most=2)
+    for id in ("a", "b", "c"):
+        await quarantine.add(EntryId(id), "harbour", NOON, "wrong")
+    assert len(quarantine) == 2
+    assert not quarantine.holds(A, "harbour")
+    assert quarantine.holds(EntryId("c"), "harbour")
