@@ -138,7 +138,7 @@ async def _parts(
         cache=cache,
         quarantine=await Quarantine.open(documents.records),
         upstreams=upstreams,
-        economics=Economics(),
+        economics=Economics(gated=settings.lookup_gate),
         adaptation=Adaptation(in_force, upstreams.groups),
         events=ServingEvents(),
         flights=flights,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.auth import Caller
 from proxy.category import decide, inescapable
@@ -24,11 +24,11 @@ from proxy.rules import InForce, Rules
 from proxy.wire.base import Json, Question, Wire
 from store.entry import EntryId, Held, PartitionKey
 from store.match import Traits
-from store.policy import DEFAULT_CATEGORY, Policy, Scope, stricter
+from store.policy import DEFAULT_CATEGORY, Policy, PolicyBook, Scope, stricter
 
 _REMEMBERED = 2048  # bodies
 _REMEMBERED_BYTES = 4096  # of the longest
-_MOST_FOUND = 100  # expressions whose outcome is remembered with a body
+_MOST_DECIDED = 16  # callers whose category is remembered with a body
 HeaderList = list[tuple[bytes, bytes]]
 
 
@@ -145,16 +145,20 @@ class Call:
         )
 
 
-@dataclass(frozen=True, slots=True)
+Decision = tuple[str | None, bool]  # a category, and whether nothing can overrule it
+
+
+@dataclass(slots=True)
 class Content:
-    """What a body says, whoever sent it. Shared between requests: nobody changes it."""
+    """What a body says, whoever sent it. Shared between requests: nobody changes what it says."""
 
     body: dict[str, Json]
     question: Question
     counted: bytes  # the part of the exact key that the body gives
-    # What match rules search, and what they found; the policies bound how many expressions.
-    searched: bytes
-    found: dict[str, bool]
+    searched: bytes  # by match rules
+    # What was decided about this body under `book`, by whatever else it was decided from.
+    book: PolicyBook | None = None
+    decided: dict[tuple[object, ...], Decision] = field(default_factory=dict)
 
 
 class Contents:
@@ -174,7 +178,7 @@ class Contents:
         question, key_part = wire.read(body), counted(body)
         # A text may hold lone surrogates, which have no UTF-8.
         searched = question.text.encode("utf-8", "replace") or key_part
-        content = Content(body, question, key_part, searched, {})
+        content = Content(body, question, key_part, searched)
         if len(raw) <= _REMEMBERED_BYTES:
             self._recent[key] = content
             if len(self._recent) > _REMEMBERED:
@@ -235,31 +239,50 @@ class CallReader:
             id=entry_id(ground, content.counted),
             policy=rules.book[DEFAULT_CATEGORY],
         )
-        asked = headers.get(b"x-nearhit-category")
-        category = decide(rules.book, lambda: _traits(call, content), asked, caller.categories)
-        if category is None and content.question.text:
-            return call  # its vector has to tell
-        if category is None:
-            category = DEFAULT_CATEGORY
-        by_rule = not (rules.book.forbids_by_meaning and content.question.text)
-        if by_rule or inescapable(rules.book, _traits(call, content)) is not None:
+        category, final = _decided(call, content)
+        if category is not None and final:
             call.place(category)
-        else:
+        elif category is not None:
             call.chosen = category  # unless what it means is in a category of mode off
         return call
 
 
+def _decided(call: Call, content: Content) -> Decision:
+    """Return the category as far as rules and header tell it; of an exact repeat, as before."""
+    book, caller = call.rules.book, call.caller
+    asked = call.request.headers.get(b"x-nearhit-category")
+    if book.reads_headers:
+        return _decide(call, content, asked)
+    if content.book is not book:
+        content.book, content.decided = book, {}
+    key = (caller.tenant, call.model, asked, caller.categories)
+    known = content.decided.get(key)
+    if known is None:
+        known = _decide(call, content, asked)
+        if len(content.decided) < _MOST_DECIDED:
+            content.decided[key] = known
+    return known
+
+
+def _decide(call: Call, content: Content, asked: bytes | None) -> Decision:
+    book = call.rules.book
+    category = decide(book, lambda: _traits(call, content), asked, call.caller.categories)
+    if not content.question.text:
+        return category or DEFAULT_CATEGORY, True
+    if category is None:
+        return None, False  # its vector has to tell
+    by_rule = not book.forbids_by_meaning
+    return category, by_rule or inescapable(book, _traits(call, content)) is not None
+
+
 def _traits(call: Call, content: Content) -> Traits:
     """Return what match rules look at; a request without a question shows its whole body."""
-    if len(content.found) > _MOST_FOUND:  # expressions of policies that are long gone
-        content.found.clear()
     return Traits(
         model=call.model,
         tenant=call.caller.tenant,
         path=call.wire.path,
         headers=call.request.headers,
         text=content.searched,
-        found=content.found,
     )
 
 

@@ -140,7 +140,7 @@ class Pipeline:
             status = _STATUS.get(lookup.outcome, h.MISS)
         if call.directives.no_store or not lookup.storable:
             return await self._forwarder.relay(call, status)
-        self._note(call, call.id, call.question.text, 1.0, hit=False)
+        self._note(call, call.id, call.question.text, 1.0, self._clock(), hit=False)
         shared = not call.directives.no_cache
         return await self._forwarder.fetch(call, lookup, status, shared=shared)
 
@@ -189,15 +189,22 @@ class Pipeline:
     ) -> Answer:
         held, similarity = found
         self._cache.touch(held.id)
-        self._note(call, held.id, held.query, similarity, hit=True)
+        self._note(call, held.id, held.query, similarity, now, hit=True)
         return replay(call, held, document, similarity=similarity, now=now, ttl=ttl, stale=stale)
 
     def _note(
-        self, call: Call, id: EntryId, entry_query: str, similarity: float, *, hit: bool
+        self,
+        call: Call,
+        id: EntryId,
+        entry_query: str,
+        similarity: float,
+        now: datetime,
+        *,
+        hit: bool,
     ) -> None:
         query = call.question.text
         event = ServingEvent(
-            self._clock(),
+            now,
             id,
             query,
             query if entry_query == query else entry_query,

@@ -210,6 +210,9 @@ class Settings(BaseSettings):
     judge: Judge | None = Field(None, description="read and kept for a later version")
     encoder: EncoderSettings = EncoderSettings()
     flight: Flight = Flight()
+    lookup_gate: bool = Field(
+        True, description="skip lookups by meaning where they cost more time than they save"
+    )
     feedback: FeedbackSettings = FeedbackSettings()
     policies: Path | None = Field(None, description="categories; unset: the starter policies")
     auth: Auth = Auth()

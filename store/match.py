@@ -26,8 +26,6 @@ class Traits:
     path: str
     headers: Mapping[bytes, bytes]  # names in lower case
     text: bytes  # UTF-8 of the last user text; of the whole body where there is no such text
-    # Which expressions were found in this very text before: an exact repeat is not searched again.
-    found: dict[str, bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +54,8 @@ class MatchRule:
                 and name.encode() in traits.headers
                 for name, pattern in self.header
             )
-            and (self.regex is None or self._found(self.regex, traits))
+            and (self._compiled is None or self._compiled.search(traits.text) is not None)
         )
-
-    def _found(self, regex: str, traits: Traits) -> bool:
-        known = traits.found.get(regex)
-        if known is None:
-            known = traits.found[regex] = self._compiled.search(traits.text) is not None
-        return known
 
 
 def _fits(pattern: str | None, value: str) -> bool:

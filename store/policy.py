@@ -142,6 +142,7 @@ class PolicyBook:
     ruled_first: tuple[Policy, ...] = field(init=False, compare=False)
     ruled: tuple[Policy, ...] = field(init=False, compare=False)
     exemplified: tuple[Policy, ...] = field(init=False, compare=False)
+    reads_headers: bool = field(init=False, compare=False)  # whether some match rule does
     # Whether what a question means may forbid the cache, whatever a header says.
     forbids_by_meaning: bool = field(init=False, compare=False)
 
@@ -150,6 +151,8 @@ class PolicyBook:
         first = tuple(p for p in policies if p.is_ruled_first)
         object.__setattr__(self, "ruled_first", first)
         object.__setattr__(self, "ruled", tuple(p for p in policies if p.match and p not in first))
+        headers = any(rule.header for p in policies for rule in p.match)
+        object.__setattr__(self, "reads_headers", headers)
         exemplified = tuple(p for p in policies if p.examples)
         object.__setattr__(self, "exemplified", exemplified)
         forbids = any(p.mode is Mode.OFF for p in exemplified)

@@ -27,7 +27,6 @@ def says(text: str, *, tenant: str = "acme", model: str = "m", **headers: str) -
         path="/v1/chat/completions",
         headers={k.replace("_", "-").encode(): v.encode() for k, v in headers.items()},
         text=text.encode(),
-        found={},
     )
 
 

@@ -32,12 +32,7 @@ class Classifier:
 
     def category(self, text: str) -> str:
         request = Traits(
-            model="m",
-            tenant="t",
-            path="/v1/chat/completions",
-            headers={},
-            text=text.encode(),
-            found={},
+            model="m", tenant="t", path="/v1/chat/completions", headers={}, text=text.encode()
         )
         ruled = decide(BOOK, lambda: request, None, None)
         window = self.encoder.first_window(text)

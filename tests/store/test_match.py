@@ -19,7 +19,6 @@ def traits(**changes: Any) -> Traits:
         "path": "/v1/chat/completions",
         "headers": {b"x-team": b"billing"},
         "text": "What is the price of a ticket?",
-        "found": {},
     }
     fields |= changes
     fields["text"] = fields["text"].encode("utf-8", "replace")
@@ -65,14 +64,6 @@ def test_a_pattern_that_would_hang_a_backtracking_engine_takes_no_time() -> None
 def test_any_text_is_searched(text: str) -> None:
     assert MatchRule(regex="(?s).*").matches(traits(text=text))
     assert MatchRule(regex="é").matches(traits(text=text + "é"))
-
-
-def test_an_expression_is_searched_once_in_the_same_text() -> None:
-    found: dict[str, bool] = {}
-    rule = MatchRule(regex="ticket")
-    assert rule.matches(traits(found=found))
-    assert found == {"ticket": True}
-    assert rule.matches(traits(text="something else", found=found))  # as it was told before
 
 
 def test_equal_rules_are_equal_whatever_was_compiled() -> None:

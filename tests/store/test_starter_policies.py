@@ -18,7 +18,7 @@ BENDING = ("code", "howto", "factual", "conversation")
 
 def rules_match(category: str, text: str) -> bool:
     traits = Traits(
-        model="m", tenant="t", path="/v1/chat/completions", headers={}, text=text.encode(), found={}
+        model="m", tenant="t", path="/v1/chat/completions", headers={}, text=text.encode()
     )
     return any(rule.matches(traits) for rule in BOOK[category].match)
 
