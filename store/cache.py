@@ -40,6 +40,7 @@ SWEPT_AT_ONCE = 256
 WARMED_AT_ONCE = 32
 WARMING_PAUSE = 0.05  # seconds between two steps: whoever asks meanwhile goes first
 DELETED_AT_ONCE = 500
+DELETION_PAUSE = 0.05  # seconds in which deletions gather: else every eviction is a commit
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -345,6 +346,8 @@ class Cache:
 
     async def _pay(self) -> None:
         while self._owed:
+            if len(self._owed) < DELETED_AT_ONCE:
+                await asyncio.sleep(DELETION_PAUSE)
             part = list(itertools.islice(self._owed, DELETED_AT_ONCE))
             self._owed.difference_update(part)
             try:

@@ -3,6 +3,10 @@
 hnswlib must not search and change a graph at the same time, so both pass a turnstile, and a
 change is one vector long. A graph never grows: hnswlib's resize and save/load keep the
 interpreter lock while they copy. The index adds another, larger graph instead.
+
+Nor is a slot used twice. Taking one over makes hnswlib mend everything around it, six times the
+work of an addition (docs/LOG.md), and searches wait meanwhile. So the dead stay, searches walk
+past them, and the index moves the living out before they are too few.
 """
 
 from __future__ import annotations
@@ -20,7 +24,8 @@ from store.turnstile import Turnstile
 LINKS = 16  # hnswlib's M
 BUILD_BREADTH = 100  # ef_construction
 SEARCH_BREADTH = 64  # ef: finds the nearest 996 times in 1000 among 100,000 (docs/LOG.md)
-BURIED_PER_TURN = 64  # a deletion takes a microsecond, an addition about a millisecond
+BURIED_PER_TURN = 64  # a deletion takes a microsecond, an addition about half a millisecond
+FEW_DEAD = 8  # a search does not mind so few: this part of the capacity
 MOST_SPARES = 32  # neighbours asked for beyond k, in place of dead ones not yet buried
 
 
@@ -36,14 +41,11 @@ class Graph:
         self.live: set[int] = set()
         self.dead: list[int] = []  # removed from the index, not yet marked in the graph
         self.taken = 0  # slots in use: live, dead and on their way in
-        self.peak = 0  # slots ever in use: what a search may have to walk through
         self.closed = False  # takes no more vectors; dropped once nothing lives in it
         self._present = 0  # vectors that hnswlib can return
         self._turnstile = Turnstile()
         self._index = hnswlib.Index(space="ip", dim=dimension)
-        self._index.init_index(
-            capacity, M=LINKS, ef_construction=BUILD_BREADTH, allow_replace_deleted=True
-        )
+        self._index.init_index(capacity, M=LINKS, ef_construction=BUILD_BREADTH)
         self._index.set_ef(SEARCH_BREADTH)
 
     @property
@@ -54,18 +56,13 @@ class Graph:
     @property
     def sparse(self) -> bool:
         """Whether so few live among the dead that a search wastes its time here."""
-        return len(self.live) * 8 < self.peak
-
-    def take(self, slots: int) -> None:
-        """Count slots as in use from now on."""
-        self.taken += slots
-        self.peak = max(self.peak, self.taken)
+        return self.taken - len(self.live) > max(len(self.live), self.capacity // FEW_DEAD)
 
     def add(self, labels: Sequence[int], vectors: npt.NDArray[np.float32]) -> None:
-        """Add unit vectors, shape (n, d), one turn each; slots of buried ones are taken first."""
+        """Add unit vectors, shape (n, d), one turn each."""
         for label, vector in zip(labels, vectors, strict=True):
             with self._turnstile.writing():
-                self._index.add_items(vector, label, num_threads=1, replace_deleted=True)
+                self._index.add_items(vector, label, num_threads=1)
                 self._present += 1
 
     def bury(self, labels: Sequence[int]) -> None:

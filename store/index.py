@@ -23,9 +23,11 @@ from store.hnsw import Graph
 PROMOTE_ROWS = 4096  # a flat search costs 0.15 ms here, about what a graph's does
 INLINE_ROWS = 512  # up to here a thread hop costs more than the search
 # Newcomers wait in the matrix beside a graph: scanning this part of PROMOTE_ROWS costs some 20 us a
-# search, while moving vectors one by one would take 1.4 ms of a core from every admission.
+# search, while moving them one by one would cost every admission a trip of the writer thread.
 KEPT_SHARE = 16
 MOVED_AT_ONCE = 32  # vectors per trip of the writer thread
+BURIED_AT_ONCE = 16  # a search asks for as many more neighbours meanwhile
+LONGEST_REST = 0.1  # seconds
 GRAPH_GROWTH = 2  # a new graph's capacity, in times of what the partition holds
 
 logger = logging.getLogger(__name__)
@@ -104,11 +106,15 @@ class Partition:
             graph.closed = graph.closed or small or graph.sparse
         self.graphs = tuple(graph for graph in self.graphs if graph.live or not graph.closed)
 
+    @property
+    def has_dead(self) -> bool:
+        """Whether enough have died in a graph to be buried together."""
+        return any(len(graph.dead) >= BURIED_AT_ONCE for graph in self.graphs)
+
     def overflows(self, promote_rows: int) -> bool:
         """Whether vectors of the flat matrix belong in a graph."""
-        if any(not graph.closed for graph in self.graphs):
-            return len(self.flat) > promote_rows // KEPT_SHARE
-        return len(self.flat) > promote_rows
+        large = len(self.labels) > promote_rows or any(not g.closed for g in self.graphs)
+        return len(self.flat) > (promote_rows // KEPT_SHARE if large else promote_rows)
 
 
 class PartitionedIndex:
@@ -133,7 +139,7 @@ class PartitionedIndex:
         if partition is None:
             partition = self._partitions[key] = Partition(self.dimension)
         partition.put(id, self._next_label(), vector)
-        if partition.graphs or len(partition.flat) > self._promote_rows:
+        if partition.has_dead or partition.overflows(self._promote_rows):
             self._tend_soon(partition)
 
     def remove(self, key: PartitionKey, id: EntryId) -> bool:
@@ -142,7 +148,7 @@ class PartitionedIndex:
             return False
         if not partition.labels:
             del self._partitions[key]
-        elif partition.graphs:
+        elif partition.has_dead:
             self._tend_soon(partition)
         return True
 
@@ -184,34 +190,35 @@ class PartitionedIndex:
             self._work = asyncio.create_task(self._tend_all(), name="nearhit-index")
 
     async def _tend_all(self) -> None:
+        """Work at most half of the time: whoever searches needs the cores, too."""
+        clock = asyncio.get_running_loop().time
         while self._busy:
             partition = next(iter(self._busy))
             del self._busy[partition]
+            started = clock()
             try:
                 if await self._tend(partition):
                     self._busy[partition] = None
             except Exception:  # out of memory, say: its vectors stay where they are and are found
                 logger.exception("moving vectors into a graph failed; the next put tries again")
+            await asyncio.sleep(min(clock() - started, LONGEST_REST))
 
     async def _tend(self, partition: Partition) -> bool:
         """Do one slice of a partition's background work; return whether there may be more."""
         partition.settle(self._promote_rows)
         for graph in partition.graphs:
+            if len(graph.dead) >= BURIED_AT_ONCE:
+                dead, graph.dead = graph.dead, []
+                await run_in(self._writer, graph.bury, dead)
+                return True
+        if partition.overflows(self._promote_rows):  # first, or whom we move out would pile up
+            await self._drain(partition)
+            return True
+        for graph in partition.graphs:
             if graph.closed:
                 await self._evacuate(partition, graph)
                 return True
-            if graph.dead:
-                await self._bury(graph)
-                return True
-        if not partition.overflows(self._promote_rows):
-            return False
-        await self._drain(partition)
-        return True
-
-    async def _bury(self, graph: Graph) -> None:
-        dead, graph.dead = graph.dead, []
-        await run_in(self._writer, graph.bury, dead)
-        graph.taken -= len(dead)
+        return False
 
     async def _evacuate(self, partition: Partition, graph: Graph) -> None:
         """Move some vectors back into the flat matrix.
@@ -230,7 +237,7 @@ class PartitionedIndex:
         """Move some vectors from the flat matrix into a graph; in between both have them."""
         graph = await self._graph_with_room(partition)
         labels, vectors = partition.flat.tail(min(MOVED_AT_ONCE, graph.room))
-        graph.take(len(labels))
+        graph.taken += len(labels)
         try:
             await run_in(self._writer, graph.add, labels, vectors)
         except Exception:

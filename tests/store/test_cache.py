@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -401,6 +401,30 @@ async def test_the_quota_of_bytes_is_never_exceeded(documents: MemoryDocuments) 
     await cache.aclose()
     assert sum(map(size_of, documents.entries.values())) == held_bytes(cache)
     await closed(cache)
+
+
+async def test_the_rows_of_evicted_entries_are_deleted_together(
+    documents: MemoryDocuments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, deletions, delete = (
+        await opened(documents, Quota(2, 2**20)),
+        list[int](),
+        documents.delete,
+    )
+
+    async def counted(ids: Sequence[EntryId]) -> int:
+        deletions.append(len(ids))
+        return await delete(ids)
+
+    monkeypatch.setattr(documents, "delete", counted)
+    for number in range(12):
+        await cache.admit(entry(f"e{number}"))
+        await asyncio.sleep(0.001)
+    await closed(cache)
+    assert sum(deletions) == 10
+    assert len(deletions) <= 3  # one for each would be a commit for each
+    assert documents.entries.keys() == {"e10", "e11"}
+    assert cache.facts().deletions_owed == 0
 
 
 async def test_an_evicted_entry_that_is_being_replaced_keeps_its_new_row(

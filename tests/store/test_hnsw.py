@@ -46,14 +46,13 @@ def test_buried_labels_are_not_returned_and_the_rest_still_is() -> None:
     assert graph.nearest(VECTORS[0], 10) == []
 
 
-def test_a_full_graph_takes_new_vectors_in_the_slots_of_buried_ones() -> None:
+def test_the_slots_of_buried_ones_are_not_used_again() -> None:
     graph = filled(100, capacity=100)
     graph.bury(range(60))
-    graph.add(range(100, 160), VECTORS[100:160])
-    for label in range(60, 160):
-        assert graph.nearest(VECTORS[label], 1)[0][0] == label
     with pytest.raises(RuntimeError, match="exceeds the specified limit"):
-        graph.add([160], VECTORS[160:161])
+        graph.add([100], VECTORS[100:101])
+    for label in range(60, 100):
+        assert graph.nearest(VECTORS[label], 1)[0][0] == label
 
 
 def test_vectors_come_back_as_they_went_in() -> None:
@@ -69,16 +68,31 @@ def test_spares_are_asked_for_in_place_of_dead_ones_that_are_not_yet_buried() ->
     assert len(set(found) - set(best)) == 2
 
 
-def test_it_counts_room_and_notices_when_it_is_mostly_dead() -> None:
+def test_it_counts_room_whoever_has_died() -> None:
     graph = Graph(DIMENSION, 100)
-    graph.take(80)
-    graph.live.update(range(80))
+    graph.taken = 80
     assert graph.room == 20
-    assert not graph.sparse
-    graph.live.difference_update(range(71))
-    graph.take(-71)
-    assert graph.sparse
-    assert graph.room == 91
+    graph.live.update(range(5))
+    assert graph.room == 20
+
+
+@pytest.mark.parametrize(
+    ("taken", "live", "sparse"),
+    [
+        pytest.param(80, 80, False, id="nobody has died"),
+        pytest.param(80, 40, False, id="half have died"),
+        pytest.param(80, 39, True, id="more have died than live"),
+        pytest.param(100, 0, False, id="all have died, but they are few beside the capacity"),
+        pytest.param(101, 0, True, id="all have died, and they are many"),
+    ],
+)
+def test_it_is_sparse_when_the_dead_are_more_than_the_living_and_many(
+    taken: int, live: int, sparse: bool
+) -> None:
+    graph = Graph(DIMENSION, 100 if taken == 80 else 800)
+    graph.taken = taken
+    graph.live.update(range(live))
+    assert graph.sparse is sparse
 
 
 def test_searches_beside_changes_see_only_vectors_that_were_there() -> None:

@@ -3,18 +3,26 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store.entry import EntryId, PartitionKey, Vector
 from store.hnsw import Graph
-from store.index import INLINE_ROWS, PartitionedIndex
+from store.index import (
+    BURIED_AT_ONCE,
+    INLINE_ROWS,
+    KEPT_SHARE,
+    MOVED_AT_ONCE,
+    PartitionedIndex,
+)
 from tests.entries import DIMENSION, KEY, OTHER_KEY, axis, directions, near
 
 PROMOTE = 32  # rows from which these tests' partitions are large
@@ -214,17 +222,87 @@ async def test_a_search_under_way_does_not_return_what_is_removed_meanwhile(
     assert name(7) not in [neighbor.id for neighbor in await search]
 
 
-async def test_slots_of_removed_vectors_are_used_again(index: PartitionedIndex) -> None:
-    fill(index, range(PROMOTE + 1))
+async def test_constant_replacement_needs_no_more_room_in_the_end(
+    index: PartitionedIndex,
+) -> None:
+    fill(index, range(PROMOTE + 8))
     await index.settled()
-    (graph,) = index._partitions[KEY].graphs
-    for number in range(PROMOTE + 1, 550):  # far more than fit, never many at a time
-        index.remove(KEY, name(number - PROMOTE))
+    for number in range(PROMOTE + 8, 600):  # far more than fit, never many at a time
+        index.remove(KEY, name(number - PROMOTE - 8))
         index.put(KEY, name(number), VECTORS[number])
         await index.settled()
-    assert index._partitions[KEY].graphs == (graph,)
-    for number in range(520, 550):
+    graphs = index._partitions[KEY].graphs
+    assert len(graphs) <= 3
+    assert sum(graph.capacity for graph in graphs) <= 3 * 2 * (PROMOTE + 8)
+    for number in range(600 - PROMOTE - 8, 600):
         assert await found(index, VECTORS[number]) == [name(number)]
+
+
+async def test_those_who_move_out_of_a_graph_do_not_pile_up_in_the_matrix(
+    index: PartitionedIndex,
+) -> None:
+    fill(index, range(300))
+    await index.settled()
+    partition = index._partitions[KEY]
+    for graph in partition.graphs:
+        for label in sorted(graph.live)[: len(graph.live) * 2 // 3]:
+            index.remove(KEY, partition.ids[label])
+    most = 0
+    while index._work is not None and not index._work.done():
+        await asyncio.sleep(0)
+        most = max(most, len(partition.flat))
+    assert 0 < most <= PROMOTE // KEPT_SHARE + MOVED_AT_ONCE
+    survivors = [int(id[1:]) for id in partition.labels]
+    assert len(survivors) > PROMOTE
+    assert [await found(index, VECTORS[n]) for n in survivors] == [[name(n)] for n in survivors]
+
+
+async def test_the_dead_of_a_graph_are_buried_together(index: PartitionedIndex) -> None:
+    fill(index, range(100))
+    await index.settled()
+    partition = index._partitions[KEY]
+    (graph,) = [graph for graph in partition.graphs if len(graph.live) > 2 * BURIED_AT_ONCE]
+    doomed = [partition.ids[label] for label in sorted(graph.live)[:BURIED_AT_ONCE]]
+    for id in doomed[1:]:
+        index.remove(KEY, id)
+    await index.settled()
+    assert len(graph.dead) == BURIED_AT_ONCE - 1
+    index.remove(KEY, doomed[0])
+    await index.settled()
+    assert not graph.dead
+    assert not set(doomed) & set(await found(index, VECTORS[int(doomed[0][1:])], 100))
+
+
+async def test_the_dead_of_ids_that_are_put_again_are_buried_too() -> None:
+    index = PartitionedIndex(DIMENSION, promote_rows=32 * KEPT_SHARE, threads=1)
+    fill(index, range(35 * KEPT_SHARE))
+    await index.settled()
+    partition = index._partitions[KEY]
+    (graph,) = partition.graphs
+    for label in sorted(graph.live)[:BURIED_AT_ONCE]:
+        index.put(KEY, partition.ids[label], VECTORS[599])
+    assert not partition.overflows(32 * KEPT_SHARE)  # which would be a reason of its own
+    await index.settled()
+    assert not graph.dead
+    await index.aclose()
+
+
+async def test_background_work_rests_as_long_as_it_works(
+    index: PartitionedIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worked, add = [], Graph.add
+
+    def slow(graph: Graph, labels: Sequence[int], vectors: npt.NDArray[np.float32]) -> None:
+        time.sleep(0.02)
+        add(graph, labels, vectors)
+        worked.append(0.02)
+
+    monkeypatch.setattr(Graph, "add", slow)
+    started = time.monotonic()
+    fill(index, range(200))
+    await index.settled()
+    assert len(worked) >= 6
+    assert time.monotonic() - started >= 2 * sum(worked)
 
 
 async def test_a_partition_that_shrinks_becomes_flat_again(index: PartitionedIndex) -> None:
