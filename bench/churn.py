@@ -100,21 +100,25 @@ def watched(watch: Watch) -> list[Outcome]:
 
 
 async def measure_reclaim(full: FullCache) -> Outcome:
-    """Let the quiet category ask for its room; the value is what others still hold of it."""
+    """Let the quiet category ask for its room; the value is how often it got none.
+
+    It asks until its entries or its bytes are used up; what others still have on loan then is
+    what it leaves idle of the other.
+    """
     lent = sum(full.watch.beyond("entries").values())
     held = full.watch.held[QUIET].entries
     load = await full.reclaim()
+    got = full.watch.held[QUIET].entries - held
     parts = {
         "entries on loan before": lent,
+        "entries on loan after": sum(full.watch.beyond("entries").values()),
         "admissions": load.admitted,
-        "of them got room": full.watch.held[QUIET].entries - held,
         "seconds": load.seconds,
     }
     row = Row(
-        "reclaim", "entries beyond quotas once a category has taken its room back", "", at_most(0)
+        "reclaim", "admissions within its quota that found no room for a category", "", at_most(0)
     )
-    left = sum(full.watch.beyond("entries").values())
-    return settle(row, [Reading(value=left, parts=parts)])
+    return settle(row, [Reading(value=load.admitted - got, parts=parts)])
 
 
 async def measure(plan: Plan) -> list[Outcome]:
