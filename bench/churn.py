@@ -32,7 +32,7 @@ from pathlib import Path
 import uvloop
 
 from bench import report
-from bench.bounds import Watch, total
+from bench.bounds import BYTES, ENTRIES, Watch, total
 from bench.full_cache import FullCache, Load, Plan, open_full_cache
 from bench.population import QUIET
 from bench.verdicts import Outcome, Reading, Row, at_most, settle
@@ -62,8 +62,11 @@ def compare(idle: Load, busy: Load, watch: Watch, plan: Plan) -> Reading:
         "found in memory %": 100 * busy.places["memory"] / len(busy.times),
         "found on disk %": 100 * busy.places["disk"] / len(busy.times),
         "longest collection ms": max([0.0, *idle.pauses, *busy.pauses]),
-        "load average": os.getloadavg()[0],
-        "entries held": total(watch.held).entries,
+        "idle: others' CPU %": idle.others,
+        "busy: others' CPU %": busy.others,
+        "idle: own CPU %": idle.own,
+        "busy: own CPU %": busy.own,
+        "entries held": total(watch.held.values())[ENTRIES],
     }
     return Reading(
         value=parts["busy p99 ms"] - parts["idle p99 ms"], parts=parts, faults=tuple(faults)
@@ -84,7 +87,6 @@ async def measure_pair(full: FullCache, plan: Plan, number: int) -> Reading:
 
 def watched(watch: Watch) -> list[Outcome]:
     """Return the rows about what was held after every admission."""
-    capacity = watch.capacity
     parts = {"admissions": watch.admissions, "that evicted": watch.evicting}
     entries = Row("capacity", "most entries ever held beyond the capacity", "entries", at_most(1))
     size = Row("bytes", "most bytes ever held beyond the capacity", "bytes", at_most(0))
@@ -93,32 +95,32 @@ def watched(watch: Watch) -> list[Outcome]:
     return [
         settle(row, [Reading(value=value, parts=more)])
         for row, value, more in (
-            (entries, watch.over_entries, {"capacity": capacity.entries}),
-            (size, watch.over_bytes, {"capacity": capacity.bytes}),
+            (entries, watch.over[ENTRIES], {"capacity": watch.capacity[ENTRIES]}),
+            (size, watch.over[BYTES], {"capacity": watch.capacity[BYTES]}),
         )
     ] + [settle(rules, [Reading(value=len(watch.broken), parts=parts, faults=broken)])]
 
 
 async def measure_reclaim(full: FullCache) -> Outcome:
-    """Let the quiet category ask for its room; the value is how often it got none.
+    """Let the quiet category ask for its room; the value is how often it asks for an entry's.
 
-    It asks until its entries or its bytes are used up; what others still have on loan then is
-    what it leaves idle of the other.
+    It stops when its quota is used up; a few admissions are under way by then and get no more.
+    What others have on loan after that is room that still others leave idle.
     """
-    lent = sum(full.watch.beyond("entries").values())
-    held = full.watch.held[QUIET].entries
+    lent = sum(full.watch.beyond(ENTRIES).values())
+    held = full.watch.held[QUIET][ENTRIES]
     load = await full.reclaim()
-    got = full.watch.held[QUIET].entries - held
+    got = full.watch.held[QUIET][ENTRIES] - held
     parts = {
-        "entries on loan before": lent,
-        "entries on loan after": sum(full.watch.beyond("entries").values()),
+        "on loan before": lent,
+        "taken back": got,
+        "on loan after": sum(full.watch.beyond(ENTRIES).values()),
         "admissions": load.admitted,
         "seconds": load.seconds,
     }
-    row = Row(
-        "reclaim", "admissions within its quota that found no room for a category", "", at_most(0)
-    )
-    return settle(row, [Reading(value=load.admitted - got, parts=parts)])
+    row = Row("reclaim", "a category takes its room back: admissions per entry", "x", at_most(1.01))
+    faults = tuple(f"{count} admissions: {outcome}" for outcome, count in load.refused.items())
+    return settle(row, [Reading(value=load.admitted / max(got, 1), parts=parts, faults=faults)])
 
 
 async def measure(plan: Plan) -> list[Outcome]:
@@ -148,7 +150,8 @@ def collection() -> Outcome:
 def pairs_table(outcome: Outcome) -> str:
     """Return every pair's numbers as markdown."""
     shown = ("idle p50 ms", "idle p99 ms", "busy p50 ms", "busy p99 ms")
-    rest = ("idle longest ms", "busy longest ms", "admissions per s", "load average")
+    rest = ("idle longest ms", "busy longest ms", "admissions per s",
+            "idle: others' CPU %", "busy: others' CPU %")  # fmt: skip
     lines = [
         f"| pair | {' | '.join(shown)} | difference of p99 ms | {' | '.join(rest)} |",
         "| --- " * (len(shown) + len(rest) + 2) + "|",
@@ -156,7 +159,7 @@ def pairs_table(outcome: Outcome) -> str:
     rows = [(str(n), r.parts, r.value) for n, r in enumerate(outcome.readings, 1)]
     for name, parts, value in (*rows, ("median", outcome.parts, outcome.value)):
         cells = [f"{parts[part]:.2f}" for part in shown] + [f"{value:+.2f}"]
-        cells += [f"{parts[part]:.1f}" for part in rest]
+        cells += [f"{parts[part]:.0f}" for part in rest]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

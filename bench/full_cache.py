@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
-from bench.bounds import Watch
+from bench.bounds import ENTRIES, Watch
 from bench.pacer import arrivals
 from bench.population import CHECKPOINT, DIMENSION, QUIET, Population, shares
 from store.cache import HOT_BYTES, Cache
@@ -68,6 +69,8 @@ class Load:
     refused: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0  # of admissions
     pauses: list[float] = field(default_factory=list)  # ms that each full collection took
+    own: float = 0.0  # processor time of this process, in % of a core
+    others: float = 0.0  # and of everybody else
 
     def percentile(self, share: float) -> float:
         """Return a percentile of the lookups' times in ms."""
@@ -94,7 +97,7 @@ class FullCache:
             part = [
                 entry
                 for entry in self._population.entries(FILLED_AT_ONCE)
-                if entry.category != QUIET or self.watch.held[QUIET].entries < most
+                if entry.category != QUIET or self.watch.held[QUIET][ENTRIES] < most
             ]
             await asyncio.gather(*map(self.admit, part))
             self._asked += [entry for entry in part if int(entry.id, 16) % stride == 0]
@@ -155,7 +158,7 @@ class FullCache:
         newcomers = iter([entry for entry in drawn if entry.category != QUIET])
         async with self._churning(newcomers, load):
             await asyncio.sleep(SETTLING)
-            with timing_collections(load.pauses):
+            with timing_collections(load.pauses), timing_processors(load):
                 await arrivals(self._plan.lookups, len(wordings), seed, begin)
                 if tasks:
                     await asyncio.wait(tasks)
@@ -247,6 +250,22 @@ def timing_collections(times: list[float]) -> Iterator[None]:
         yield
     finally:
         gc.callbacks.remove(note)
+
+
+@contextmanager
+def timing_processors(load: Load) -> Iterator[None]:
+    """Note how much of a core this process takes meanwhile, and how much others do."""
+    started, own, everybody = time.monotonic(), time.process_time(), processor_seconds()
+    yield
+    elapsed, own = time.monotonic() - started, time.process_time() - own
+    load.own = 100 * own / elapsed
+    load.others = 100 * (processor_seconds() - everybody) / elapsed - load.own
+
+
+def processor_seconds() -> float:
+    """Return the seconds that all cores of this machine have worked, or were taken from it."""
+    spent = psutil.cpu_times()
+    return float(spent.user + spent.nice + spent.system + spent.irq + spent.softirq + spent.steal)
 
 
 def keep(task: asyncio.Task[None], tasks: set[asyncio.Task[None]]) -> None:

@@ -1,6 +1,6 @@
 """Arrivals at a mean rate, from a process of their own: each is the moment it was sent.
 
-`python -m bench.pacer FD RATE COUNT SEED` writes COUNT times the monotonic clock in nanoseconds, 8
+`python bench/pacer.py FD RATE COUNT SEED` writes COUNT times the monotonic clock in nanoseconds, 8
 bytes each, to an inherited socket. What the receiver's event loop was doing meanwhile is then part
 of the time that an arrival took, as it is for a client. Gaps are exponential, the same for a seed.
 """
@@ -43,7 +43,7 @@ async def arrivals(rate: float, count: int, seed: int, on_arrival: Callable[[int
 
     with ours:
         with theirs:
-            command = (sys.executable, "-m", "bench.pacer", theirs.fileno(), rate, count, seed)
+            command = (sys.executable, __file__, theirs.fileno(), rate, count, seed)
             process = await asyncio.create_subprocess_exec(
                 *map(str, command), pass_fds=(theirs.fileno(),)
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.bounds import Watch
+from bench.bounds import ENTRIES, Watch
 from bench.churn import compare, watched
 from bench.full_cache import Load, Plan
 from store.entry import Facts
@@ -28,8 +28,21 @@ def facts(entries: dict[str, int], evicted: int = 0) -> Facts:
 def test_a_watch_sees_more_entries_than_the_capacity() -> None:
     watch = Watch(SHARES, facts({"faq": 2, "code": 2}))
     watch.admitted("faq", 100, facts({"faq": 3, "code": 2}))
-    assert watch.over_entries == 1
-    assert watch.broken
+    assert watch.over[ENTRIES] == 1
+    capacity, *_ = watched(watch)
+    assert (capacity.value, capacity.verdict) == (1, "pass")  # one is allowed
+    watch.admitted("faq", 100, facts({"faq": 4, "code": 2}))
+    capacity, *_ = watched(watch)
+    assert (capacity.value, capacity.verdict) == (2, "fail")
+
+
+def test_a_watch_sees_more_bytes_than_the_capacity() -> None:
+    watch = Watch(SHARES, facts({"faq": 2, "code": 2}))
+    watch.admitted(
+        "faq", 1700, Facts({"faq": 3, "code": 1}, {"faq": 1900, "code": 101}, 0, {}, {}, 0)
+    )
+    _, size, _ = watched(watch)
+    assert (size.value, size.verdict) == (1, "fail")
 
 
 def test_a_watch_lets_pass_what_the_rules_allow() -> None:
@@ -37,14 +50,26 @@ def test_a_watch_lets_pass_what_the_rules_allow() -> None:
     watch.admitted("faq", 100, facts({"faq": 4, "code": 0}))  # idle room is lent
     watch.admitted("code", 100, facts({"faq": 3, "code": 1}, evicted=1))  # and taken back
     assert watch.broken == []
-    assert watch.over_entries == 0
+    assert watch.over[ENTRIES] == 0
+    assert watch.beyond(ENTRIES) == {"faq": 1}
 
 
 def test_a_watch_sees_room_taken_from_who_is_within_its_quota() -> None:
     watch = Watch(SHARES, facts({"faq": 2, "code": 2}))
     watch.admitted("faq", 100, facts({"faq": 3, "code": 1}, evicted=1))
-    assert watch.broken
-    assert any(row.verdict != "pass" for row in watched(watch))
+    assert watch.broken == [
+        "code lost an entry to faq within its quota",
+        "faq took room beyond its quota from others",
+    ]
+    *_, rules = watched(watch)
+    assert rules.verdict == "invalid" and rules.faults == tuple(watch.broken)
+
+
+def test_a_category_has_room_until_one_of_its_two_quotas_is_used_up() -> None:
+    watch = Watch(SHARES, facts({"faq": 1, "code": 2}))
+    assert watch.has_room("faq", 900)
+    assert not watch.has_room("faq", 901)
+    assert not watch.has_room("code", 1)
 
 
 def load(times: list[float], admitted: int, refused: int = 0) -> Load:
@@ -74,5 +99,10 @@ def test_a_small_run_holds_every_bound(tmp_path: Path) -> None:
         timeout=100,
     )
     rows = {row["case"]: row for row in json.loads(results.read_text())["rows"]}
-    for case in ("capacity", "bytes", "quotas"):
+    for case in ("capacity", "bytes", "quotas", "reclaim"):
         assert rows[case]["verdict"] == "pass", done.stderr
+    (pair,) = rows["churn"]["rounds"]
+    assert not pair["faults"]
+    assert pair["parts"]["busy p99 ms"] >= pair["parts"]["busy p50 ms"] > 0
+    assert pair["parts"]["busy: own CPU %"] > 0
+    assert "| median |" in done.stdout
