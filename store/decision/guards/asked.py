@@ -1,0 +1,86 @@
+"""What kind of answer is wanted: a person, a time, a place, a number, a reason, a way."""
+
+from __future__ import annotations
+
+import re
+
+_ASKING = {
+    "who": "who", "whom": "who", "whose": "who", "when": "when", "where": "where", "why": "why",
+    "how": "how", "what": "what", "which": "what", "wer": "who", "wann": "when", "wo": "where",
+    "warum": "why", "wieso": "why", "wie": "how", "qui": "who", "quand": "when", "où": "where",
+    "pourquoi": "why", "quién": "who", "cuándo": "when", "dónde": "where",
+    "chi": "who", "dove": "where", "perché": "why",
+}  # fmt: skip
+_HOW = {
+    "many": "amount", "much": "amount", "long": "long", "often": "often", "far": "far",
+    "old": "old", "tall": "tall", "high": "tall", "big": "big", "large": "big", "late": "late",
+    "fast": "fast", "deep": "deep", "heavy": "heavy", "wide": "wide", "soon": "when",
+}  # fmt: skip
+# "What city" is "where", "the number of" is "how many".
+_KINDS = {
+    "when": "year date day month time century decade period season",
+    "where": "city country place location state town continent region address venue spot"
+    " street county province position",
+    "who": "person actor actress singer author writer team artist band director president king"
+    " queen man woman player people someone name",
+    "why": "reason reasons cause causes caused purpose",
+    "amount": "number amount total count quantity price cost sum percentage percent rate"
+    " earnings fee size population value money profit difference score balance average mean",
+    "long": "length duration", "far": "distance", "old": "age", "tall": "height",
+    "often": "frequency", "fast": "speed", "deep": "depth", "heavy": "weight", "wide": "width",
+    "big": "size area",
+    "how": "way method steps process procedure",
+}  # fmt: skip
+_BY_NOUN: dict[str, tuple[str, ...]] = {}
+for _kind, _nouns in _KINDS.items():
+    for _noun in _nouns.split():
+        _BY_NOUN[_noun] = (*_BY_NOUN.get(_noun, ()), _kind)
+_REACH = 7  # words behind "what" in which its kind is named
+_SENTENCE = re.compile(r"[^.!?\n;]*")
+_TOKEN = re.compile(r"[^\W\d_]+")
+_LONG = 30  # words; of a longer text only the sentence that asks is read
+
+
+def asked_of(folded: str, words: frozenset[str]) -> frozenset[str]:
+    """Return the kinds of answer that a text in lower case asks for; empty if nothing says so."""
+    if words.isdisjoint(_ASKING):
+        return frozenset()
+    tokens = _TOKEN.findall(_question(folded))
+    kinds: set[str] = set()
+    for at, token in enumerate(tokens):
+        kind = _ASKING.get(token, "")
+        if kind == "how" and at + 1 < len(tokens):
+            kinds.add(_HOW.get(tokens[at + 1], "how"))
+        elif kind == "what":
+            kinds.add(kind)
+            nouns = (noun for noun in tokens[at + 1 : at + 1 + _REACH] if noun in _BY_NOUN)
+            kinds.update(_BY_NOUN.get(next(nouns, ""), ()))
+        elif kind:
+            kinds.add(kind)
+    return frozenset(kinds)
+
+
+def _question(folded: str) -> str:
+    if folded.count(" ") < _LONG:
+        return folded
+    end = folded.rfind("?")
+    cut = max(folded.rfind(mark, 0, end) for mark in ".!?\n;") if end > 0 else -1
+    if end > 0:
+        return folded[cut + 1 : end]
+    body = folded.rstrip(" .!\n")
+    return body[max(body.rfind(mark) for mark in ".!?\n;") + 1 :]
+
+
+def conflicting(a: frozenset[str], b: frozenset[str], close: bool) -> bool:
+    """Whether two texts ask for different kinds of answer; `close`: they say much the same else.
+
+    "What" may ask for anything, so it contradicts only where the rest agrees.
+    """
+    ours, theirs = a - {"what"}, b - {"what"}
+    if ours & theirs or not (a and b):
+        return False
+    if ours and theirs:
+        return close or ("what" not in a and "what" not in b and "how" not in ours | theirs)
+    if "what" in a & b or ours | theirs == {"how"}:
+        return False
+    return close

@@ -1,0 +1,192 @@
+"""The guards themselves: each looks at two texts' marks and forbids a replay or does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from store.decision.guards import asked as asking
+from store.decision.guards.dates import WORDS as CALENDAR_WORDS
+from store.decision.guards.dates import firm
+from store.decision.guards.marks import Marks, marks_of
+from store.decision.guards.order import numbers_swapped, swapped
+from store.decision.guards.polarity import prefix_flipped
+from store.decision.guards.quantities import Leftover, Quantity, unmatched
+from store.decision.guards.words import framed, overlap, stem, substitutions
+
+_CLOSE = 0.5  # of the words are shared: what differs is then the difference
+_TWIN = 0.66  # the same text but for an edit; of long texts, rephrasings stay below
+_RELATED = 0.4  # below, a name on either side may be another word for something
+_SHORT = 15  # words of content; a longer text says much beside its question
+
+
+class Pair(NamedTuple):
+    """Two texts' marks and what several guards ask of them."""
+
+    a: Marks
+    b: Marks
+    overlap: float
+
+    @property
+    def short(self) -> bool:
+        """Whether either text is short."""
+        return min(len(self.a.words.content), len(self.b.words.content)) <= _SHORT
+
+    @property
+    def close(self) -> bool:
+        """Whether the texts say much the same, so that an edit is what makes the difference."""
+        return self.overlap >= (_CLOSE if self.short else _TWIN)
+
+
+def pair_of(query: str, stored: str) -> Pair:
+    """Return the marks of two texts, and the share of their words that is common."""
+    a, b = marks_of(query), marks_of(stored)
+    return Pair(a, b, overlap(a.words, b.words))
+
+
+def numbers_left(pair: Pair) -> Leftover:
+    """Return the numbers without a counterpart."""
+    return unmatched(pair.a.quantities, pair.b.quantities)
+
+
+def _numbers(pair: Pair) -> bool:
+    a, b = pair.a.quantities, pair.b.quantities
+    if a == b:
+        return False
+    left = unmatched(a, b)
+    if left.ours and left.theirs:
+        return True
+    extra = left.ours or left.theirs
+    if not extra:
+        return numbers_swapped(pair.a.words, pair.b.words)
+    if pair.overlap >= _TWIN and any(_counts(q, pair) for q in extra):
+        return True
+    values = {q.value for q in (a if left.theirs else b)}
+    return any(q.written and q.value not in values for q in extra)
+
+
+def _counts(quantity: Quantity, pair: Pair) -> bool:
+    """Whether a number that one of two twins leaves out is what makes them differ."""
+    if quantity.written:
+        return True
+    return quantity.value != "1" and (bool(quantity.what) or not pair.short)
+
+
+def _negation(pair: Pair) -> bool:
+    return (pair.a.negations > 0) != (pair.b.negations > 0) and pair.close
+
+
+def _polarity(pair: Pair) -> bool:
+    a, b = pair.a, pair.b
+    if not pair.close:
+        return False
+    if any((opposite, -side) in b.polarity for opposite, side in a.polarity):
+        return True
+    ours, theirs = a.words.content - b.words.content, b.words.content - a.words.content
+    return prefix_flipped(ours, theirs) or prefix_flipped(theirs, ours)
+
+
+def _question(pair: Pair) -> bool:
+    return asking.conflicting(pair.a.asked, pair.b.asked, pair.close)
+
+
+def _calendar(pair: Pair) -> bool:
+    a, b = pair.a.calendar, pair.b.calendar
+    if a == b:
+        return False
+    if a - b and b - a:
+        return True
+    return bool(firm(a ^ b)) and pair.short
+
+
+def names_missing(pair: Pair) -> tuple[frozenset[str], frozenset[str]]:
+    """Return each text's names that the other does not say at all, as stems."""
+    a, b = pair.a, pair.b
+    return (
+        _missing(a.names.firm, frozenset(b.words.stems)),
+        _missing(b.names.firm, frozenset(a.words.stems)),
+    )
+
+
+def _missing(names: frozenset[str], said: frozenset[str]) -> frozenset[str]:
+    return frozenset(
+        stem(name) for name in names if name not in CALENDAR_WORDS and stem(name) not in said
+    )
+
+
+def _names(pair: Pair) -> bool:
+    a, b = pair.a, pair.b
+    ours, theirs = names_missing(pair)
+    related = pair.overlap >= _RELATED
+    if ours and theirs and related:
+        return True
+    if _replaced(ours, theirs, pair, substitutions(a.words, b.words, certain=not related)):
+        return True
+    ours |= _missing(a.names.loose, frozenset(b.words.stems))
+    theirs |= _missing(b.names.loose, frozenset(a.words.stems))
+    return _replaced(ours, theirs, pair, framed(a.words, b.words))
+
+
+def _replaced(
+    ours: frozenset[str], theirs: frozenset[str], pair: Pair, pairs: frozenset[tuple[str, str]]
+) -> bool:
+    """Whether something else that only the other text says stands where one of these names does."""
+    if not (ours or theirs):
+        return False
+    a, b = pair.a.words.content, pair.b.words.content
+    return any((x in ours and y in b - a) or (y in theirs and x in a - b) for x, y in pairs)
+
+
+def _quotes(pair: Pair) -> bool:
+    a, b = pair.a, pair.b
+    if a.quotes == b.quotes:
+        return False
+    ours = any(quote not in b.text for quote in a.quotes)
+    theirs = any(quote not in a.text for quote in b.quotes)
+    return ours and theirs
+
+
+def _code(pair: Pair) -> bool:
+    a, b = pair.a, pair.b
+    ours = any(name not in b.text for name in a.identifiers)
+    theirs = any(name not in a.text for name in b.identifiers)
+    return (ours and theirs) or (a.operators != b.operators and bool(a.operators and b.operators))
+
+
+def _language(pair: Pair) -> bool:
+    a, b = pair.a.language, pair.b.language
+    return bool(a and b) and a != b
+
+
+GUARDS: tuple[tuple[str, Callable[[Pair], bool]], ...] = (
+    ("language", _language),
+    ("numbers", _numbers),
+    ("negation", _negation),
+    ("polarity", _polarity),
+    ("question", _question),
+    ("calendar", _calendar),
+    ("quotes", _quotes),
+    ("code", _code),
+    # To the encoder white space is nothing; to code it is meaning.
+    ("layout", lambda pair: pair.a.layout != pair.b.layout),
+    # The encoder drops accents, and reads scripts beyond Latin letter by letter if at all.
+    ("letters", lambda pair: pair.a.foreign != pair.b.foreign),
+    ("order", lambda pair: swapped(pair.a.words, pair.b.words)),
+    ("names", _names),
+)
+
+
+def veto(query: str, stored: str) -> str | None:
+    """Return the name of the first guard that forbids replaying `stored`'s answer to `query`."""
+    if query == stored:
+        return None
+    pair = pair_of(query, stored)
+    return next((name for name, forbids in GUARDS if forbids(pair)), None)
+
+
+def vetoes(query: str, stored: str) -> tuple[str, ...]:
+    """Return the names of all guards that forbid it."""
+    if query == stored:
+        return ()
+    pair = pair_of(query, stored)
+    return tuple(name for name, forbids in GUARDS if forbids(pair))
