@@ -6,6 +6,7 @@ so these are compared as text. A guard can only forbid a hit, never cause one; i
 """
 
 from store.decision.guards.marks import Marks, marks_of
+from store.decision.guards.signals import SIGNAL_NAMES, signals
 from store.decision.guards.verdict import veto, vetoes
 
-__all__ = ["Marks", "marks_of", "veto", "vetoes"]
+__all__ = ["SIGNAL_NAMES", "Marks", "marks_of", "signals", "veto", "vetoes"]

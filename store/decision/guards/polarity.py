@@ -83,3 +83,8 @@ def polarity_of(words: frozenset[str]) -> frozenset[tuple[int, int]]:
         for end in range(_SHORT + 1, min(len(word), _LONGEST_STEM) + 1):
             sides.update(_STEMS.get(word[:end], ()))
     return frozenset((pair, sign) for pair, sign in sides if (pair, -sign) not in sides)
+
+
+def opposed(ours: frozenset[tuple[int, int]], theirs: frozenset[tuple[int, int]]) -> bool:
+    """Whether two texts take different sides of an opposite."""
+    return any((pair, -side) in theirs for pair, side in ours)

@@ -10,7 +10,7 @@ from store.decision.guards.dates import WORDS as CALENDAR_WORDS
 from store.decision.guards.dates import firm
 from store.decision.guards.marks import Marks, marks_of
 from store.decision.guards.order import numbers_swapped, swapped
-from store.decision.guards.polarity import prefix_flipped
+from store.decision.guards.polarity import opposed, prefix_flipped
 from store.decision.guards.quantities import Leftover, Quantity, unmatched
 from store.decision.guards.words import framed, overlap, stem, substitutions
 
@@ -80,7 +80,7 @@ def _polarity(pair: Pair) -> bool:
     a, b = pair.a, pair.b
     if not pair.close:
         return False
-    if any((opposite, -side) in b.polarity for opposite, side in a.polarity):
+    if opposed(a.polarity, b.polarity):
         return True
     ours, theirs = a.words.content - b.words.content, b.words.content - a.words.content
     return prefix_flipped(ours, theirs) or prefix_flipped(theirs, ours)
