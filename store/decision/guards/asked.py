@@ -23,7 +23,7 @@ _KINDS = {
     " street county province position",
     "who": "person actor actress singer author writer team artist band director president king"
     " queen man woman player people someone name",
-    "why": "reason reasons cause causes caused purpose",
+    "why": "reason reasons cause causes caused makes purpose",
     "amount": "number amount total count quantity price cost sum percentage percent rate"
     " earnings fee size population value money profit difference score balance average mean",
     "long": "length duration", "far": "distance", "old": "age", "tall": "height",
@@ -35,6 +35,9 @@ _BY_NOUN: dict[str, tuple[str, ...]] = {}
 for _kind, _nouns in _KINDS.items():
     for _noun in _nouns.split():
         _BY_NOUN[_noun] = (*_BY_NOUN.get(_noun, ()), _kind)
+_WHETHER = frozenset("is are was were do does did has have had am".split())
+_ADDRESSED = (["you"], ["we"], ["anyone"], ["anybody"], ["someone"])
+_YES_OR_NO = frozenset({"whether"})
 _REACH = 7  # words behind "what" in which its kind is named
 _SENTENCE = re.compile(r"[^.!?\n;]*")
 _TOKEN = re.compile(r"[^\W\d_]+")
@@ -44,7 +47,9 @@ _LONG = 30  # words; of a longer text only the sentence that asks is read
 def asked_of(folded: str, words: frozenset[str]) -> frozenset[str]:
     """Return the kinds of answer that a text in lower case asks for; empty if nothing says so."""
     if words.isdisjoint(_ASKING):
-        return frozenset()
+        first = _TOKEN.findall(folded[:40])[:2]
+        whether = bool(first) and first[0] in _WHETHER and first[1:] not in _ADDRESSED
+        return _YES_OR_NO if whether else frozenset()
     tokens = _TOKEN.findall(_question(folded))
     kinds: set[str] = set()
     for at, token in enumerate(tokens):
@@ -76,8 +81,12 @@ def conflicting(a: frozenset[str], b: frozenset[str], close: bool) -> bool:
 
     "What" may ask for anything, so it contradicts only where the rest agrees.
     """
+    if not (a and b) or a == b:
+        return False
+    if "whether" in a | b:
+        return close and not {"what", "how"} & (a | b)
     ours, theirs = a - {"what"}, b - {"what"}
-    if ours & theirs or not (a and b):
+    if ours & theirs:
         return False
     if ours and theirs:
         return close or ("what" not in a and "what" not in b and "how" not in ours | theirs)

@@ -14,7 +14,9 @@ _IDENTIFIER = re.compile(
 )
 _OPERATOR = re.compile(
     r"(?<![\w<>=!&|+*/-])(?:[=!]==?|[<>]=?|&&|\|\||[-+*/]=|=>|->|<<|>>|:=|=)(?![<>=&|])"
+    r"|(?<=\d)\s?[+*/×÷^]\s?(?=\d)|(?<=\d\s)[-−](?=\s\d)"  # arithmetic
 )
+_SIGN = re.compile(r"[-+*/×÷^−=<>&|]")
 _HINT = re.compile(r"[_(.#+=<>&|:]|--?[A-Za-z]|[a-z][A-Z]")
 _CODE = re.compile(r"[(){}\[\]=<>;#|`*\\/@$&+^~:_]|^\s*-\s", re.MULTILINE)
 
@@ -38,7 +40,9 @@ def _prose(name: str) -> bool:
 
 def operators_of(text: str) -> tuple[str, ...]:
     """Return the operators of a text in order of the alphabet."""
-    return tuple(sorted(_OPERATOR.findall(text)))
+    if _SIGN.search(text) is None:
+        return ()
+    return tuple(sorted(sign.strip() for sign in _OPERATOR.findall(text)))
 
 
 def layout_of(text: str) -> tuple[str, ...]:

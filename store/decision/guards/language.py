@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from functools import lru_cache
+from typing import NamedTuple
 
 _COMMON = {
     "en": "the of and to in is are was were do does did what which who how why when where that with"
@@ -58,9 +59,49 @@ def _script_of(letter: str) -> str:
     return unicodedata.name(letter, "LATIN").split()[0]
 
 
-def foreign_of(tokens: tuple[str, ...]) -> frozenset[str]:
-    """Return the words with a letter beyond ASCII.
+class Letters(NamedTuple):
+    """The words of a text with a letter beyond ASCII."""
 
-    The encoder drops accents, and reads scripts beyond Latin letter by letter if at all.
+    unread: frozenset[str]  # in a script that the encoder reads letter by letter if at all
+    accented: frozenset[str]
+    bare: frozenset[str]  # all words of the text, without accents; empty if none has any
+
+
+NO_LETTERS = Letters(frozenset(), frozenset(), frozenset())
+
+
+def letters_of(tokens: tuple[str, ...]) -> Letters:
+    """Return what the encoder would not see of a text's words."""
+    foreign = {token for token in tokens if not token.replace("’", "").isascii()}
+    if not foreign:
+        return NO_LETTERS
+    unread = frozenset(word for word in foreign if not _bare(word).isascii())
+    return Letters(unread, frozenset(foreign - unread), frozenset(map(_bare, tokens)))
+
+
+def _bare(word: str) -> str:
+    if word.isascii():
+        return word
+    parts = unicodedata.normalize("NFKD", word.replace("’", "'"))
+    return "".join(letter for letter in parts if not unicodedata.combining(letter))
+
+
+def letters_differ(
+    a: Letters, b: Letters, words_a: frozenset[str], words_b: frozenset[str]
+) -> bool:
+    """Whether two texts differ in what the encoder drops.
+
+    Words of scripts that it cannot read have to be the same; of accented words only those count
+    that the other text has with other accents, or that stand against accented words of the other.
     """
-    return frozenset(token for token in tokens if not token.replace("’", "").isascii())
+    if a is b or a == b:
+        return False
+    if a.unread != b.unread:
+        return True
+    ours, theirs = a.accented - words_b, b.accented - words_a
+    if ours and theirs:
+        return True
+    bare_a, bare_b = a.bare or words_a, b.bare or words_b
+    return any(_bare(word) in bare_b for word in ours) or any(
+        _bare(word) in bare_a for word in theirs
+    )

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
+
+from store.decision.guards.dates import WORDS as DATES
+from store.decision.guards.words import stem
 
 _LETTERED = re.compile(r"(?<![^\W_])[^\W\d_][^\W_]*")
 _SPACE = ' \t\r\n"“«(*_-'
@@ -31,15 +35,18 @@ _MARKS_OF_QUOTES = re.compile(r"[\"“«`']")
 
 
 class Names(NamedTuple):
-    """Words of a text that name something, in lower case."""
+    """Stems of words of a text that name something."""
 
     firm: frozenset[str]  # capitalised inside a sentence
     loose: frozenset[str]  # capitalised where everything is, or where a sentence begins
 
 
-def names_of(text: str) -> Names:
-    """Read the names of a text: single words, since a surname may stand for the whole."""
-    inside: set[str] = set()
+def names_of(text: str, known: Iterable[str] = ()) -> Names:
+    """Read the names of a text: single words, since a surname may stand for the whole.
+
+    `known`: words of it that are names however they are written.
+    """
+    inside = set(known)
     opening: set[str] = set()
     words = longer = capitals = 0
     for match in _LETTERED.finditer(text):
@@ -51,15 +58,15 @@ def names_of(text: str) -> Names:
         if not capital:
             continue
         folded = word.casefold()
-        if folded in _NEVER:
+        if folded in _NEVER or folded in DATES:
             continue
         (opening if _begins(text, match.start()) else inside).add(folded)
     opening -= _OPENING | inside
     if words > _LONG:
         opening.clear()
     if longer > 3 and capitals > _TITLE_CASE * longer:
-        return Names(frozenset(), frozenset(inside | opening))
-    return Names(frozenset(inside), frozenset(opening))
+        return Names(frozenset(), frozenset(map(stem, inside | opening)))
+    return Names(frozenset(map(stem, inside)), frozenset(map(stem, opening)))
 
 
 def _begins(text: str, start: int) -> bool:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from typing import NamedTuple
+
+from store.decision.guards.words import stem
+
 _NEGATIVE = frozenset(
     "not no never none nor neither nobody nothing without cannot unable except dont cant wont"
     " doesnt isnt didnt shouldnt couldnt wasnt arent havent hasnt nicht nie niemals ohne pas"
@@ -9,51 +14,98 @@ _NEGATIVE = frozenset(
 )
 _GERMAN_NO = "kein"
 
-# Stems on either side contradict each other; both sides of one text say nothing.
+# Either side contradicts the other; a text that takes both sides takes none.
 _OPPOSITES = (
-    ("enabl|activat|on", "disabl|deactivat|off"),
-    ("more|increas|rais|grow|greater|higher|highest|most|max|largest|biggest|larger|bigger|longest",
-     "less|fewer|decreas|reduc|lower|lowest|shrink|least|min|smallest|smaller|shortest"),
-    ("before|earlier|earliest|until|prior|oldest", "after|later|latest|since|newest|youngest"),
-    ("ascending|asc", "descending|desc"),
-    ("add|includ|insert|attach|append", "remov|exclud|delet|detach|subtract|drop"),
-    ("allow|permit|accept|approv|grant", "den|forbid|reject|block|prohibit|revok|refus"),
-    ("start|begin|open|resum|continu", "stop|end|clos|cancel|paus|finish|quit"),
-    ("buy|purchas", "sell|sold"), ("import", "export"), ("encrypt|encod", "decrypt|decod"),
-    ("login|logon|signin", "logout|logoff|signout"), ("upload|send|push", "download|receiv|pull"),
-    ("install|mount", "uninstall|unmount"), ("lock", "unlock"), ("mute", "unmute"),
-    ("subscrib", "unsubscrib"), ("connect", "disconnect"), ("follow", "unfollow"),
-    ("in", "out"), ("up", "down"), ("left", "right"), ("first", "last"), ("top", "bottom"),
-    ("best|good|better|pros|advantag|benefit", "worst|bad|worse|cons|disadvantag|drawback"),
-    ("cheap", "expensiv"), ("above|over", "below|under"), ("inside|internal", "outside|external"),
-    ("north", "south"), ("east", "west"), ("true", "false"), ("win|won", "los|lost"),
-    ("male|men|man|boy|husband|father|brother|son",
-     "female|women|woman|girl|wife|mother|sister|daughter"),
-    ("alway", "never|seldom|rarely"), ("input|read", "output|writ"), ("public", "private"),
-    ("legal|lawful", "illegal|unlawful"), ("safe|secur", "unsafe|insecur|dangerous"),
-    ("hot|warm|heat", "cold|cool"), ("fast|quick", "slow"), ("old", "new"), ("early", "late"),
-    ("create|mak", "destroy"), ("import|incom", "outgo"), ("lend", "borrow"), ("arriv", "depart"),
-    ("encourag", "discourag"), ("possible", "impossible"), ("possess|with", "without"),
-    ("dark", "light"), ("day", "night"), ("client", "server"), ("parent", "child"),
-    ("sync|synchronous", "async|asynchronous"), ("horizontal", "vertical"), ("push", "pop"),
-    ("public", "privat"), ("gain", "loss|lose"), ("front", "back"), ("even", "odd"),
+    ("enable activate on", "disable deactivate off"),
+    ("more increase raise grow greater greatest higher highest most max maximum maximal maximize"
+     " maximise largest biggest larger bigger longest longer tallest taller oldest",
+     "less fewer least decrease reduce lower lowest shrink min minimum minimal minimize minimise"
+     " smallest smaller shortest shorter youngest"),
+    ("before earlier earliest until prior", "after later latest since"),
+    ("newest newer", "oldest older"), ("ascending asc", "descending desc"),
+    ("add include insert attach append", "remove exclude delete detach subtract drop"),
+    ("allow permit accept approve approval grant", "deny denied denies forbid forbidden reject"
+     " rejection block prohibit revoke refuse refusal"),
+    ("start begin beginning open opening resume continue", "stop end close closing cancel pause"
+     " finish quit"),
+    ("buy bought purchase", "sell sold"), ("import incoming", "export outgoing"),
+    ("encrypt encode", "decrypt decode"), ("login logon signin", "logout logoff signout"),
+    ("upload send push", "download receive pull"), ("install mount", "uninstall unmount"),
+    ("lock", "unlock"), ("mute", "unmute"), ("subscribe", "unsubscribe"),
+    ("connect", "disconnect"), ("follow", "unfollow"), ("in", "out"), ("up", "down"),
+    ("left", "right"), ("first", "last"), ("top", "bottom"),
+    ("best good better pros advantage benefit", "worst bad worse cons disadvantage drawback"),
+    ("cheap cheaper cheapest", "expensive"), ("above over", "below under"),
+    ("inside internal", "outside external"), ("north northern", "south southern"),
+    ("east eastern", "west western"), ("true", "false"), ("win won", "lose lost losing"),
+    ("male men man boy husband father brother son", "female women woman girl wife mother sister"
+     " daughter"),
+    ("always", "never seldom rarely"), ("input read", "output write wrote written"),
+    ("public", "private"), ("legal lawful", "illegal unlawful"),
+    ("safe secure", "unsafe insecure dangerous"), ("hot warm heat hotter hottest", "cold cool"
+     " colder coldest"), ("fast quick faster fastest", "slow slower slowest"), ("old", "new"),
+    ("early", "late"), ("create creation", "destroy destruction"), ("lend", "borrow"),
+    ("arrive arrival", "depart departure"), ("encourage", "discourage"),
+    ("possible", "impossible"), ("with", "without"), ("dark", "light"), ("day", "night"),
+    ("client", "server"), ("parent", "child"), ("sync synchronous", "async asynchronous"),
+    ("horizontal horizontally", "vertical vertically"), ("push", "pop"), ("gain", "lose loss"),
+    ("front", "back"), ("even", "odd"), ("encourage", "discourage"), ("rise rising", "fall"
+     " falling"), ("mehr", "weniger"), ("vor", "nach"), ("öffnen", "schließen"),
+    ("einschalten an", "ausschalten aus"), ("größte größer", "kleinste kleiner"),
+    ("plus", "moins"), ("avant", "après"), ("ouvrir", "fermer"), ("activer", "désactiver"),
+    ("más", "menos"), ("antes", "después"), ("abrir", "cerrar"), ("activar", "desactivar"),
+    ("più", "meno"), ("prima", "dopo"), ("aprire", "chiudere"),
 )  # fmt: skip
-_SHORT = 4  # a stem this short is a whole word: "on" is not the start of "one"
 
 
-def _by_stem(exact: bool) -> dict[str, list[tuple[int, int]]]:
-    table: dict[str, list[tuple[int, int]]] = {}
+def _by_stem() -> dict[str, tuple[tuple[int, int], ...]]:
+    table: dict[str, tuple[tuple[int, int], ...]] = {}
     for pair, sides in enumerate(_OPPOSITES):
-        for sign, stems in zip((1, -1), sides, strict=True):
-            for stem in stems.split("|"):
-                if (len(stem) <= _SHORT) is exact:
-                    table.setdefault(stem, []).append((pair, sign))
+        for sign, words in zip((1, -1), sides, strict=True):
+            for word in map(stem, words.split()):
+                table[word] = (*table.get(word, ()), (pair, sign))
     return table
 
 
-_WHOLE_WORDS = _by_stem(exact=True)
-_STEMS = _by_stem(exact=False)
-_LONGEST_STEM = max(map(len, _STEMS))
+_SIDES = _by_stem()
+
+
+class Polarity(NamedTuple):
+    """Which sides a text takes."""
+
+    sides: frozenset[tuple[int, int]]  # (pair of opposites, side taken: 1 or -1)
+    said: frozenset[str]  # the stems that take them
+
+
+def polarity_of(stems: frozenset[str]) -> Polarity:
+    """Return every opposite that the words take sides in, unless they take both."""
+    said = stems & _SIDES.keys()
+    if not said:
+        return _NONE
+    sides = {side for word in said for side in _SIDES[word]}
+    return Polarity(frozenset((p, sign) for p, sign in sides if (p, -sign) not in sides), said)
+
+
+_NONE = Polarity(frozenset(), frozenset())
+
+
+def opposed(a: Polarity, b: Polarity) -> bool:
+    """Whether two texts take different sides of an opposite."""
+    return any((pair, -side) in b.sides for pair, side in a.sides)
+
+
+_PREFIX = re.compile(r"(?:un|in|im|il|ir|non|dis|mis|de|dés|des)(?=[^\W\d_]{3})")
+
+
+def denials(a: frozenset[str], b: frozenset[str]) -> frozenset[str]:
+    """Return stems that one text has and the other with a prefix that denies them; both forms."""
+    found: set[str] = set()
+    for ours, theirs in ((a - b, b - a), (b - a, a - b)):
+        for word in ours:
+            prefix = _PREFIX.match(word)
+            if prefix and word[prefix.end() :] in theirs:
+                found.update((word, word[prefix.end() :]))
+    return frozenset(found)
 
 
 def negations_of(tokens: tuple[str, ...]) -> int:
@@ -62,29 +114,3 @@ def negations_of(tokens: tuple[str, ...]) -> int:
         token in _NEGATIVE or token.startswith(_GERMAN_NO) or token[-3:] in ("n't", "n’t")
         for token in tokens
     )
-
-
-_PREFIXES = ("un", "in", "im", "il", "ir", "non", "dis", "mis", "de")
-
-
-def prefix_flipped(ours: frozenset[str], theirs: frozenset[str]) -> bool:
-    """Whether a word of one text alone stands in the other with a prefix that denies it.
-
-    `ours`, `theirs`: stems that only one text has.
-    """
-    return any(prefix + word in theirs for word in ours if len(word) > 2 for prefix in _PREFIXES)
-
-
-def polarity_of(words: frozenset[str]) -> frozenset[tuple[int, int]]:
-    """Return (pair, side) of every opposite that the words take sides in, unless they take both."""
-    sides: set[tuple[int, int]] = set()
-    for word in words:
-        sides.update(_WHOLE_WORDS.get(word, ()))
-        for end in range(_SHORT + 1, min(len(word), _LONGEST_STEM) + 1):
-            sides.update(_STEMS.get(word[:end], ()))
-    return frozenset((pair, sign) for pair, sign in sides if (pair, -sign) not in sides)
-
-
-def opposed(ours: frozenset[tuple[int, int]], theirs: frozenset[tuple[int, int]]) -> bool:
-    """Whether two texts take different sides of an opposite."""
-    return any((pair, -side) in theirs for pair, side in ours)

@@ -226,6 +226,22 @@ def quantities_of(folded: str, words: frozenset[str]) -> tuple[Quantity, ...]:
     return _Reader(folded).read()
 
 
+_WANTED = re.compile(r"\b(?:to|in|into|how many)\s+([a-z]+)\b")
+_UNIT_NAMES = frozenset(UNITS) - {"in"}
+
+
+def wanted_units(folded: str, words: frozenset[str]) -> frozenset[str]:
+    """Return the units that a text wants its answer in: "how many miles", "to km"."""
+    if words.isdisjoint(_UNIT_NAMES):
+        return frozenset()
+    return frozenset(
+        f"{what} {size}"
+        for name in _WANTED.findall(folded)
+        if name in _UNIT_NAMES
+        for what, size in (UNITS[name],)
+    )
+
+
 class Leftover(NamedTuple):
     """Numbers of one text without a counterpart in the other."""
 

@@ -7,6 +7,7 @@ that one side leaves out, words in another order, a question word dropped) is to
 from __future__ import annotations
 
 from store.decision.guards.asked import conflicting
+from store.decision.guards.language import letters_differ
 from store.decision.guards.order import swapped, turned_round
 from store.decision.guards.polarity import opposed
 from store.decision.guards.verdict import Pair, names_missing, numbers_left, pair_of
@@ -38,7 +39,7 @@ SIGNAL_NAMES = (
     "quotes_left",  # count of quotations that the other text does not have
     "code_left",  # count of identifiers that the other text does not have
     "language_equal",  # not known to be in different languages
-    "letters_differ",  # count of words with a letter beyond ASCII that one of them has
+    "letters_differ",  # an accent, or a word that the encoder cannot read
 )
 
 
@@ -65,7 +66,7 @@ def signals(query: str, stored: str) -> tuple[float, ...]:
         sum(name not in b.text for name in a.identifiers)
         + sum(name not in a.text for name in b.identifiers),
         not (a.language and b.language) or a.language == b.language,
-        len(a.foreign ^ b.foreign),
+        letters_differ(a.letters, b.letters, a.tokens, b.tokens),
     )
     return (pair.overlap, *(min(float(count), _MOST) for count in counts))
 

@@ -6,18 +6,20 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from store.decision.guards import asked as asking
-from store.decision.guards.dates import WORDS as CALENDAR_WORDS
 from store.decision.guards.dates import firm
+from store.decision.guards.kinds import exclusive
+from store.decision.guards.language import letters_differ
 from store.decision.guards.marks import Marks, marks_of
 from store.decision.guards.order import numbers_swapped, swapped
-from store.decision.guards.polarity import opposed, prefix_flipped
+from store.decision.guards.polarity import denials, opposed
 from store.decision.guards.quantities import Leftover, Quantity, unmatched
-from store.decision.guards.words import framed, overlap, stem, substitutions
+from store.decision.guards.words import framed, overlap, substitutions
 
 _CLOSE = 0.5  # of the words are shared: what differs is then the difference
 _TWIN = 0.66  # the same text but for an edit; of long texts, rephrasings stay below
 _RELATED = 0.4  # below, a name on either side may be another word for something
 _SHORT = 15  # words of content; a longer text says much beside its question
+_FEW = 8  # words in all, of which the empty ones count too
 
 
 class Pair(NamedTuple):
@@ -25,23 +27,21 @@ class Pair(NamedTuple):
 
     a: Marks
     b: Marks
-    overlap: float
-
-    @property
-    def short(self) -> bool:
-        """Whether either text is short."""
-        return min(len(self.a.words.content), len(self.b.words.content)) <= _SHORT
-
-    @property
-    def close(self) -> bool:
-        """Whether the texts say much the same, so that an edit is what makes the difference."""
-        return self.overlap >= (_CLOSE if self.short else _TWIN)
+    overlap: float  # share of the longer text's words of content that both have
+    short: bool  # either text is short
+    close: bool  # they say much the same, so that an edit is what makes the difference
 
 
 def pair_of(query: str, stored: str) -> Pair:
-    """Return the marks of two texts, and the share of their words that is common."""
+    """Return the marks of two texts, and how close they are."""
     a, b = marks_of(query), marks_of(stored)
-    return Pair(a, b, overlap(a.words, b.words))
+    share = overlap(a.words, b.words)
+    short = min(len(a.words.content), len(b.words.content)) <= _SHORT
+    close = share >= (_CLOSE if short else _TWIN)
+    if not close:
+        longer = max(len(a.stems), len(b.stems))
+        close = longer <= _FEW and len(a.stems & b.stems) >= _TWIN * longer
+    return Pair(a, b, share, short, close)
 
 
 def numbers_left(pair: Pair) -> Leftover:
@@ -51,6 +51,8 @@ def numbers_left(pair: Pair) -> Leftover:
 
 def _numbers(pair: Pair) -> bool:
     a, b = pair.a.quantities, pair.b.quantities
+    if (a or b) and pair.a.wanted - pair.b.wanted and pair.b.wanted - pair.a.wanted:
+        return True
     if a == b:
         return False
     left = unmatched(a, b)
@@ -78,12 +80,14 @@ def _negation(pair: Pair) -> bool:
 
 def _polarity(pair: Pair) -> bool:
     a, b = pair.a, pair.b
-    if not pair.close:
+    denied = denials(a.words.content, b.words.content)
+    if not denied and not opposed(a.polarity, b.polarity):
         return False
-    if opposed(a.polarity, b.polarity):
-        return True
-    ours, theirs = a.words.content - b.words.content, b.words.content - a.words.content
-    return prefix_flipped(ours, theirs) or prefix_flipped(theirs, ours)
+    # The opposites themselves are no reason to think that the texts have little in common.
+    apart = (a.polarity.said ^ b.polarity.said) | denied
+    shared = len(a.words.content & b.words.content)
+    longer = max(len(a.words.content - apart), len(b.words.content - apart))
+    return shared >= longer * (_CLOSE if pair.short else _TWIN)
 
 
 def _question(pair: Pair) -> bool:
@@ -102,37 +106,30 @@ def _calendar(pair: Pair) -> bool:
 def names_missing(pair: Pair) -> tuple[frozenset[str], frozenset[str]]:
     """Return each text's names that the other does not say at all, as stems."""
     a, b = pair.a, pair.b
-    return (
-        _missing(a.names.firm, frozenset(b.words.stems)),
-        _missing(b.names.firm, frozenset(a.words.stems)),
-    )
-
-
-def _missing(names: frozenset[str], said: frozenset[str]) -> frozenset[str]:
-    return frozenset(
-        stem(name) for name in names if name not in CALENDAR_WORDS and stem(name) not in said
-    )
+    return a.names.firm - b.stems, b.names.firm - a.stems
 
 
 def _names(pair: Pair) -> bool:
     a, b = pair.a, pair.b
+    if pair.close and exclusive(a.kinds, b.kinds):
+        return True
     ours, theirs = names_missing(pair)
     related = pair.overlap >= _RELATED
     if ours and theirs and related:
         return True
-    if _replaced(ours, theirs, pair, substitutions(a.words, b.words, certain=not related)):
-        return True
-    ours |= _missing(a.names.loose, frozenset(b.words.stems))
-    theirs |= _missing(b.names.loose, frozenset(a.words.stems))
-    return _replaced(ours, theirs, pair, framed(a.words, b.words))
+    if ours or theirs:
+        places = substitutions(a.words, b.words, certain=not related)
+        if _replaced(ours, theirs, pair, places):
+            return True
+    ours |= a.names.loose - b.stems
+    theirs |= b.names.loose - a.stems
+    return bool(ours or theirs) and _replaced(ours, theirs, pair, framed(a.words, b.words))
 
 
 def _replaced(
     ours: frozenset[str], theirs: frozenset[str], pair: Pair, pairs: frozenset[tuple[str, str]]
 ) -> bool:
     """Whether something else that only the other text says stands where one of these names does."""
-    if not (ours or theirs):
-        return False
     a, b = pair.a.words.content, pair.b.words.content
     return any((x in ours and y in b - a) or (y in theirs and x in a - b) for x, y in pairs)
 
@@ -153,6 +150,11 @@ def _code(pair: Pair) -> bool:
     return (ours and theirs) or (a.operators != b.operators and bool(a.operators and b.operators))
 
 
+def _letters(pair: Pair) -> bool:
+    a, b = pair.a, pair.b
+    return letters_differ(a.letters, b.letters, a.tokens, b.tokens)
+
+
 def _language(pair: Pair) -> bool:
     a, b = pair.a.language, pair.b.language
     return bool(a and b) and a != b
@@ -170,7 +172,7 @@ GUARDS: tuple[tuple[str, Callable[[Pair], bool]], ...] = (
     # To the encoder white space is nothing; to code it is meaning.
     ("layout", lambda pair: pair.a.layout != pair.b.layout),
     # The encoder drops accents, and reads scripts beyond Latin letter by letter if at all.
-    ("letters", lambda pair: pair.a.foreign != pair.b.foreign),
+    ("letters", _letters),
     ("order", lambda pair: swapped(pair.a.words, pair.b.words)),
     ("names", _names),
 )
