@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 
+# Every alternative begins where a word does, so that no letter is read twice.
 _IDENTIFIER = re.compile(
     r"(?<![\w-])--?[A-Za-z][\w-]*"  # flags
-    r"|[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)+(?:\(\))?"  # dotted.names, file.ext
+    r"|(?<!\w)(?:[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)+(?:\(\))?"  # dotted.names, file.ext
     r"|[A-Za-z_]\w*\(\)"
-    r"|[A-Za-z]+(?:_\w+)+|_\w+"  # snake_case
+    r"|[A-Za-z0-9]*_\w+"  # snake_case
     r"|[a-z]+[A-Z]\w*"  # camelCase
-    r"|(?<!\w)[A-Za-z](?:\+\+|#)"  # C++, C#
+    r"|[A-Za-z](?:\+\+|#))"  # C++, C#
 )
 _OPERATOR = re.compile(
     r"(?<![\w<>=!&|+*/-])(?:[=!]==?|[<>]=?|&&|\|\||[-+*/]=|=>|->|<<|>>|:=|=)(?![<>=&|])"
     r"|(?<=\d)\s?[+*/×÷^]\s?(?=\d)|(?<=\d\s)[-−](?=\s\d)"  # arithmetic
 )
 _SIGN = re.compile(r"[-+*/×÷^−=<>&|]")
-_HINT = re.compile(r"[_(.#+=<>&|:]|--?[A-Za-z]|[a-z][A-Z]")
+_HINT = re.compile(
+    r"\w(?:\.|::|->)\w|\(\)|_|(?<![\w-])--?[A-Za-z]|[a-z][A-Z]|(?<!\w)[A-Za-z](?:\+\+|#)"
+)
 _CODE = re.compile(r"[(){}\[\]=<>;#|`*\\/@$&+^~:_]|^\s*-\s", re.MULTILINE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
@@ -29,28 +30,35 @@ for _language, _words in _COMMON.items():
 _SURE = 2  # words more than the next likely language
 
 
-def language_of(tokens: tuple[str, ...], ascii_only: bool) -> str:
+def language_of(folded: str, words: frozenset[str], ascii_only: bool) -> str:
     """Return "de", or a script beyond Latin such as "CYRILLIC"; "" if that is not certain."""
     if not ascii_only:
-        script = _script(tokens)
+        script = _script(folded)
         if script != "LATIN":
             return script
     counts: dict[str, int] = {}
-    for token in tokens:
-        for language in _BY_WORD.get(token, ()):
+    for word in words & _BY_WORD.keys():
+        for language in _BY_WORD[word]:
             counts[language] = counts.get(language, 0) + 1
     if not counts:
         return ""
-    (most, language), *others = sorted(((n, name) for name, n in counts.items()), reverse=True)
-    return language if most >= _SURE + (others[0][0] if others else 0) else ""
+    most = max(counts, key=lambda name: (counts[name], name))
+    others = max((n for name, n in counts.items() if name != most), default=0)
+    return most if counts[most] >= _SURE + others else ""
 
 
-def _script(tokens: tuple[str, ...]) -> str:
+_ASCII_LETTERS = re.compile(r"[a-z]")
+_OTHER_LETTERS = re.compile(r"[^\W\d_\x00-\x7f]")
+
+
+def _script(folded: str) -> str:
+    others = _OTHER_LETTERS.findall(folded)
+    if len(others) <= len(folded) // 4 and len(others) <= len(_ASCII_LETTERS.findall(folded)):
+        return "LATIN"
     counts: dict[str, int] = {}
-    for token in tokens:
-        for letter in token:
-            script = "LATIN" if letter.isascii() else _script_of(letter)
-            counts[script] = counts.get(script, 0) + 1
+    for letter in others:
+        script = _script_of(letter)
+        counts[script] = counts.get(script, 0) + 1
     return max(counts, key=lambda name: (counts[name], name)) if counts else "LATIN"
 
 

@@ -60,19 +60,19 @@ def marks_of(text: str) -> Marks:
     tokens = frozenset(words.tokens)
     stems = frozenset(words.stems)
     ascii_only = text.isascii()
-    language = language_of(words.tokens, ascii_only)
+    language = language_of(folded, tokens, ascii_only)
     return Marks(
         words=words,
         tokens=tokens,
         stems=stems,
         quantities=quantities_of(folded, tokens),
         wanted=wanted_units(folded, tokens),
-        negations=negations_of(words.tokens),
+        negations=negations_of(words.tokens, tokens, folded),
         polarity=polarity_of(stems),
         kinds=kinds_of(stems),
         asked=asked_of(folded, tokens),
         calendar=calendar_of(folded, tokens, language),
-        names=names_of(text, spoken),
+        names=names_of(text, words, spoken),
         quotes=quotes_of(text),
         identifiers=identifiers_of(text),
         operators=operators_of(text),

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from store.decision.guards.dates import WORDS as DATES
-from store.decision.guards.words import stem
+from store.decision.guards.words import Words, stem
 
-_LETTERED = re.compile(r"(?<![^\W_])[^\W\d_][^\W_]*")
+_CAPITALISED = re.compile(r"(?<![^\W_])[^\W\d_a-z][^\W_]*")
 _SPACE = ' \t\r\n"“«(*_-'
 _ENDS = ".!?:;…"
 _TITLES = frozenset("mr mrs ms dr prof professor st miss sir".split())
@@ -41,32 +41,34 @@ class Names(NamedTuple):
     loose: frozenset[str]  # capitalised where everything is, or where a sentence begins
 
 
-def names_of(text: str, known: Iterable[str] = ()) -> Names:
+def names_of(text: str, words: Words, known: Iterable[str] = ()) -> Names:
     """Read the names of a text: single words, since a surname may stand for the whole.
 
-    `known`: words of it that are names however they are written.
+    `words`: the text's own; `known`: those of them that are names however they are written.
     """
     inside = set(known)
     opening: set[str] = set()
-    words = longer = capitals = 0
-    for match in _LETTERED.finditer(text):
+    capitals = 0
+    for match in _CAPITALISED.finditer(text):
         word = match.group()
-        capital = word[0].isupper()
-        words += 1
-        longer += len(word) > 3
-        capitals += capital and len(word) > 3
-        if not capital:
+        if not word[0].isupper():
             continue
+        capitals += len(word) > 3
         folded = word.casefold()
         if folded in _NEVER or folded in DATES:
             continue
         (opening if _begins(text, match.start()) else inside).add(folded)
+    if not inside and not opening:
+        return _NONE
     opening -= _OPENING | inside
-    if words > _LONG:
+    if len(words.tokens) > _LONG:
         opening.clear()
-    if longer > 3 and capitals > _TITLE_CASE * longer:
+    if capitals > 2 and capitals > _TITLE_CASE * sum(len(token) > 3 for token in words.tokens):
         return Names(frozenset(), frozenset(map(stem, inside | opening)))
     return Names(frozenset(map(stem, inside)), frozenset(map(stem, opening)))
+
+
+_NONE = Names(frozenset(), frozenset())
 
 
 def _begins(text: str, start: int) -> bool:

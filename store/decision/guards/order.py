@@ -33,7 +33,8 @@ def swapped(a: Words, b: Words) -> bool:
 
     "A and B" is "B and A".
     """
-    return any(not _joined(a, x, y) for x, y in _traded(a, b))
+    traded = _traded(a, b)
+    return bool(traded) and not _joined(a).issuperset(map(frozenset, traded))
 
 
 def numbers_swapped(a: Words, b: Words) -> bool:
@@ -41,9 +42,10 @@ def numbers_swapped(a: Words, b: Words) -> bool:
     return any(x.isdigit() and y.isdigit() for x, y in _traded(a, b))
 
 
-def _joined(a: Words, x: str, y: str) -> bool:
-    stems = [s for s in a.stems if s not in ("the", "a", "an")]
-    return any(
-        middle in _JOINING and {first, last} == {x, y}
+def _joined(words: Words) -> set[frozenset[str]]:
+    stems = [s for s in words.stems if s not in ("the", "a", "an")]
+    return {
+        frozenset((first, last))
         for first, middle, last in zip(stems, stems[1:], stems[2:], strict=False)
-    )
+        if middle in _JOINING
+    }

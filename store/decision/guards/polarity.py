@@ -108,9 +108,16 @@ def denials(a: frozenset[str], b: frozenset[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def negations_of(tokens: tuple[str, ...]) -> int:
-    """Return how often a text says "not" in one of its forms."""
-    return sum(
-        token in _NEGATIVE or token.startswith(_GERMAN_NO) or token[-3:] in ("n't", "n’t")
-        for token in tokens
-    )
+def negations_of(tokens: tuple[str, ...], words: frozenset[str], folded: str) -> int:
+    """Return how often a text says "not" in one of its forms.
+
+    `words` are the tokens without repetition, `folded` is the text in lower case.
+    """
+    count = 0
+    if not words.isdisjoint(_NEGATIVE):
+        count += sum(token in _NEGATIVE for token in tokens)
+    if "n't" in folded or "n’t" in folded:
+        count += sum(token[-3:] in ("n't", "n’t") for token in tokens)
+    if _GERMAN_NO in folded:
+        count += sum(token.startswith(_GERMAN_NO) for token in tokens)
+    return count

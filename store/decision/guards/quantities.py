@@ -23,15 +23,34 @@ from store.decision.guards.measures import (
 )
 
 _PIECE = re.compile(
-    r"(?P<sign>(?:(?<![\w)])[-+])?)(?P<money>[$€£¥]?)(?P<before>[^\W\d_]*)(?P<digits>\d+(?:[.,:/]\d+)*)"
-    r"(?P<after>[^\W\d_]*%?)|(?P<word>[^\W\d_]+)|(?P<stop>[%.!?;])"
+    r"((?:(?<![\w)])[-+])?)([$€£¥]?)([^\W\d_]*)(\d+(?:[.,:/]\d+)*)([^\W\d_]*%?)"
+    r"|([^\W\d_]+)|([%.!?;])"
 )
+
+
+class _Piece(NamedTuple):
+    """A number in digits with what is written together with it, or a word, or a mark."""
+
+    sign: str
+    money: str
+    before: str
+    digits: str
+    after: str
+    word: str
+    stop: str
+
+    @property
+    def bare(self) -> bool:
+        return not (self.sign or self.money or self.before or self.after)
+
+
 _DIGIT = re.compile(r"\d")
 _PLAIN = re.compile(r"\d+(?:\.\d+)?")
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _CLOCK = re.compile(r"([01]?\d|2[0-4]):([0-5]\d)")
 _FRACTION = re.compile(r"(\d{1,9})/(\d{1,9})")
-_LONGEST = 30  # digits that are computed with; a longer number is compared as it is written
+_LONGEST = 15  # digits that are computed with; a longer number is compared as it is written
+_LARGEST = 10**18  # where "million million" stops being multiplied
 NUMBER_WORDS = (
     CARDINALS.keys() | ORDINALS.keys() | MULTIPLES.keys() | FRACTIONS.keys()
     | {"hundred", "thousand", "million", "billion", "trillion", "dozen"}
@@ -55,58 +74,64 @@ class _Reader:
     """Walks over the pieces of one text."""
 
     def __init__(self, folded: str) -> None:
-        self._pieces = list(_PIECE.finditer(folded))
+        self._pieces = list(map(_Piece._make, _PIECE.findall(folded)))
         self._at = 0
 
     def read(self) -> tuple[Quantity, ...]:
         found = []
-        while self._at < len(self._pieces):
-            piece = self._pieces[self._at]
-            quantity = self._in_digits(piece) if piece["digits"] else self._in_words()
-            if quantity is None:
-                self._at += 1
-            else:
+        starts = [
+            at
+            for at, piece in enumerate(self._pieces)
+            if piece.digits or piece.word in NUMBER_WORDS
+        ]
+        for at in starts:
+            if at < self._at:
+                continue  # read already, as part of the number before
+            self._at = at
+            piece = self._pieces[at]
+            quantity = self._in_digits(piece) if piece.digits else self._in_words()
+            if quantity is not None:
                 found.append(quantity)
         return tuple(found)
 
     def _word(self, ahead: int = 0) -> str:
         at = self._at + ahead
-        return (self._pieces[at]["word"] or "") if 0 <= at < len(self._pieces) else ""
+        return (self._pieces[at].word) if 0 <= at < len(self._pieces) else ""
 
-    def _in_digits(self, piece: re.Match[str]) -> Quantity:
+    def _in_digits(self, piece: _Piece) -> Quantity:
         self._at += 1
-        digits, after = piece["digits"], piece["after"]
-        sign = "-" if piece["sign"] == "-" else ""
-        literal = Quantity(piece.group().lstrip("+"), "", "", True)
-        if piece["before"] or len(digits) > _LONGEST:
+        digits, after = piece.digits, piece.after
+        sign = "-" if piece.sign == "-" else ""
+        literal = Quantity("".join(piece).lstrip("+"), "", "", True)
+        if piece.before or len(digits) > _LONGEST:
             return literal
         clock = self._clock(digits, after)
         if clock is not None:
             return clock
-        value = _value(digits, bool(piece["money"] or after))
+        value = _value(digits, bool(piece.money or after))
         if value is None:
             return literal
         if after in ("st", "nd", "rd", "th") and digits.isdigit():
             return Quantity(_text(value), "nth", _text(value), True)
-        if after in SUFFIXES or (after == "m" and piece["money"]):
+        if after in SUFFIXES or (after == "m" and piece.money):
             value, after = value * SUFFIXES.get(after, 10**6), ""
         if after and after not in UNITS:
             return literal
         if not after:
             value = self._rest(value, digits)
-        return self._measured(-value if sign else value, piece["money"] or after, True)
+        return self._measured(-value if sign else value, piece.money or after, True)
 
     def _rest(self, value: Decimal, digits: str) -> Decimal:
         """Read on: "2 1/2", "2 million"."""
         if self._at < len(self._pieces):
             following = self._pieces[self._at]
-            part = _FRACTION.fullmatch(following["digits"] or "")
-            if part and digits.isdigit() and following.group() == following["digits"]:
+            part = _FRACTION.fullmatch(following.digits)
+            if part and digits.isdigit() and following.bare:
                 fraction = _value(part.group(), False)
                 if fraction is not None and fraction < 1:
                     self._at += 1
                     return value + fraction
-        while (scale := SCALES.get(self._word())) is not None:
+        while value < _LARGEST and (scale := SCALES.get(self._word())) is not None:
             self._at += 1
             value *= scale
         return value
@@ -167,6 +192,8 @@ class _Reader:
         while True:
             word = self._word()
             value, scale = CARDINALS.get(word), SCALES.get(word)
+            if total + current > _LARGEST:
+                return total + current
             if value is not None and (self._at == start or _goes_on(last, value)):
                 current, last = current + value, value
             elif scale is not None and (self._at > start or word not in ("k", "bn")):
@@ -181,10 +208,13 @@ class _Reader:
     def _measured(self, value: Decimal, unit: str, written: bool) -> Quantity:
         if not unit and self._at < len(self._pieces):
             following = self._pieces[self._at]
-            name = following["word"] or following["stop"] or ""
-            if name in UNITS and not (name == "percentage"):
+            name = following.word or following.stop
+            if name in UNITS and name != "percentage":
                 unit = name
                 self._at += 1
+            elif name == "per" and self._word(1) == "cent":
+                unit = "%"
+                self._at += 2
         counted = _text(value)
         if not unit:
             return Quantity(counted, "", counted, written)
@@ -266,7 +296,8 @@ def _measure(quantity: Quantity) -> tuple[str, str]:
 
 
 def _count(quantity: Quantity) -> tuple[str, str]:
-    return "", quantity.value
+    # "5" may be short for "5 dollars", but not for "5 %".
+    return quantity.what if quantity.what == "percent" else "", quantity.value
 
 
 def _said(quantity: Quantity) -> bool:
