@@ -119,6 +119,7 @@ class _Reader:
             return literal
         if not after:
             value = self._rest(value, digits)
+            value += self._and_a_half()
         return self._measured(-value if sign else value, piece.money or after, True)
 
     def _rest(self, value: Decimal, digits: str) -> Decimal:
@@ -176,7 +177,14 @@ class _Reader:
         if value % 10 == 0 and 0 < ordinal < 10 and value < 100:
             self._at += 1  # twenty-first
             return Quantity(str(value + ordinal), "nth", str(value + ordinal), False)
-        return self._measured(Decimal(value), "", False)
+        return self._measured(value + self._and_a_half(), "", False)
+
+    def _and_a_half(self) -> Decimal:
+        part = FRACTIONS.get(self._word(2), 0)
+        if not part or (self._word(), self._word(1)) not in (("and", "a"), ("and", "one")):
+            return Decimal(0)
+        self._at += 3
+        return Decimal(1) / part
 
     def _is_fraction(self, start: int) -> bool:
         """Whether "third" is a part and not a rank: "one third", "a third of it"."""
@@ -284,11 +292,19 @@ def unmatched(a: tuple[Quantity, ...], b: tuple[Quantity, ...]) -> Leftover:
     if a == b:
         return Leftover((), ())
     ours, theirs = _without(a, b, _measure), _without(b, a, _measure)
-    bare_ours = tuple(q for q in ours if not _said(q))
-    bare_theirs = tuple(q for q in theirs if not _said(q))
-    ours_left = _without(ours, bare_theirs, _count) if bare_theirs else ours
-    theirs_left = _without(theirs, bare_ours, _count) if bare_ours else theirs
-    return Leftover(ours_left, theirs_left)
+    if not (ours and theirs):
+        return Leftover(ours, theirs)
+    said, bare = _by_unit(ours)
+    said_there, bare_there = _by_unit(theirs)
+    return Leftover(
+        _without(said, bare_there, _count) + _without(bare, said_there, _count),
+        _without(said_there, bare, _count) + _without(bare_there, said, _count),
+    )
+
+
+def _by_unit(some: tuple[Quantity, ...]) -> tuple[tuple[Quantity, ...], tuple[Quantity, ...]]:
+    said = tuple(quantity for quantity in some if quantity.what)
+    return said, tuple(quantity for quantity in some if not quantity.what)
 
 
 def _measure(quantity: Quantity) -> tuple[str, str]:
@@ -298,10 +314,6 @@ def _measure(quantity: Quantity) -> tuple[str, str]:
 def _count(quantity: Quantity) -> tuple[str, str]:
     # "5" may be short for "5 dollars", but not for "5 %".
     return quantity.what if quantity.what == "percent" else "", quantity.value
-
-
-def _said(quantity: Quantity) -> bool:
-    return quantity.what not in ("", "nth")
 
 
 def _without(

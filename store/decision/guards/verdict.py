@@ -17,7 +17,6 @@ from store.decision.guards.words import framed, overlap, substitutions
 
 _CLOSE = 0.5  # of the words are shared: what differs is then the difference
 _TWIN = 0.66  # the same text but for an edit; of long texts, rephrasings stay below
-_RELATED = 0.4  # below, a name on either side may be another word for something
 _SHORT = 15  # words of content; a longer text says much beside its question
 _FEW = 8  # words in all, of which the empty ones count too
 
@@ -114,7 +113,7 @@ def _names(pair: Pair) -> bool:
     if pair.close and exclusive(a.kinds, b.kinds):
         return True
     ours, theirs = names_missing(pair)
-    related = pair.overlap >= _RELATED
+    related = pair.overlap >= _CLOSE  # else another name may be another word for the thing
     if ours and theirs and related:
         return True
     if ours or theirs:
