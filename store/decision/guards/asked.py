@@ -36,44 +36,45 @@ for _kind, _nouns in _KINDS.items():
     for _noun in _nouns.split():
         _BY_NOUN[_noun] = (*_BY_NOUN.get(_noun, ()), _kind)
 _WHETHER = frozenset("is are was were do does did has have had am".split())
-_ADDRESSED = (["you"], ["we"], ["anyone"], ["anybody"], ["someone"])
+_ADDRESSED = (("you",), ("we",), ("anyone",), ("anybody",), ("someone",))
 _YES_OR_NO = frozenset({"whether"})
 _REACH = 7  # words behind "what" in which its kind is named
-_SENTENCE = re.compile(r"[^.!?\n;]*")
 _TOKEN = re.compile(r"[^\W\d_]+")
 _LONG = 30  # words; of a longer text only the sentence that asks is read
 
 
-def asked_of(folded: str, words: frozenset[str]) -> frozenset[str]:
-    """Return the kinds of answer that a text in lower case asks for; empty if nothing says so."""
+def asked_of(folded: str, tokens: tuple[str, ...], words: frozenset[str]) -> frozenset[str]:
+    """Return the kinds of answer that a text in lower case asks for; empty if nothing says so.
+
+    `words` are its tokens without repetition.
+    """
     if words.isdisjoint(_ASKING):
-        first = _TOKEN.findall(folded[:40])[:2]
-        whether = bool(first) and first[0] in _WHETHER and first[1:] not in _ADDRESSED
+        whether = bool(tokens) and tokens[0] in _WHETHER and tokens[1:2] not in _ADDRESSED
         return _YES_OR_NO if whether else frozenset()
-    tokens = _TOKEN.findall(_question(folded))
+    if len(tokens) > _LONG:
+        tokens = tuple(_TOKEN.findall(_question(folded)))
     kinds: set[str] = set()
     for at, token in enumerate(tokens):
-        kind = _ASKING.get(token, "")
+        kind = _ASKING.get(token)
+        if kind is None:
+            continue
         if kind == "how" and at + 1 < len(tokens):
             kinds.add(_HOW.get(tokens[at + 1], "how"))
-        elif kind == "what":
+        else:
             kinds.add(kind)
+        if kind == "what":
             nouns = (noun for noun in tokens[at + 1 : at + 1 + _REACH] if noun in _BY_NOUN)
             kinds.update(_BY_NOUN.get(next(nouns, ""), ()))
-        elif kind:
-            kinds.add(kind)
     return frozenset(kinds)
 
 
 def _question(folded: str) -> str:
-    if folded.count(" ") < _LONG:
-        return folded
+    """Return the last sentence that asks; of a text without a question mark, the last."""
     end = folded.rfind("?")
-    cut = max(folded.rfind(mark, 0, end) for mark in ".!?\n;") if end > 0 else -1
-    if end > 0:
-        return folded[cut + 1 : end]
-    body = folded.rstrip(" .!\n")
-    return body[max(body.rfind(mark) for mark in ".!?\n;") + 1 :]
+    if end < 0:
+        folded = folded.rstrip(" .!\n")
+        end = len(folded)
+    return folded[max(folded.rfind(mark, 0, end) for mark in ".!?\n;") + 1 : end]
 
 
 def conflicting(a: frozenset[str], b: frozenset[str], close: bool) -> bool:

@@ -18,15 +18,15 @@ _OPERATOR = re.compile(
     r"|(?<=\d)\s?[+*/×÷^]\s?(?=\d)|(?<=\d\s)[-−](?=\s\d)"  # arithmetic
 )
 _SIGN = re.compile(r"[-+*/×÷^−=<>&|]")
-_HINT = re.compile(
-    r"\w(?:\.|::|->)\w|\(\)|_|(?<![\w-])--?[A-Za-z]|[a-z][A-Z]|(?<!\w)[A-Za-z](?:\+\+|#)"
-)
+# Looked for first, since most texts have neither; both find their first letter fast.
+_HINT = re.compile(r"[.:>]\w|\(\)|[_+#]|-[A-Za-z]")
+_CAMEL = re.compile(r"[a-z][A-Z]")
 _CODE = re.compile(r"[(){}\[\]=<>;#|`*\\/@$&+^~:_]|^\s*-\s", re.MULTILINE)
 
 
 def identifiers_of(text: str) -> frozenset[str]:
     """Return names that only code has, as written: snake_case, camelCase, a.b(), --flag, C++."""
-    if _HINT.search(text) is None:
+    if _HINT.search(text) is None and _CAMEL.search(text) is None:
         return frozenset()
     return frozenset(
         name for name in _IDENTIFIER.findall(text) if name.count(".") == 0 or not _prose(name)

@@ -70,7 +70,7 @@ def marks_of(text: str) -> Marks:
         negations=negations_of(words.tokens, tokens, folded),
         polarity=polarity_of(stems),
         kinds=kinds_of(stems),
-        asked=asked_of(folded, tokens),
+        asked=asked_of(folded, words.tokens, tokens),
         calendar=calendar_of(folded, tokens, language),
         names=names_of(text, words, spoken),
         quotes=quotes_of(text),

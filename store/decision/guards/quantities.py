@@ -44,6 +44,8 @@ class _Piece(NamedTuple):
         return not (self.sign or self.money or self.before or self.after)
 
 
+_DIGITS, _WORD = _Piece._fields.index("digits"), _Piece._fields.index("word")
+
 _DIGIT = re.compile(r"\d")
 _PLAIN = re.compile(r"\d+(?:\.\d+)?")
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
@@ -67,6 +69,8 @@ class Quantity(NamedTuple):
 
 
 def _text(value: Decimal) -> str:
+    if value == (whole := int(value)):
+        return str(whole)
     return f"{value.normalize():f}"
 
 
@@ -74,7 +78,7 @@ class _Reader:
     """Walks over the pieces of one text."""
 
     def __init__(self, folded: str) -> None:
-        self._pieces = list(map(_Piece._make, _PIECE.findall(folded)))
+        self._pieces: list[tuple[str, ...]] = _PIECE.findall(folded)
         self._at = 0
 
     def read(self) -> tuple[Quantity, ...]:
@@ -82,13 +86,13 @@ class _Reader:
         starts = [
             at
             for at, piece in enumerate(self._pieces)
-            if piece.digits or piece.word in NUMBER_WORDS
+            if piece[_DIGITS] or piece[_WORD] in NUMBER_WORDS
         ]
         for at in starts:
             if at < self._at:
                 continue  # read already, as part of the number before
             self._at = at
-            piece = self._pieces[at]
+            piece = _Piece._make(self._pieces[at])
             quantity = self._in_digits(piece) if piece.digits else self._in_words()
             if quantity is not None:
                 found.append(quantity)
@@ -96,7 +100,7 @@ class _Reader:
 
     def _word(self, ahead: int = 0) -> str:
         at = self._at + ahead
-        return (self._pieces[at].word) if 0 <= at < len(self._pieces) else ""
+        return self._pieces[at][_WORD] if 0 <= at < len(self._pieces) else ""
 
     def _in_digits(self, piece: _Piece) -> Quantity:
         self._at += 1
@@ -125,7 +129,7 @@ class _Reader:
     def _rest(self, value: Decimal, digits: str) -> Decimal:
         """Read on: "2 1/2", "2 million"."""
         if self._at < len(self._pieces):
-            following = self._pieces[self._at]
+            following = _Piece._make(self._pieces[self._at])
             part = _FRACTION.fullmatch(following.digits)
             if part and digits.isdigit() and following.bare:
                 fraction = _value(part.group(), False)
@@ -146,6 +150,8 @@ class _Reader:
             half, steps = self._word() + "m", 3
         elif not after and self._word() in ("uhr",):
             half, steps = "h", 1
+        if not half and ":" not in digits:
+            return None
         read = _CLOCK.fullmatch(digits if ":" in digits else f"{digits}:00" if half else "")
         if read is None or (after and after != half):
             return None
@@ -215,7 +221,7 @@ class _Reader:
 
     def _measured(self, value: Decimal, unit: str, written: bool) -> Quantity:
         if not unit and self._at < len(self._pieces):
-            following = self._pieces[self._at]
+            following = _Piece._make(self._pieces[self._at])
             name = following.word or following.stop
             if name in UNITS and name != "percentage":
                 unit = name
@@ -238,6 +244,8 @@ def _goes_on(last: int, value: int) -> bool:
 
 def _value(digits: str, measured: bool) -> Decimal | None:
     """Return what digits say, or None if that is not certain."""
+    if digits.isdigit():
+        return None if digits[0] == "0" and len(digits) > 1 else Decimal(digits)
     if (part := _FRACTION.fullmatch(digits)) and int(part[2]):
         return Decimal(part[1]) / Decimal(part[2])
     if _THOUSANDS.fullmatch(digits):

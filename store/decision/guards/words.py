@@ -61,7 +61,9 @@ def words_of(folded: str) -> Words:
     """Read the words of a text in lower case."""
     tokens = tuple(_WORD.findall(folded))
     if "'" in folded or "’" in folded:
-        tokens = tuple(_CLITIC.sub("", token) for token in tokens)
+        tokens = tuple(
+            _CLITIC.sub("", token) if "'" in token or "’" in token else token for token in tokens
+        )
     stems = tuple(map(stem, tokens))
     content = frozenset(s for t, s in zip(tokens, stems, strict=True) if t not in EMPTY)
     return Words(tokens, stems, content)
