@@ -18,6 +18,7 @@ from store.decision.guards.words import Words, words_of
 
 # "Does A beat B": a letter that stands for something is no article.
 _NO_ARTICLE = re.compile(r"(?<=[^\W_] )A(?=[,;?!.]|$| [^A-Z])")
+_CAPITAL_NOUNS = frozenset({"de"})  # where every noun is written like a name
 _SYMBOLIC = re.compile(r"(?<!\w)([a-z])(\+\+|#)")
 
 
@@ -61,6 +62,7 @@ def marks_of(text: str) -> Marks:
     stems = frozenset(words.stems)
     ascii_only = text.isascii()
     language = language_of(folded, tokens, ascii_only)
+    names = names_of(text, words, spoken)
     return Marks(
         words=words,
         tokens=tokens,
@@ -72,7 +74,7 @@ def marks_of(text: str) -> Marks:
         kinds=kinds_of(stems),
         asked=asked_of(folded, words.tokens, tokens),
         calendar=calendar_of(folded, tokens, language),
-        names=names_of(text, words, spoken),
+        names=names.loosely() if language in _CAPITAL_NOUNS else names,
         quotes=quotes_of(text),
         identifiers=identifiers_of(text),
         operators=operators_of(text),

@@ -40,6 +40,10 @@ class Names(NamedTuple):
     firm: frozenset[str]  # capitalised inside a sentence
     loose: frozenset[str]  # capitalised where everything is, or where a sentence begins
 
+    def loosely(self) -> Names:
+        """Return the same names without trust in their capitals."""
+        return Names(frozenset(), self.firm | self.loose)
+
 
 def names_of(text: str, words: Words, known: Iterable[str] = ()) -> Names:
     """Read the names of a text: single words, since a surname may stand for the whole.

@@ -49,9 +49,9 @@ _OPPOSITES = (
     ("possible", "impossible"), ("with", "without"), ("dark", "light"), ("day", "night"),
     ("client", "server"), ("parent", "child"), ("sync synchronous", "async asynchronous"),
     ("horizontal horizontally", "vertical vertically"), ("push", "pop"), ("gain", "lose loss"),
-    ("front", "back"), ("even", "odd"), ("encourage", "discourage"), ("rise rising", "fall"
-     " falling"), ("mehr", "weniger"), ("vor", "nach"), ("öffnen", "schließen"),
-    ("einschalten an", "ausschalten aus"), ("größte größer", "kleinste kleiner"),
+    ("front", "back"), ("even", "odd"), ("rise rising", "fall falling"),
+    ("mehr", "weniger"), ("vor", "nach"), ("öffnen öffne öffnet", "schließen schließe schließt"),
+    ("einschalten an ein", "ausschalten aus"), ("größte größer", "kleinste kleiner"),
     ("plus", "moins"), ("avant", "après"), ("ouvrir", "fermer"), ("activer", "désactiver"),
     ("más", "menos"), ("antes", "después"), ("abrir", "cerrar"), ("activar", "desactivar"),
     ("più", "meno"), ("prima", "dopo"), ("aprire", "chiudere"),

@@ -47,6 +47,7 @@ OTHER_QUESTIONS = [
     ("Is it safe?", "Is it unsafe?", "polarity"),
     ("Is the process reversible?", "Is the process irreversible?", "polarity"),
     ("Trinke ich das vor dem Essen?", "Trinke ich das nach dem Essen?", "polarity"),
+    ("Wie schalte ich das Radio ein?", "Wie schalte ich das Radio aus?", "polarity"),
     ("Comment activer le son ?", "Comment désactiver le son ?", "polarity"),
     ("Find a flight to Rome in spring", "Find a flight to Milan in spring", "names"),
     ("Find a flight to Rome in spring", "find a flight to milan in spring", "names"),
@@ -54,6 +55,7 @@ OTHER_QUESTIONS = [
     ("Zork freezes on boot", "Blorp freezes on boot", "names"),
     ("tell me about Ann", "tell me about the annual report", "names"),
     ("write hello world in python", "write hello world in rust", "names"),
+    ("Was ist in Wien zu sehen und wo?", "Was ist in Graz zu sehen und wo?", "names"),
     ("translate it to french", "translate it to german", "names"),
     ("how do i learn c++", "how do i learn c", "names"),
     ("how many days until christmas?", "how many weeks until christmas?", "names"),
@@ -123,6 +125,7 @@ SAME_QUESTIONS = [
     ("How do I set JAVA_HOME?", "How can I set JAVA_HOME on my machine?"),
     ("Is it possible to park here?", "Can I park here?"),
     ("Wie spät ist es in Wien?", "Wieviel Uhr ist es in Wien?"),
+    ("Wie lange muss der Reis im Topf sein?", "Wie lange kocht man den Reis in der Küche?"),
     ("¿Cómo cocino arroz?", "¿Cómo se cocina el arroz?"),
     (
         "Ann has 12 pens. She gives half of them to Bob. How many pens does she have left?",
