@@ -1,0 +1,85 @@
+"""What of a text must not differ from another's, read once a text."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from store.decision.guards.asked import asked_of
+from store.decision.guards.code import identifiers_of, layout_of, operators_of
+from store.decision.guards.dates import calendar_of, spelled_out
+from store.decision.guards.kinds import kinds_of
+from store.decision.guards.language import NO_LETTERS, Letters, language_of, letters_of
+from store.decision.guards.names import Names, names_of, quotes_of
+from store.decision.guards.polarity import Polarity, negations_of, polarity_of
+from store.decision.guards.quantities import Quantity, quantities_of, wanted_units
+from store.decision.guards.words import Words, words_of
+
+# "Does A beat B": a letter that stands for something is no article.
+_NO_ARTICLE = re.compile(r"(?<=[^\W_] )A(?=[,;?!.]|$| [^A-Z])")
+_CAPITAL_NOUNS = frozenset({"de"})  # where every noun is written like a name
+_SYMBOLIC = re.compile(r"(?<!\w)([a-z])(\+\+|#)")
+
+
+def _spoken(match: re.Match[str]) -> str:
+    return match[1] + ("plusplus" if match[2] == "++" else "sharp")
+
+
+class Marks(NamedTuple):
+    """What the guards compare of one text."""
+
+    words: Words
+    tokens: frozenset[str]
+    stems: frozenset[str]
+    quantities: tuple[Quantity, ...]  # in order
+    wanted: frozenset[str]  # units that are asked for
+    negations: int
+    polarity: Polarity
+    kinds: frozenset[tuple[str, str]]  # (kind, member): ("colour", "red")
+    asked: frozenset[str]
+    calendar: frozenset[str]
+    names: Names
+    quotes: frozenset[str]
+    identifiers: frozenset[str]
+    operators: tuple[str, ...]
+    language: str  # "" if it is not certain
+    letters: Letters
+    layout: tuple[str, ...]
+    text: str
+
+
+@lru_cache(maxsize=4096)
+def marks_of(text: str) -> Marks:
+    """Read a text's marks. Remembered for the most recent texts: stored queries come up again."""
+    folded = spelled_out(_NO_ARTICLE.sub("aa", text).casefold())
+    spoken: list[str] = []
+    if "+" in folded or "#" in folded:
+        spoken = [_spoken(match) for match in _SYMBOLIC.finditer(folded)]
+        folded = _SYMBOLIC.sub(_spoken, folded)
+    words = words_of(folded)
+    tokens = frozenset(words.tokens)
+    stems = frozenset(words.stems)
+    ascii_only = text.isascii()
+    language = language_of(folded, tokens, ascii_only)
+    names = names_of(text, words, spoken)
+    return Marks(
+        words=words,
+        tokens=tokens,
+        stems=stems,
+        quantities=quantities_of(folded, tokens),
+        wanted=wanted_units(folded, tokens),
+        negations=negations_of(words.tokens, tokens, folded),
+        polarity=polarity_of(stems),
+        kinds=kinds_of(stems),
+        asked=asked_of(folded, words.tokens, tokens),
+        calendar=calendar_of(folded, tokens, language),
+        names=names.loosely() if language in _CAPITAL_NOUNS else names,
+        quotes=quotes_of(text),
+        identifiers=identifiers_of(text),
+        operators=operators_of(text),
+        language=language,
+        letters=NO_LETTERS if ascii_only else letters_of(words.tokens),
+        layout=layout_of(text),
+        text=text,
+    )
