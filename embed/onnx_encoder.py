@@ -70,8 +70,9 @@ class OnnxEncoder:
             raise EncoderFailed(f"encoding {len(texts)} texts failed: {error}") from error
 
     async def aclose(self) -> None:
-        """Let the running batch end, then free the worker thread."""
+        """Let the running batch end, then free the worker thread and the model (100 MB)."""
         await asyncio.to_thread(self._worker.shutdown)
+        self._session = None  # whoever still holds this encoder need not hold that too
 
     def _run(self, texts: Sequence[str]) -> Vectors:
         ids = [self._window.ids(text) for text in texts]

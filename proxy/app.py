@@ -283,4 +283,6 @@ async def _cache(
     # What was restored lives long: the collector need not walk it again and again.
     gc.collect()
     gc.freeze()
+    # Or whatever this app leaves in cycles would outlive it for as long as the process runs.
+    stack.callback(gc.unfreeze)
     return cache

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 
@@ -76,6 +80,23 @@ async def proxy_with(stage: Stage, fake: FakeEncoder, **config: Any) -> Proxy:
 async def metrics(stage: Stage, proxy: Proxy) -> list[str]:
     async with stage.http.get(f"{proxy.url}/metrics") as answer:
         return (await answer.text()).splitlines()
+
+
+def test_a_closed_proxy_leaves_nothing_in_memory(tmp_path: Path) -> None:
+    """The encoder stands for all of it: cache, lookup and admin API each hold it."""
+
+    async def served_once() -> weakref.ref[FakeEncoder]:
+        encoder = FakeEncoder()
+        async with (
+            proxy_running(settings_for(tmp_path, "http://nowhere/v1"), encoder=encoder) as proxy,
+            aiohttp.request("GET", f"{proxy.url}/ready") as ready,
+        ):
+            assert ready.status == 200
+        return weakref.ref(encoder)
+
+    held = asyncio.run(served_once())  # in a loop of its own: timers keep a connection for seconds
+    gc.collect()
+    assert held() is None
 
 
 @pytest.mark.parametrize("trouble", [failing, crashing, misshapen])

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,13 @@ async def test_a_closed_encoder_says_so(checkpoint: Checkpoint) -> None:
     await encoder.aclose()
     with pytest.raises(EncoderFailed, match="after shutdown"):
         await encoder.encode(["too late"])
+
+
+async def test_a_closed_encoder_lets_go_of_the_model(checkpoint: Checkpoint) -> None:
+    encoder = OnnxEncoder(checkpoint, threads=1)
+    model = weakref.ref(encoder._session)
+    await encoder.aclose()
+    assert model() is None
 
 
 async def test_a_failure_says_why(onnx_encoder: Encoder) -> None:
