@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
 import orjson
@@ -39,6 +39,7 @@ class Admitter:
         quarantine: Quarantine,
         economics: Economics,
         encode: Callable[[str], Awaitable[Vector]],
+        encode_turns: Callable[[Sequence[str]], Awaitable[tuple[Vector | None, ...]]],
         metrics: Metrics,
         clock: Callable[[], datetime],
         checkpoint: str,
@@ -47,6 +48,7 @@ class Admitter:
         self._quarantine = quarantine
         self._economics = economics
         self._encode = encode
+        self._encode_turns = encode_turns
         self._metrics = metrics
         self._clock = clock
         self._checkpoint = checkpoint
@@ -86,7 +88,8 @@ class Admitter:
         if self._quarantine.holds(call.id, call.caller.tenant):
             return "quarantined"  # the next answer under this key would be as wrong to somebody
         vector = await self._encoded_later(call) if lookup.encode_later else lookup.vector
-        entry = self._entry(call, vector, head, raw, whole, cost)
+        past = await self._encoded_past(call) if vector is not None else ()
+        entry = self._entry(call, vector, past, head, raw, whole, cost)
         outcome = await self._cache.admit(entry)
         if entry.shared_key and outcome is Admission.STORED:
             await self._confirm(entry, whole)
@@ -96,6 +99,7 @@ class Admitter:
         self,
         call: Call,
         vector: Vector | None,
+        past: tuple[Vector | None, ...],
         head: Head,
         raw: bytes,
         whole: dict[str, Json],
@@ -122,7 +126,14 @@ class Admitter:
             shared_key=call.shared_key,
             cost=cost,
             answer_id=answer_id if isinstance(answer_id, str) else "",
+            earlier=call.question.earlier,
+            earlier_vectors=past,
         )
+
+    async def _encoded_past(self, call: Call) -> tuple[Vector | None, ...]:
+        """Return the vectors of the earlier user turns; () if there are none."""
+        vectors = await self._encode_turns(call.question.earlier)
+        return () if all(vector is None for vector in vectors) else vectors
 
     async def _encoded_later(self, call: Call) -> Vector | None:
         """Return the vector of a question whose search was skipped; the client has its answer."""

@@ -34,6 +34,7 @@ from proxy.policy_editor import Build, PolicyEditor
 from proxy.routes import Receive, Routes, Scope, Send
 from proxy.rules import InForce, Rules
 from proxy.settings import Settings
+from proxy.turns import TurnEncoder
 from proxy.upkeep import (
     batch_counter,
     call_counter,
@@ -210,6 +211,7 @@ def _pipeline(parts: Parts) -> Pipeline:
         quarantine=parts.quarantine,
         economics=parts.economics,
         encode=parts.batcher.encode,
+        encode_turns=TurnEncoder(parts.batcher, parts.encoder).encode,
         metrics=parts.metrics,
         clock=utc_now,
         checkpoint=parts.encoder.checkpoint,

@@ -29,6 +29,7 @@ class ServingEvent(NamedTuple):
     similarity: float
     category: str
     hit: bool
+    same_past: bool = True  # whether the dialogues before the two questions are equal
 
 
 class ServingEvents:

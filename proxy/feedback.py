@@ -86,7 +86,8 @@ class FeedbackDesk:
             )
         if feedback.verdict == "wrong":
             await self._stop(id, caller.tenant, now)
-        if event is not None and event.hit and _short(event):
+        # After different dialogues, a verdict says nothing of the two questions alone.
+        if event is not None and event.hit and event.same_past and _short(event):
             await self._records.add_pair(_pair(caller.tenant, feedback, event, now))
         self._metrics.feedback.labels(feedback.verdict).inc()
 

@@ -167,8 +167,13 @@ def entry_id(ground: bytes, counted: bytes) -> EntryId:
 
 
 def partition_key(ground: bytes, question: Question) -> PartitionKey:
-    """Return what may be compared by meaning with this question: same request, same past."""
+    """Return what may be compared by meaning with this question: same request, same past.
+
+    Of the past all but what users said, which is compared turn by turn (store/decision/context.py).
+    """
     skeleton = counted(question.skeleton)
     partition = sha256(b"partition\n" + ground + b"\n" + skeleton).hexdigest()[:32]
-    context = sha256(b"context\n" + _canonical(question.context)).hexdigest()[:32]
+    context = sha256(b"context without user texts\n" + _canonical(question.context)).hexdigest()[
+        :32
+    ]
     return PartitionKey(partition, context if question.context else "")

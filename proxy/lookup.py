@@ -19,6 +19,7 @@ from embed.encoder import Encoder
 from embed.errors import EmbedError, Overloaded
 from proxy.call import Call
 from proxy.metrics import Metrics
+from proxy.turns import TurnEncoder
 from proxy.wire.base import Tier
 from store.cache import Cache
 from store.decision.guards import veto
@@ -32,6 +33,8 @@ log = logging.getLogger("nearhit.lookup")
 
 _STORING = 0.1  # seconds that a commit may take before the next one asking goes on without it
 _NEIGHBORS = 8  # candidates of one search; the nearest that may be served is
+# Of a follow-up: "and then?" is asked in many dialogues, and nearest are those of others.
+_FOLLOW_UP_NEIGHBORS = 32
 
 
 class Outcome(StrEnum):
@@ -134,6 +137,7 @@ class Searcher:
         self._flights = flights
         self._batcher = batcher
         self._encoder = encoder
+        self._turns = TurnEncoder(batcher, encoder)
         self._economics = economics
         self._metrics = metrics
         self._clock = clock
@@ -239,15 +243,34 @@ class Searcher:
         return replace(found, vector=vector)
 
     async def _nearest(self, call: Call, vector: Vector, lookup: Lookup) -> Lookup:
-        now = self._clock()
-        for candidate in await self._cache.similar(call.partition, vector, _NEIGHBORS):
+        now, earlier = self._clock(), call.question.earlier
+        wanted = _FOLLOW_UP_NEIGHBORS if earlier else _NEIGHBORS
+        found = await self._cache.similar(call.partition, vector, wanted)
+        compared = 0
+        # Whoever has the same past goes first: that costs nothing to tell.
+        for candidate in sorted(found, key=lambda c: c.held.earlier != earlier):
             outcome = self._judge_similar(call, candidate, now)
+            if outcome is not Outcome.MISS and candidate.held.earlier != earlier:
+                compared += 1
+                if compared > _NEIGHBORS or not await self._shares_past(call, candidate.held):
+                    outcome = Outcome.MISS
             if outcome is Outcome.HIT:
                 return Lookup(Outcome.HIT, found=candidate)
             if lookup.outcome is Outcome.MISS and outcome is not Outcome.MISS:
                 expired = candidate if outcome is Outcome.STALE else None
                 lookup = Lookup(outcome, expired=expired)
         return lookup
+
+    async def _shares_past(self, call: Call, held: Held) -> bool:
+        """Whether the users' earlier turns, not all equal, mean the same in call and entry."""
+        policy = call.policy_over(held)
+        if policy is None:
+            return False
+        threshold = max(policy.context_threshold, call.asked_threshold)
+        if await self._turns.same(call.question.earlier, held, threshold, self._max_wait):
+            return True
+        self._metrics.vetoes.labels(self._metrics.category(call.category), "context").inc()
+        return False
 
     def _may_have(self, call: Call, held: Held) -> bool:
         """Whether this caller may be served the entry at all."""

@@ -189,7 +189,8 @@ class Pipeline:
     ) -> Answer:
         held, similarity = found
         self._cache.touch(held.id)
-        self._note(call, held.id, held.query, similarity, now, hit=True)
+        same_past = held.earlier == call.question.earlier
+        self._note(call, held.id, held.query, similarity, now, hit=True, same_past=same_past)
         return replay(call, held, document, similarity=similarity, now=now, ttl=ttl, stale=stale)
 
     def _note(
@@ -201,6 +202,7 @@ class Pipeline:
         now: datetime,
         *,
         hit: bool,
+        same_past: bool = True,
     ) -> None:
         query = call.question.text
         event = ServingEvent(
@@ -211,6 +213,7 @@ class Pipeline:
             similarity,
             call.category,
             hit,
+            same_past,
         )
         self._events.note(call.caller.tenant, call.request.request_id, event)
 

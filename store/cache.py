@@ -26,7 +26,7 @@ from store.entry import (
     Held,
     PartitionKey,
     Vector,
-    check_vector,
+    check_vectors,
     size_of,
 )
 from store.errors import StoreUnavailable
@@ -201,13 +201,18 @@ class Cache:
     async def admit(self, entry: Entry) -> Admission:
         """Store the entry in place of any other with its id; lookups see it once it is durable.
 
-        Raises ValueError for a vector that the index cannot take.
+        Raises ValueError for a vector that the index cannot take, or as many of earlier turns as
+        there are none.
         """
         if not self._occupancy.admits(entry.category, size_of(entry)):
             return Admission.TOO_LARGE
+        if len(entry.earlier_vectors) not in (0, len(entry.earlier)):
+            raise ValueError(
+                f"{len(entry.earlier_vectors)} vectors of {len(entry.earlier)} earlier turns"
+            )
         vector = entry.vector if entry.checkpoint == self._checkpoint else None
         if vector is not None:
-            check_vector(vector, self._index.dimension)
+            check_vectors((vector, *entry.earlier_vectors), self._index.dimension)
         write = Write()
         writes = self._writes.setdefault(entry.id, [])
         writes.append(write)
@@ -290,7 +295,7 @@ class Cache:
             self._owe(held.id)
             return
         if vector is not None and stored.checkpoint == self._checkpoint:
-            check_vector(vector, self._index.dimension)
+            check_vectors((vector, *held.earlier_vectors), self._index.dimension)
             self._hold(held, vector)
         else:
             self._hold(held, None)
@@ -299,6 +304,8 @@ class Cache:
         for id in self._occupancy.victims(held.category, held.size, held.id) or ():
             self._evict(id)
         self._let_go(held.id, replaced=True)
+        if vector is None and held.earlier_vectors:  # never found by meaning, so never compared
+            held = replace(held, earlier_vectors=())
         self._held[held.id] = held
         self._entries[held.category] += 1
         self._occupancy.add(held.id, held.category, held.size, held.cost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -21,7 +22,7 @@ class PartitionKey(NamedTuple):
     """Which vectors may be compared at all: everything that must match exactly."""
 
     partition: str  # digest of the request without its last user text and earlier turns
-    context: str  # digest of the earlier turns
+    context: str  # digest of the earlier turns without what their users said; "" if there are none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,8 @@ class Entry:
     approved: bool = False  # a shared entry that may serve other tenants
     cost: float = 0.0  # seconds of upstream time that the answer took
     answer_id: str = ""  # the `id` in the answer's body
+    earlier: tuple[str, ...] = ()  # the users' texts of the earlier turns, in order
+    earlier_vectors: tuple[Vector | None, ...] = ()  # theirs, by `checkpoint`; () if none has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,8 @@ class Held:
     # Set in place while the entry is held, so it does not tell one version from another.
     approved: bool = field(default=False, compare=False)
     cost: float = 0.0  # seconds of upstream time
+    earlier: tuple[str, ...] = ()
+    earlier_vectors: tuple[Vector | None, ...] = field(default=(), compare=False)
 
 
 class Neighbor(NamedTuple):
@@ -113,8 +118,16 @@ def check_vector(vector: Vector, dimension: int) -> None:
         raise ValueError(f"vector must have unit length, got {squared**0.5:.4f}")
 
 
+def check_vectors(vectors: Iterable[Vector | None], dimension: int) -> None:
+    """Raise ValueError unless all that are there are unit vectors of shape (dimension,)."""
+    for vector in vectors:
+        if vector is not None:
+            check_vector(vector, dimension)
+
+
 def size_of(entry: Entry) -> int:
-    """Return the bytes that the entry counts against a quota: body, texts, vector and books."""
-    vector = 0 if entry.vector is None else entry.vector.nbytes
-    texts = (entry.query, entry.user, entry.classifier, entry.shared_key, entry.answer_id)
-    return len(entry.body) + sum(len(text.encode()) for text in texts) + vector + OVERHEAD
+    """Return the bytes that the entry counts against a quota: body, texts, vectors and books."""
+    vectors = sum(v.nbytes for v in (entry.vector, *entry.earlier_vectors) if v is not None)
+    named = (entry.query, entry.user, entry.classifier, entry.shared_key, entry.answer_id)
+    texts = sum(len(text.encode()) for text in (*named, *entry.earlier))
+    return len(entry.body) + texts + vectors + OVERHEAD

@@ -171,7 +171,12 @@ def check_limit(limit: int) -> None:
 def entry_as_data(entry: Entry) -> dict[str, Any]:
     """Return an entry with its answer as plain values."""
     answer = entry.body.decode("utf-8", "replace")
-    return {**_heading(entry), "content_type": entry.content_type, "answer": answer}
+    return {
+        **_heading(entry),
+        "earlier": list(entry.earlier),
+        "content_type": entry.content_type,
+        "answer": answer,
+    }
 
 
 def summary_as_data(entry: Summary) -> dict[str, Any]:

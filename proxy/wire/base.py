@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 Json = Any  # what orjson.loads returns
 Fields = dict[str, Json]  # a JSON object
-PLACEHOLDER = "\x00query\x00"  # stands for the query text in a skeleton
+PLACEHOLDER = "\x00query\x00"  # stands for a user's text in a skeleton and in a context
 
 # Top-level request fields that say how an answer travels or who asked, never what is asked.
 TRANSPORT_FIELDS = frozenset(
@@ -57,8 +57,10 @@ class Question:
     tier: Tier
     text: str  # the last user text; "" unless tier is SEMANTIC
     skeleton: Json  # the body with `text` replaced by PLACEHOLDER and the earlier turns left out
-    context: Json  # the earlier turns, in order; [] for a stand-alone question
+    # The earlier turns, in order, each user's text replaced by PLACEHOLDER; [] if it stands alone.
+    context: Json
     turns: int  # user turns, this one included
+    earlier: tuple[str, ...] = ()  # the texts that were replaced, in order
 
 
 class Wire(Protocol):

@@ -1,8 +1,9 @@
 """What the wires share in reading a request: validation, and splitting a conversation.
 
-A conversation is cut into three: the leading instructions and the last user turn (around its
-text) stay in the skeleton, the turns between are the context. From the three parts the request
-can be rebuilt, so two requests that agree in all of them are one request.
+A conversation is cut into four: the leading instructions and the last user turn (around its
+text) stay in the skeleton, the turns between are the context, and what users said in those is left
+out of it as a list. From the four parts the request can be rebuilt, so two requests that agree in
+all of them are one request.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from proxy.wire.base import (
 
 Turn = dict[str, Json]
 INSTRUCTING_ROLES = ("system", "developer")
+# Characters of an earlier user turn. A longer one must be the same to the letter: with every entry
+# of its dialogue it would be kept in memory, and what encoders make of it tells little.
+LONGEST_COMPARED = 4096
 # Fields that put tokens of the question, or odds of this very text, into the answer.
 TELLTALE_FIELDS = ("logprobs", "top_logprobs", "prompt_logprobs", "return_token_ids", "echo")
 
@@ -116,7 +120,7 @@ def last_turn_question(
     `part_type` is how this wire calls a text part of a content list.
     """
     last = turns[-1]
-    split = _split_content(last.get("content"), part_type) if last.get("role") == "user" else None
+    split = _split_turn(last, part_type)
     if split is None:
         return unasked(Tier.EXACT, user_turns)
     text, held = split
@@ -125,13 +129,35 @@ def last_turn_question(
         lead += 1
     skeleton = {k: v for k, v in body.items() if k not in TRANSPORT_FIELDS}
     skeleton[field] = [*turns[:lead], {**last, "content": held}]
+    context, earlier = _split_past(turns[lead:-1], part_type)
     return Question(
         tier=Tier.SEMANTIC,
         text=text,
         skeleton=skeleton,
-        context=turns[lead:-1],
+        context=context,
         turns=user_turns,
+        earlier=earlier,
     )
+
+
+def _split_past(turns: list[Turn], part_type: str) -> tuple[list[Turn], tuple[str, ...]]:
+    """Return the turns with each user's text replaced, and those texts.
+
+    A turn that is not plainly a user's text, or a long one, stays as it is.
+    """
+    context, earlier = [], []
+    for turn in turns:
+        split = _split_turn(turn, part_type)
+        message = turn.get("type", "message") == "message"
+        if split is not None and message and len(split[0]) <= LONGEST_COMPARED:
+            earlier.append(split[0])
+            turn = {**turn, "content": split[1]}
+        context.append(turn)
+    return context, tuple(earlier)
+
+
+def _split_turn(turn: Turn, part_type: str) -> tuple[str, Json] | None:
+    return _split_content(turn.get("content"), part_type) if turn.get("role") == "user" else None
 
 
 def _split_content(content: Json, part_type: str) -> tuple[str, Json] | None:

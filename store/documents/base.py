@@ -120,6 +120,8 @@ def held_of(entry: Entry) -> Held:
         shared_key=entry.shared_key,
         approved=entry.approved,
         cost=entry.cost,
+        earlier=entry.earlier,
+        earlier_vectors=entry.earlier_vectors,
     )
 
 

@@ -17,7 +17,7 @@ from store.entry import Entry, EntryId, Held, PartitionKey, Vector, size_of
 
 # `n` orders entries by when they were put: a replaced entry gets a new one. The body is last,
 # so that reading the rest of a long row does not read the body's pages. In a file that began as
-# version 1 the columns of version 2 come after it; a row written before then ends with its body.
+# version 1 or 2 later columns come after it; a row written before then ends with its body.
 SCHEMA = """
 CREATE TABLE entries (
     n INTEGER PRIMARY KEY,
@@ -40,10 +40,12 @@ CREATE TABLE entries (
     approved INTEGER NOT NULL DEFAULT 0,
     cost REAL NOT NULL DEFAULT 0.0,
     answer_id TEXT NOT NULL DEFAULT '',
+    earlier TEXT NOT NULL DEFAULT '',
     checksum INTEGER NOT NULL,
     body_checksum INTEGER NOT NULL,
     compressed INTEGER NOT NULL,
     vector BLOB,
+    earlier_vectors BLOB,
     body BLOB NOT NULL
 )
 """
@@ -51,7 +53,7 @@ ANSWER_INDEX = "CREATE INDEX entries_by_answer ON entries (answer_id) WHERE answ
 
 
 class Head(NamedTuple):
-    """A row without its vector and body: the columns of these names, which the checksum covers."""
+    """A row without its vectors and body: the columns of these names, all under the checksum."""
 
     id: EntryId
     partition: str
@@ -72,15 +74,18 @@ class Head(NamedTuple):
     approved: int
     cost: float
     answer_id: str
+    earlier: str
 
 
 IN_VERSION_1 = 13  # so many of Head's columns there were then
-ADDED = ("", "", "", 0, 0.0, "")  # what a row of version 1 holds in the others
+IN_VERSION_2 = 19
+ADDED_IN_2 = ("", "", "", 0, 0.0, "")  # what a row of version 1 holds in these
+ADDED_IN_3 = ("",)  # and one of version 2; neither has vectors of earlier turns
 
-HEAD = f"{', '.join(Head._fields)}, checksum, vector"
+HEAD = f"{', '.join(Head._fields)}, checksum, vector, earlier_vectors"
 INSERT = (
     f"INSERT OR REPLACE INTO entries ({HEAD}, body_checksum, compressed, body)"
-    f" VALUES ({', '.join('?' * (len(Head._fields) + 5))})"
+    f" VALUES ({', '.join('?' * (len(Head._fields) + 6))})"
 )
 SELECT_ONE = f"SELECT {HEAD}, body_checksum, compressed, body FROM entries WHERE id = ?"
 SELECT_HEAD = f"SELECT {HEAD} FROM entries WHERE id = ?"
@@ -103,6 +108,7 @@ STORED_VECTOR = np.dtype("<f4")
 def encode(entry: Entry) -> Row:
     """Return the parameters of INSERT. Compresses, so keep it off the event loop."""
     vector = None if entry.vector is None else entry.vector.astype(STORED_VECTOR).tobytes()
+    earlier_vectors = blob_of(entry.earlier_vectors)
     head = Head(
         id=entry.id,
         partition=entry.key.partition,
@@ -123,24 +129,28 @@ def encode(entry: Entry) -> Row:
         approved=int(entry.approved),
         cost=real(entry.cost),
         answer_id=entry.answer_id,
+        earlier=json.dumps(entry.earlier) if entry.earlier else "",
     )
     body, compressed = entry.body, False
     if len(body) >= WORTH_COMPRESSING:
         packed = zlib.compress(body, 1)
         if len(packed) < len(body):
             body, compressed = packed, True
-    return (*head, checksum(head, vector), vector, zlib.crc32(entry.body), compressed, body)
+    stamps = (zlib.crc32(entry.body), compressed, body)
+    return (*head, checksum(head, vector, earlier_vectors), vector, earlier_vectors, *stamps)
 
 
 def decode(row: Row) -> Entry | None:
     """Return the entry of a SELECT_ONE row; None if it is damaged."""
-    *columns, checked, vector, body_checksum, compressed, body = row
+    *columns, checked, vector, earlier_vectors, body_checksum, compressed, body = row
     head = Head._make(columns)
     try:
         if compressed:
             body = zlib.decompress(body)
-        if checksum(head, vector) != checked or zlib.crc32(body) != body_checksum:
+        sound = checksum(head, vector, earlier_vectors) == checked
+        if not sound or zlib.crc32(body) != body_checksum:
             return None
+        earlier = texts_of(head.earlier)
         return Entry(
             id=head.id,
             key=PartitionKey(head.partition, head.context),
@@ -161,6 +171,8 @@ def decode(row: Row) -> Entry | None:
             approved=bool(head.approved),
             cost=head.cost,
             answer_id=head.answer_id,
+            earlier=earlier,
+            earlier_vectors=vectors_of(earlier_vectors, len(earlier)),
         )
     except (ValueError, TypeError, OverflowError, zlib.error):
         return None
@@ -171,11 +183,12 @@ def head_decoder() -> Callable[[Row], Stored | None]:
     keys: dict[tuple[str, str], PartitionKey] = {}
 
     def decode_head(row: Row) -> Stored | None:
-        _, *columns, checked, vector = row
+        _, *columns, checked, vector, earlier_vectors = row
         head = Head._make(columns)
         try:
-            if checksum(head, vector) != checked:
+            if checksum(head, vector, earlier_vectors) != checked:
                 return None
+            earlier = texts_of(head.earlier)
             key = PartitionKey(head.partition, head.context)
             held = Held(
                 id=head.id,
@@ -190,6 +203,8 @@ def head_decoder() -> Callable[[Row], Stored | None]:
                 shared_key=head.shared_key,
                 approved=bool(head.approved),
                 cost=head.cost,
+                earlier=earlier,
+                earlier_vectors=vectors_of(earlier_vectors, len(earlier)),
             )
             return Stored(held, intern(head.checkpoint), vector_of(vector))
         except (ValueError, TypeError, OverflowError):
@@ -205,11 +220,11 @@ def approve(connection: sqlite3.Connection, ids: Sequence[EntryId]) -> int:
         row = connection.execute(SELECT_HEAD, (id,)).fetchone()
         if row is None:
             continue
-        *columns, checked, vector = row
+        *columns, checked, vector, earlier_vectors = row
         head = Head._make(columns)
-        if not head.shared_key or checksum(head, vector) != checked:
+        if not head.shared_key or checksum(head, vector, earlier_vectors) != checked:
             continue  # a new checksum would make the damage look sound
-        renewed = checksum(head._replace(approved=1), vector)
+        renewed = checksum(head._replace(approved=1), vector, earlier_vectors)
         connection.execute(
             "UPDATE entries SET approved = 1, checksum = ? WHERE id = ?", (renewed, id)
         )
@@ -217,20 +232,47 @@ def approve(connection: sqlite3.Connection, ids: Sequence[EntryId]) -> int:
     return marked
 
 
-def checksum(head: Head, vector: bytes | None) -> int:
+def checksum(head: Head, vector: bytes | None, earlier_vectors: bytes | None) -> int:
     """Return a checksum over everything but the body.
 
-    A row with nothing in the columns that version 2 added has the checksum of version 1, so
-    that the rows of a migrated file need not be written again.
+    A row with nothing in the columns that a version added has the checksum of the version before,
+    so that the rows of a migrated file need not be written again.
     """
-    columns = tuple(head)
-    covered = columns[:IN_VERSION_1] if columns[IN_VERSION_1:] == ADDED else columns
-    return zlib.crc32(vector or b"", zlib.crc32(repr(covered).encode()))
+    covered = tuple(head)
+    if covered[IN_VERSION_2:] == ADDED_IN_3 and earlier_vectors is None:
+        covered = covered[:IN_VERSION_2]
+        if covered[IN_VERSION_1:] == ADDED_IN_2:
+            covered = covered[:IN_VERSION_1]
+    checked = zlib.crc32(vector or b"", zlib.crc32(repr(covered).encode()))
+    return zlib.crc32(earlier_vectors or b"", checked)
 
 
 def vector_of(blob: bytes | None) -> Vector | None:
     """Return the vector of a blob without copying it."""
     return None if blob is None else np.frombuffer(blob, STORED_VECTOR)
+
+
+def texts_of(column: str) -> tuple[str, ...]:
+    """Return the texts of a column; "" holds none."""
+    return tuple(json.loads(column)) if column else ()
+
+
+def blob_of(vectors: Sequence[Vector | None]) -> bytes | None:
+    """Return vectors of one length as a blob, zeros for an absent one; None without any."""
+    present = next((vector for vector in vectors if vector is not None), None)
+    if present is None:
+        return None
+    absent = np.zeros_like(present)
+    rows = [absent if vector is None else vector for vector in vectors]
+    return np.stack(rows).astype(STORED_VECTOR).tobytes()
+
+
+def vectors_of(blob: bytes | None, count: int) -> tuple[Vector | None, ...]:
+    """Return the vectors of a blob without copying them; ValueError if it does not hold so many."""
+    if blob is None:
+        return ()
+    rows = np.frombuffer(blob, STORED_VECTOR).reshape(count, -1)
+    return tuple(row if row.any() else None for row in rows)
 
 
 def real(number: float) -> float:

@@ -181,15 +181,88 @@ def test_only_the_last_user_text_may_differ_within_a_partition() -> None:
     assert base not in keys
 
 
-def test_every_earlier_turn_counts() -> None:
-    def follow_up(first: str, reply: str) -> PartitionKey:
-        return partition_of(
-            chat(user(first), {"role": "assistant", "content": reply}, user("and then?"))
-        )
+def said(text: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
 
-    assert follow_up("a", "b") == follow_up("a", "b")
-    assert len({follow_up("a", "b"), follow_up("A", "b"), follow_up("a", "c")}) == 3
-    assert follow_up("a", "b").partition == follow_up("x", "y").partition
+
+def test_of_earlier_turns_all_but_the_users_texts_has_to_be_equal() -> None:
+    def follow_up(*past: dict[str, Any]) -> PartitionKey:
+        return partition_of(chat(*past, user("and then?")))
+
+    base = follow_up(user("a"), said("b"))
+    assert follow_up(user("another"), said("b")) == base
+    others = [
+        follow_up(),
+        follow_up(user("a")),
+        follow_up(said("b")),
+        follow_up(user("a"), said("c")),
+        follow_up(said("b"), user("a")),
+        follow_up(user("a"), user("b")),
+        follow_up(user("a"), said("b"), user("a"), said("b")),
+        follow_up({"role": "system", "content": "a"}, said("b")),
+        follow_up({**user("a"), "name": "ann"}, said("b")),
+        follow_up(user([{"type": "text", "text": "a"}]), said("b")),
+        follow_up(user([{"type": "image_url", "image_url": {"url": "u"}}]), said("b")),
+        follow_up(user("a"), said("b"), {"role": "developer", "content": "Be brief."}),
+        follow_up(user("a"), {"role": "tool", "content": "b", "tool_call_id": "c"}),
+        follow_up(user("a" * 5000), said("b")),
+    ]
+    assert len({base, *others}) == len(others) + 1
+    assert follow_up(user("x"), said("y")).partition == base.partition
+
+
+texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(str.strip)
+turns = st.one_of(
+    st.builds(user, texts),
+    st.builds(lambda before, text: user([{"type": "text", "text": t} for t in (before, text)]),
+              texts, texts),
+    st.builds(said, texts),
+    st.just(user([{"type": "image_url", "image_url": {"url": "u"}}])),
+    st.builds(lambda text: {"role": "tool", "tool_call_id": "c", "content": text}, texts),
+    st.builds(lambda text: {"role": "developer", "content": text}, texts),
+)  # fmt: skip
+pasts = st.lists(turns, max_size=4).map(lambda past: [user("hello"), *past])
+
+
+def blanked(past: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The past without what a user's text is, by a rule of its own."""
+    bare: list[dict[str, Any]] = []
+    for turn in past:
+        content = turn["content"]
+        if turn["role"] == "user" and isinstance(content, str):
+            turn = user(None)
+        elif turn["role"] == "user" and content[-1]["type"] == "text":
+            turn = user([*content[:-1], None])
+        bare.append(turn)
+    return bare
+
+
+@given(pasts, pasts)
+def test_two_dialogues_share_a_context_only_if_they_differ_in_users_texts_alone(
+    one: list[dict[str, Any]], other: list[dict[str, Any]]
+) -> None:
+    keys = {partition_of(chat(*past, user("and then?"))) for past in (one, other)}
+    assert (len(keys) == 1) == (blanked(one) == blanked(other))
+
+
+@given(pasts, st.data())
+def test_whatever_changes_in_an_earlier_turn_but_a_users_text_leads_elsewhere(
+    past: list[dict[str, Any]], data: Any
+) -> None:
+    here = data.draw(st.integers(0, len(past) - 1))
+    changes = [
+        [*past[:here], {**past[here], "name": "changed"}, *past[here + 1 :]],
+        [*past[:here], {**past[here], "role": "function"}, *past[here + 1 :]],
+        [*past[:here], *past[here + 1 :]],
+        [*past[: here + 1], said("more"), *past[here + 1 :]],
+        [*past, past[here]],
+    ]
+    if past[here]["role"] != "user":
+        changes.append([*past[:here], {**past[here], "content": "!"}, *past[here + 1 :]])
+    base = partition_of(chat(*past, user("and then?")))
+    for changed in changes:
+        if blanked(changed) != blanked(past):
+            assert partition_of(chat(*changed, user("and then?"))) != base
 
 
 @given(st.text(max_size=30), st.text(max_size=30))

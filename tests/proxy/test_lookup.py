@@ -1,5 +1,8 @@
 """Whatever happened before, what is served is live, unquarantined, and the caller's to see.
 
+And it was asked in the same dialogue: of the same depth, with the same answers, and questions that
+mean the same.
+
 A naive model looks at every answer that a long random sequence of asking, storing, waiting,
 changing policies, quarantining and removing gets, and at what each of them may have been.
 """
@@ -24,6 +27,7 @@ from proxy.call import Call, CallReader, Request
 from proxy.lookup import Lookup, Outcome, Searcher, skip_reason
 from proxy.metrics import Metrics
 from proxy.rules import InForce, Rules
+from proxy.turns import TurnEncoder
 from proxy.wire.chat import ChatWire
 from store.cache import Cache
 from store.economics import Economics
@@ -42,23 +46,35 @@ TENANTS = ("harbour", "airport")
 USERS = ("", "ann", "bob")
 # Cosine of each question to the first, so that some are alike; no guard tells them apart.
 COSINES = {"When do ferries leave?": 1.0, "When do the ferries leave?": 0.97, "Ferries leave?": 0.9}
+# Cosine of what was said earlier to the first; a guard tells the last from the others.
+EARLIER = {
+    "Tell me about the harbour.": 1.0,
+    "Tell me of the harbour.": 0.96,
+    "Talk of harbours, please.": 0.88,
+    "Tell me about harbour 7.": 0.99,
+}
+ANSWERS = ("It is old.", "It is new.")
+WIDE = "w" * 101  # earlier text that is wider than the encoder's window
 
 
 class KnownEncoder:
-    """Knows three questions."""
+    """Knows three questions, and four that come before them."""
 
     checkpoint = "known"
     dimension = DIMENSION
     max_tokens = 100
 
     def fits(self, text: str) -> bool:
-        return True
+        return text != WIDE
 
     def first_window(self, text: str) -> str | None:
         return text
 
     async def encode(self, texts: Any) -> Vectors:
-        return np.stack([near(0, COSINES[text]) for text in texts])
+        assert WIDE not in texts
+        return np.stack(
+            [near(2, EARLIER[t]) if t in EARLIER else near(0, COSINES[t]) for t in texts]
+        )
 
     async def aclose(self) -> None: ...
 
@@ -69,18 +85,35 @@ policies = st.builds(
     mode=st.sampled_from([Mode.SEMANTIC, Mode.SEMANTIC, Mode.EXACT, Mode.OFF]),
     hit_threshold=st.sampled_from([0.85, 0.95, 0.999]),
     near_threshold=st.just(0.5),
+    context_threshold=st.sampled_from([0.8, 0.9, 0.98]),
     ttl=st.sampled_from([5, 60, 600]).map(lambda minutes: timedelta(minutes=minutes)),
     quota=st.builds(Quota, st.integers(1, 4), st.sampled_from([2000, 10_000])),
     scope=st.sampled_from(Scope),
 )
 
 
+Past = tuple[str, ...]  # what a user and an assistant said in turns
+said_before = st.sampled_from([*sorted(EARLIER), WIDE])
+pasts = st.lists(st.tuples(said_before, st.sampled_from(ANSWERS)), max_size=2).map(
+    lambda turns: tuple(text for turn in turns for text in turn)
+)
 asks = st.tuples(
     st.sampled_from(TENANTS),
     st.sampled_from(USERS),
     st.sampled_from(CATEGORIES),
     st.sampled_from(sorted(COSINES)),
+    st.just(()) | pasts,
 )
+
+
+def means_the_same(one: str, other: str, threshold: float) -> bool:
+    """Whether two earlier texts may stand for each other, by a rule of the model's own."""
+    if one == other:
+        return True
+    if WIDE in (one, other) or ("7" in one) != ("7" in other):
+        return False
+    cosine = float(near(2, EARLIER[one]) @ near(2, EARLIER[other]))
+    return cosine >= threshold - 1e-6
 
 
 class Serving(RuleBasedStateMachine):
@@ -91,6 +124,7 @@ class Serving(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.now = NOON
         self.entries: dict[EntryId, Entry] = {}  # as they were stored last
+        self.pasts: dict[EntryId, Past] = {}
         self.stopped: set[tuple[EntryId, str]] = set()
 
     @initialize()
@@ -113,6 +147,7 @@ class Serving(RuleBasedStateMachine):
         encoder = KnownEncoder()
         self.batcher = Batcher(encoder)
         self.batcher.start()
+        self.turns = TurnEncoder(self.batcher, encoder)
         self.searcher = Searcher(
             cache=self.cache,
             quarantine=self.quarantine,
@@ -129,8 +164,12 @@ class Serving(RuleBasedStateMachine):
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
 
-    def call(self, tenant: str, user: str, category: str, question: str) -> Call:
-        body = {"model": "m", "messages": [{"role": "user", "content": question}], "user": user}
+    def call(self, tenant: str, user: str, category: str, question: str, past: Past) -> Call:
+        messages = [
+            {"role": "assistant" if n % 2 else "user", "content": text}
+            for n, text in enumerate((*past, question))
+        ]
+        body = {"model": "m", "messages": messages, "user": user}
         headers = [(b"x-nearhit-category", category.encode())]
         request = Request(
             raw=orjson.dumps(body),
@@ -144,20 +183,43 @@ class Serving(RuleBasedStateMachine):
         )
 
     @rule(asked=st.lists(asks, min_size=4, max_size=12))
-    def ask(self, asked: list[tuple[str, str, str, str]]) -> None:
+    def ask(self, asked: list[tuple[str, str, str, str, Past]]) -> None:
         for each in asked:
             self.ask_once(*each)
 
-    def ask_once(self, tenant: str, user: str, category: str, question: str) -> None:
-        call = self.call(tenant, user, category, question)
+    @rule(
+        category=st.sampled_from(CATEGORIES),
+        question=st.sampled_from(sorted(COSINES)),
+        turns=st.lists(
+            st.tuples(said_before, said_before, st.sampled_from(ANSWERS)), min_size=1, max_size=2
+        ),
+    )
+    def follow_up(self, category: str, question: str, turns: list[tuple[str, str, str]]) -> None:
+        """The same question in dialogues that differ in what the user said before."""
+        for version in (0, 1, 0):
+            past = tuple(text for turn in turns for text in (turn[version], turn[2]))
+            self.ask_once("harbour", "ann", category, question, past)
+
+    def ask_once(self, tenant: str, user: str, category: str, question: str, past: Past) -> None:
+        call = self.call(tenant, user, category, question, past)
         lookup: Lookup = self.run(self.searcher.find(call))
         if lookup.outcome is Outcome.HIT:
             assert lookup.found is not None
             self.check_served(call, lookup.found.held, lookup.found.similarity)
+            self.check_past(call, lookup.found.held, past)
         else:
             self.check_not_owed(call)
             if lookup.storable:
-                self.store(call, lookup)
+                self.store(call, lookup, past)
+
+    def check_past(self, call: Call, held: Held, past: Past) -> None:
+        stored, book = self.pasts[held.id], self.in_force.rules.book
+        own, asked = book[self.entries[held.id].category], book[call.category]
+        threshold = max(own.context_threshold, asked.context_threshold)
+        assert len(stored) == len(past)
+        assert stored[1::2] == past[1::2]  # what the assistant said
+        for one, other in zip(stored[::2], past[::2], strict=True):
+            assert means_the_same(one, other, threshold)
 
     def check_served(self, call: Call, held: Held, similarity: float) -> None:
         entry, book = self.entries[held.id], self.in_force.rules.book
@@ -190,7 +252,9 @@ class Serving(RuleBasedStateMachine):
         allowed = own.scope is asked.scope and own.mode is not Mode.OFF
         assert kept or not live or not allowed
 
-    def store(self, call: Call, lookup: Lookup) -> None:
+    def store(self, call: Call, lookup: Lookup, past: Past) -> None:
+        earlier = call.question.earlier
+        assert earlier == past[::2]
         entry = Entry(
             id=call.id,
             key=call.partition,
@@ -207,9 +271,14 @@ class Serving(RuleBasedStateMachine):
             checkpoint="known",
             vector=lookup.vector,
             shared_key=call.shared_key,
+            earlier=earlier,
+            earlier_vectors=self.run(self.turns.encode(earlier))
+            if lookup.vector is not None
+            else (),
         )
         if self.run(self.cache.admit(entry)) is Admission.STORED:
             self.entries[call.id] = entry
+            self.pasts[call.id] = past
 
     @rule(category=st.sampled_from(CATEGORIES), policy=policies)
     def change_policy(self, category: str, policy: Policy) -> None:

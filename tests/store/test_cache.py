@@ -5,12 +5,13 @@ import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from store.cache import Cache
 from store.documents.sqlite import SqliteDocuments
-from store.entry import OVERHEAD, Admission, Entry, EntryId, Held, size_of
+from store.entry import OVERHEAD, Admission, Entry, EntryId, Held, Vector, size_of
 from store.errors import StoreUnavailable
 from store.eviction import Quota, Share
 from store.hot import Document
@@ -305,6 +306,47 @@ async def test_an_entry_of_another_checkpoint_is_never_compared(cache: Cache) ->
     await cache.admit(entry("b", vector=axis(0), checkpoint="other"))
     assert cache.exact(A) is not None
     assert await similar_ids(cache) == []
+
+
+async def test_a_held_follow_up_keeps_what_its_users_said_before(cache: Cache) -> None:
+    past = ("one", "two")
+    await cache.admit(entry("a", vector=axis(0), earlier=past, earlier_vectors=(axis(1), None)))
+    (found,) = await cache.similar(KEY, axis(0))
+    assert found.held.earlier == past
+    assert found.held.earlier_vectors[1] is None
+    assert found.held.earlier_vectors[0] is not None
+    assert float(found.held.earlier_vectors[0] @ axis(1)) == 1.0
+
+
+async def test_vectors_of_earlier_turns_that_are_never_compared_are_not_kept_in_memory(
+    cache: Cache,
+) -> None:
+    past: dict[str, Any] = {"earlier": ("one",), "earlier_vectors": (axis(0, 5),)}
+    await cache.admit(entry("a", vector=axis(0, 5), checkpoint="other", **past))
+    held = cache.exact(A)
+    assert held is not None
+    assert (held.earlier, held.earlier_vectors) == (("one",), ())
+    assert (await cache.document(A)) is not None
+
+
+@pytest.mark.parametrize(
+    ("vectors", "complaint"),
+    [
+        pytest.param((axis(0, 7), axis(0)), "shape", id="another dimension"),
+        pytest.param((axis(0), axis(0) * 2), "unit length", id="another length"),
+        pytest.param((axis(0),), "1 vectors of 2 earlier turns", id="too few"),
+        pytest.param((axis(0),) * 3, "3 vectors of 2 earlier turns", id="too many"),
+    ],
+)
+async def test_vectors_of_earlier_turns_that_cannot_be_compared_are_refused(
+    cache: Cache, documents: MemoryDocuments, vectors: tuple[Vector, ...], complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        await cache.admit(
+            entry("a", vector=axis(0), earlier=("one", "two"), earlier_vectors=vectors)
+        )
+    assert cache.exact(A) is None
+    assert documents.entries == {}
 
 
 # Eviction
@@ -663,10 +705,19 @@ async def test_opening_restores_what_was_stored_and_tells_how_far_it_is() -> Non
 
 async def test_entries_of_another_checkpoint_are_restored_for_exact_hits_only() -> None:
     documents = MemoryDocuments(
-        entry("a", vector=axis(0, 5), checkpoint="mini-0"), entry("b", vector=axis(0))
+        entry(
+            "a",
+            vector=axis(0, 5),
+            checkpoint="mini-0",
+            earlier=("one",),
+            earlier_vectors=(axis(0, 5),),
+        ),
+        entry("b", vector=axis(0), earlier=("one",), earlier_vectors=(axis(1),)),
     )
     cache = await opened(documents)
-    assert cache.exact(A) is not None
+    a, b = cache.exact(A), cache.exact(B)
+    assert a is not None and b is not None
+    assert (len(a.earlier_vectors), len(b.earlier_vectors)) == (0, 1)
     assert await similar_ids(cache) == ["b"]
     await closed(cache)
 

@@ -32,6 +32,13 @@ def test_an_entry_counts_its_body_its_query_in_bytes_and_its_vector() -> None:
     assert size_of(entry("a", body=b"12345", query="")) == 5 + OVERHEAD
 
 
+def test_an_entry_counts_the_texts_and_vectors_of_its_earlier_turns() -> None:
+    plain = size_of(entry("a"))
+    assert size_of(entry("a", earlier=("é12", "one"))) == plain + 4 + 3
+    vectors = (axis(0), None)
+    assert size_of(entry("a", earlier=("é12", "one"), earlier_vectors=vectors)) == plain + 7 + 32
+
+
 @pytest.mark.parametrize("field", ["user", "classifier", "shared_key", "answer_id"])
 def test_an_entry_counts_its_other_texts(field: str) -> None:
     assert size_of(entry("a", **{field: "é12"})) == size_of(entry("a")) + 4

@@ -42,7 +42,8 @@ def test_leading_instructions_are_skeleton_and_earlier_turns_are_context() -> No
     later = {"role": "system", "content": "The user is a pilot."}
     question = CHAT.read(ask(SYSTEM, developer, USER, ANSWER, later, FOLLOW_UP))
     assert question.skeleton["messages"] == [SYSTEM, developer, HELD]
-    assert question.context == [USER, ANSWER, later]
+    assert question.context == [HELD, ANSWER, later]
+    assert question.earlier == ("Why is the sky blue?",)
     assert (question.text, question.turns) == ("And at dusk?", 2)
 
 
@@ -109,6 +110,23 @@ def test_an_image_in_an_earlier_turn_is_context() -> None:
     question = CHAT.read(ask(content(IMAGE, TEXT), ANSWER, FOLLOW_UP))
     assert question.tier is Tier.SEMANTIC
     assert question.context == [content(IMAGE, TEXT), ANSWER]
+    assert question.earlier == ()
+
+
+def test_of_an_earlier_turn_only_the_users_last_text_is_compared_by_meaning() -> None:
+    parts = content({"type": "text", "text": "Document: the sky is green."}, TEXT)
+    empty, named = content(), {**USER, "name": "ada"}
+    question = CHAT.read(ask(parts, empty, ANSWER, named, ANSWER, FOLLOW_UP))
+    held = content(parts["content"][0], {**TEXT, "text": PLACEHOLDER})
+    assert question.context == [held, empty, ANSWER, {**HELD, "name": "ada"}, ANSWER]
+    assert question.earlier == ("What is this?", "Why is the sky blue?")
+
+
+def test_a_long_earlier_turn_has_to_be_the_same_to_the_letter() -> None:
+    most, more = ({"role": "user", "content": "a" * n} for n in (4096, 4097))
+    question = CHAT.read(ask(most, ANSWER, more, ANSWER, FOLLOW_UP))
+    assert question.context == [HELD, ANSWER, more, ANSWER]
+    assert question.earlier == ("a" * 4096,)
 
 
 @pytest.mark.parametrize(

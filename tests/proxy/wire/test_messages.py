@@ -41,7 +41,8 @@ def test_system_and_limits_are_skeleton() -> None:
 def test_earlier_turns_are_context() -> None:
     question = MESSAGES.read(ask(USER, USE, RESULT, ANSWER, FOLLOW_UP))
     assert question.text == "And at dusk?"
-    assert question.context == [USER, USE, RESULT, ANSWER]
+    assert question.context == [{"role": "user", "content": PLACEHOLDER}, USE, RESULT, ANSWER]
+    assert question.earlier == ("Why is the sky blue?",)
 
 
 def test_a_message_that_only_returns_results_is_no_turn_of_the_user() -> None:

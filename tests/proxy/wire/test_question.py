@@ -43,20 +43,36 @@ def body_of(wire: Wire, **more: Json) -> dict[str, Json]:
 
 
 def rebuilt(question: Question, field: str) -> dict[str, Json]:
-    """The request, from nothing but the three parts that identity compares."""
+    """The request, from nothing but the four parts that are compared."""
     body = dict(question.skeleton)
     if isinstance(body[field], str):
         assert body[field] == PLACEHOLDER
         return {**body, field: question.text}
     *lead, last = body[field]
-    if isinstance(last["content"], str):
-        assert last["content"] == PLACEHOLDER
-        last = {**last, "content": question.text}
-    else:
-        *before, part = last["content"]
-        assert part["text"] == PLACEHOLDER
-        last = {**last, "content": [*before, {**part, "text": question.text}]}
-    return {**body, field: [*lead, *question.context, last]}
+    assert holds_text(last)
+    texts = list(question.earlier)
+    past = [filled(turn, texts.pop(0)) if holds_text(turn) else turn for turn in question.context]
+    assert not texts
+    return {**body, field: [*lead, *past, filled(last, question.text)]}
+
+
+def holds_text(turn: Json) -> bool:
+    """Whether a turn is a user's, and its text was replaced."""
+    if turn["role"] != "user" or not isinstance(turn["content"], str | list):
+        return False
+    if isinstance(turn["content"], str):
+        return turn["content"] == PLACEHOLDER
+    parts = turn["content"]
+    plain = all(part["type"] in ("text", "input_text") and "text" in part for part in parts)
+    return bool(parts) and plain and parts[-1]["text"] == PLACEHOLDER
+
+
+def filled(turn: Json, text: str) -> Json:
+    """The turn with its text back in its place."""
+    if isinstance(turn["content"], str):
+        return {**turn, "content": text}
+    *before, part = turn["content"]
+    return {**turn, "content": [*before, {**part, "text": text}]}
 
 
 @every_wire
@@ -125,6 +141,7 @@ def check_rebuilt(wire: Wire, body: dict[str, Json]) -> None:
     assert repr(body) == before, "reading changed the request"
     if question.tier is not Tier.SEMANTIC:
         assert (question.text, question.skeleton, question.context) == ("", {}, [])
+        assert question.earlier == ()
         return
     assert question.text.strip()
     counted = {k: v for k, v in body.items() if k not in TRANSPORT_FIELDS}
@@ -160,6 +177,27 @@ def test_asking_for_the_placeholder_itself_is_a_question_like_any_other(wire: Wi
     forged = wire.read(body)
     assert forged.skeleton == honest.skeleton
     assert (forged.text, honest.text) == (PLACEHOLDER, "Why is the sky blue?")
+
+
+@settings(max_examples=300)
+@given(requests("messages", turns_of("text")), requests("messages", turns_of("text")))
+def test_two_pasts_with_one_context_differ_in_users_texts_only(
+    one: dict[str, Json], other: dict[str, Json]
+) -> None:
+    """From one context and two lists of texts come two requests that differ in nothing else."""
+    a, b = CHAT.read(one), CHAT.read(other)
+    if a.tier is not Tier.SEMANTIC or b.tier is not Tier.SEMANTIC:
+        return
+    same = a.context == b.context
+    assert same == (without_texts(a) == without_texts(b))
+    if same:
+        assert len(a.earlier) == len(b.earlier)
+
+
+def without_texts(question: Question) -> Json:
+    """The earlier turns rebuilt with a word for each text."""
+    texts = iter(["word"] * len(question.earlier))
+    return [filled(turn, next(texts)) if holds_text(turn) else turn for turn in question.context]
 
 
 def test_a_placeholder_elsewhere_stays_where_it_is() -> None:

@@ -47,8 +47,16 @@ def test_items_are_split_like_messages() -> None:
     reasoning = {"type": "reasoning", "id": "rs_1", "summary": []}
     question = RESPONSES.read(ask([SYSTEM, USER, reasoning, CALL, RESULT, SAID, FOLLOW_UP]))
     assert question.skeleton["input"] == [SYSTEM, {"role": "user", "content": PLACEHOLDER}]
-    assert question.context == [USER, reasoning, CALL, RESULT, SAID]
+    asked = {"type": "message", "role": "user", "content": PLACEHOLDER}
+    assert question.context == [asked, reasoning, CALL, RESULT, SAID]
+    assert question.earlier == ("Why is the sky blue?",)
     assert (question.text, question.turns) == ("And at dusk?", 2)
+
+
+def test_an_earlier_item_that_is_no_message_stays_as_it_is() -> None:
+    odd = {**USER, "type": "x_note"}
+    question = RESPONSES.read(ask([odd, SAID, FOLLOW_UP]))
+    assert (question.context, question.earlier) == ([odd, SAID], ())
 
 
 def test_a_text_and_an_item_with_the_same_text_are_two_questions() -> None:

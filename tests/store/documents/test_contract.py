@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ import pytest
 
 from store.documents.base import DocumentStore, Filter, Stored, Summary, held_of
 from store.documents.sqlite import SqliteDocuments
-from store.entry import Entry, EntryId
+from store.entry import Entry, EntryId, Vector
 from store.errors import StoreUnavailable
 from tests.entries import NOON, OTHER_KEY, axis, directions, entry
 from tests.fakes_documents import MemoryDocuments
@@ -42,14 +42,19 @@ async def loaded(documents: DocumentStore, batch: int = 100) -> list[Stored]:
 def assert_same(left: Entry | None, right: Entry) -> None:
     assert left is not None
     for field in Entry.__dataclass_fields__:
-        if field != "vector":
+        if "vector" not in field:
             assert getattr(left, field) == getattr(right, field), field
-    if right.vector is None:
-        assert left.vector is None
-    else:
-        assert left.vector is not None
-        assert left.vector.dtype == np.float32
-        np.testing.assert_array_equal(left.vector, right.vector)
+    assert_same_vectors(
+        (left.vector, *left.earlier_vectors), (right.vector, *right.earlier_vectors)
+    )
+
+
+def assert_same_vectors(left: Sequence[Vector | None], right: Sequence[Vector | None]) -> None:
+    assert [vector is None for vector in left] == [vector is None for vector in right]
+    for one, other in zip(left, right, strict=True):
+        if one is not None and other is not None:
+            assert one.dtype == np.float32
+            np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +71,16 @@ def assert_same(left: Entry | None, right: Entry) -> None:
         ),
         pytest.param(entry("a", created_at=NOON + timedelta(microseconds=1)), id="microseconds"),
         pytest.param(entry("a", **SHARED, user="u-1", classifier="minilm 3"), id="every field"),
+        pytest.param(entry("a", earlier=('Zoë\n"🦊"\x00\u2028', "")), id="earlier turns"),
+        pytest.param(
+            entry(
+                "a",
+                vector=axis(3),
+                earlier=("one", "two", "three"),
+                earlier_vectors=(directions(1)[0], None, axis(2)),
+            ),
+            id="earlier turns, not all with vectors",
+        ),
         pytest.param(entry("a", cost=-0.0), id="a negative nothing"),
         pytest.param(entry("a", cost=2), id="a cost in whole seconds"),
     ],
@@ -77,9 +92,9 @@ async def test_what_was_put_comes_back(documents: DocumentStore, stored: Entry) 
     assert only.held == held_of(stored)
     assert only.held.approved == stored.approved  # which == leaves out
     assert only.checkpoint == stored.checkpoint
-    assert (only.vector is None) == (stored.vector is None)
-    if stored.vector is not None:
-        np.testing.assert_array_equal(only.vector, stored.vector)
+    assert_same_vectors(
+        (only.vector, *only.held.earlier_vectors), (stored.vector, *stored.earlier_vectors)
+    )
 
 
 async def test_an_unknown_id_is_none(documents: DocumentStore) -> None:
@@ -109,7 +124,8 @@ async def test_delete_says_how_many_there_were(documents: DocumentStore) -> None
 async def test_approving_marks_shared_entries_only_and_says_how_many_there_are(
     documents: DocumentStore,
 ) -> None:
-    shared = entry("a", shared_key="s-1", vector=axis(1), cost=0.5)
+    past: dict[str, Any] = {"earlier": ("and before?",), "earlier_vectors": (axis(2),)}
+    shared = entry("a", shared_key="s-1", vector=axis(1), cost=0.5, **past)
     for stored in (shared, entry("b", shared_key="s-2"), entry("c")):
         await documents.put(stored)
     before = await loaded(documents)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -46,6 +47,7 @@ def test_a_body_is_compressed_only_where_that_helps() -> None:
             "approved": st.booleans(),
             "cost": st.floats(allow_nan=False),
             "answer_id": TEXT,
+            "earlier": st.lists(TEXT, max_size=3).map(tuple),
         }
     ),
 )
@@ -99,6 +101,13 @@ def test_a_damaged_body_reads_as_absent(connection: sqlite3.Connection, damage: 
         pytest.param("approved = 1", id="approved by nobody"),
         pytest.param("cost = cost * 2", id="another cost"),
         pytest.param("answer_id = 'another'", id="another answer id"),
+        pytest.param('earlier = \'["three", "two"]\'', id="other earlier turns"),
+        pytest.param("earlier = '[\"one\"]'", id="an earlier turn less"),
+        pytest.param("earlier = '['", id="earlier turns that do not parse"),
+        pytest.param("earlier_vectors = NULL", id="no vectors of earlier turns"),
+        pytest.param("earlier_vectors = zeroblob(64)", id="other vectors of earlier turns"),
+        pytest.param("earlier_vectors = x'0102'", id="part of a vector of an earlier turn"),
+        pytest.param("earlier = '', earlier_vectors = NULL", id="as if from version 2"),
         pytest.param(
             "user = '', classifier = '', shared_key = '', cost = 0, answer_id = ''",
             id="as if from version 1",
@@ -107,6 +116,7 @@ def test_a_damaged_body_reads_as_absent(connection: sqlite3.Connection, damage: 
 )
 def test_a_damaged_head_reads_as_absent(connection: sqlite3.Connection, damage: str) -> None:
     stored = entry("a", vector=axis(3), user="u", classifier="c", shared_key="s", cost=1.5)
+    stored = replace(stored, earlier=("one", "two"), earlier_vectors=(axis(1), axis(2)))
     connection.execute(rows.INSERT, rows.encode(stored))
     head = connection.execute(rows.SELECT_HEADS, (0, 1)).fetchone()
     assert rows.head_decoder()(head) is not None

@@ -1,4 +1,4 @@
-"""Files of version 1: what they hold is there after the upgrade, and can be read before it."""
+"""Files of earlier versions: what they hold is there after the upgrade, and can be read before."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import sqlite3
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from store.documents import schema, sqlite
+from store.documents import record_tables, rows, schema, sqlite
 from store.documents.base import Filter
 from store.documents.records import AuditRow
 from store.documents.sqlite import SqliteDocuments
@@ -124,13 +126,15 @@ def same(left: Sequence[Entry | None], right: Sequence[Entry]) -> bool:
     def plain(stored: Entry | None) -> tuple[object, ...]:
         assert stored is not None
         fields = (getattr(stored, name) for name in Entry.__dataclass_fields__)
-        return tuple(field.tobytes() if is_vector(field) else field for field in fields)
+        return tuple(plain_field(field) for field in fields)
 
     return [plain(one) for one in left] == [plain(one) for one in right]
 
 
-def is_vector(field: object) -> bool:
-    return hasattr(field, "tobytes")
+def plain_field(field: Any) -> Any:
+    if isinstance(field, tuple):
+        return tuple(map(plain_field, field))
+    return field.tobytes() if isinstance(field, np.ndarray) else field
 
 
 async def test_a_file_of_version_1_keeps_its_entries_and_gets_the_new_tables(
@@ -146,7 +150,7 @@ async def test_a_file_of_version_1_keeps_its_entries_and_gets_the_new_tables(
     await documents.records.add_audit(AuditRow(at=NOON, who="ops", action="look"))
     assert await documents.records.find_answer("airport", "x-1") == "a"
     await documents.aclose()
-    assert version_in(path) == 2
+    assert version_in(path) == 3
     documents = SqliteDocuments.open(tmp_path)
     found = await all_of(documents)
     assert [one.id for one in found if one] == ["b", "c", "a", "d"]
@@ -238,3 +242,123 @@ async def test_a_copy_taken_before_the_upgrade_can_be_upgraded_too(tmp_path: Pat
     copy = SqliteDocuments.open(tmp_path / "copy")
     assert same(await all_of(copy), OLD)
     await copy.aclose()
+
+
+# -- version 2
+
+# To the letter how Nearhit made the entries of a new file in version 2.
+VERSION_2 = """
+CREATE TABLE entries (
+    n INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    partition TEXT NOT NULL,
+    context TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    category TEXT NOT NULL,
+    route TEXT NOT NULL,
+    model TEXT NOT NULL,
+    query TEXT NOT NULL,
+    tags TEXT NOT NULL,
+    created_us INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    content_type TEXT NOT NULL,
+    checkpoint TEXT NOT NULL,
+    user TEXT NOT NULL DEFAULT '',
+    classifier TEXT NOT NULL DEFAULT '',
+    shared_key TEXT NOT NULL DEFAULT '',
+    approved INTEGER NOT NULL DEFAULT 0,
+    cost REAL NOT NULL DEFAULT 0.0,
+    answer_id TEXT NOT NULL DEFAULT '',
+    checksum INTEGER NOT NULL,
+    body_checksum INTEGER NOT NULL,
+    compressed INTEGER NOT NULL,
+    vector BLOB,
+    body BLOB NOT NULL
+)
+"""
+INSERT_2 = """
+INSERT INTO entries (id, partition, context, tenant, category, route, model, query, tags,
+    created_us, size, content_type, checkpoint, user, classifier, shared_key, approved, cost,
+    answer_id, checksum, vector, body_checksum, compressed, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+FOLLOW_UP: dict[str, Any] = {
+    "vector": axis(2),
+    "earlier": ("When does it leave?", "From which pier?"),
+    "earlier_vectors": (axis(3), None),
+}
+
+
+def file_of_version_2(directory: Path) -> tuple[Path, list[Entry]]:
+    """Write a file of version 2 with a row as version 1 left it, and one with all of version 2."""
+    full = entry("b", vector=axis(1), user="u", shared_key="s", cost=2.5, answer_id="x-1")
+    path = directory / sqlite.FILE
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA page_size = 8192")
+    connection.execute("PRAGMA journal_mode = WAL")
+    for statement in (VERSION_2, rows.ANSWER_INDEX, *record_tables.SCHEMA):
+        connection.execute(statement)
+    connection.execute("PRAGMA user_version = 2")
+    insert(connection, OLD[0])
+    assert full.vector is not None
+    vector = full.vector.tobytes()
+    whose = (full.id, *full.key, full.tenant, full.category, full.route, full.model, full.query)
+    size = len(full.body) + len(full.query) + len(vector) + len("u" + "s" + "x-1") + 512
+    when = (json.dumps(full.tags), NOON_US, size, full.content_type, full.checkpoint)
+    head = (*whose, *when, "u", "", "s", 0, 2.5, "x-1")
+    checksum = zlib.crc32(vector, zlib.crc32(repr(head).encode()))
+    row = (*head, checksum, vector, zlib.crc32(full.body), False, full.body)
+    connection.execute(INSERT_2, row)
+    connection.close()
+    return path, [OLD[0], full]
+
+
+async def test_a_file_of_version_2_keeps_its_entries_and_takes_follow_ups(tmp_path: Path) -> None:
+    path, old = file_of_version_2(tmp_path)
+    documents = SqliteDocuments.open(tmp_path)
+    assert same(await all_of(documents), old)
+    follow_up = entry("c", **FOLLOW_UP)
+    await documents.put(follow_up)
+    await documents.aclose()
+    assert version_in(path) == 3
+    documents = SqliteDocuments.open(tmp_path)
+    assert same(await all_of(documents), [*old, follow_up])
+    await documents.aclose()
+
+
+async def test_a_migrated_file_of_version_2_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    old, _ = file_of_version_2(tmp_path / "old")
+    for name in ("old", "new"):
+        await SqliteDocuments.open(tmp_path / name).aclose()
+    assert described(old) == described(tmp_path / "new" / sqlite.FILE)
+
+
+async def test_a_file_of_version_2_is_read_without_changing_it(tmp_path: Path) -> None:
+    path, old = file_of_version_2(tmp_path)
+    before = described(path)
+    onlooker = SqliteDocuments.open(tmp_path, read_only=True)
+    assert same(await all_of(onlooker), old)
+    with pytest.raises(StoreUnavailable, match="cannot be written"):
+        await onlooker.put(entry("c", **FOLLOW_UP))
+    documents = SqliteDocuments.open(tmp_path)  # which migrates it under the onlooker's eyes
+    await documents.put(entry("c", **FOLLOW_UP))
+    assert same(await all_of(onlooker), old)  # a row with more than version 2 is not for it
+    await onlooker.aclose()
+    again = SqliteDocuments.open(tmp_path, read_only=True)
+    assert same(await all_of(again), [*old, entry("c", **FOLLOW_UP)])
+    await again.aclose()
+    await documents.aclose()
+    assert described(path) != before
+
+
+async def test_damage_in_a_row_of_version_2_is_still_noticed(tmp_path: Path) -> None:
+    path, old = file_of_version_2(tmp_path)
+    await SqliteDocuments.open(tmp_path).aclose()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE entries SET earlier = '[\"one\"]' WHERE id = 'b'")
+    connection.close()
+    documents = SqliteDocuments.open(tmp_path)
+    assert same(await all_of(documents), old[:1])
+    await documents.aclose()
