@@ -19,7 +19,7 @@ from embed.batcher import Batcher
 from embed.encoder import Encoder
 from proxy.auth import Caller
 from proxy.call import Call, CallReader, Request
-from proxy.lookup import Outcome, Searcher
+from proxy.lookup import Searcher
 from proxy.metrics import Metrics
 from proxy.rules import InForce, Rules
 from proxy.turns import TurnEncoder

@@ -13,8 +13,8 @@ from embed.errors import EmbedError
 from proxy.answer import JSON_TYPE
 from proxy.call import Call
 from proxy.head import Head
-from proxy.lookup import Lookup
 from proxy.metrics import Metrics
+from proxy.outcome import Lookup
 from proxy.sharing import confirm
 from proxy.wire.base import Json
 from proxy.wire.sse import SseReader

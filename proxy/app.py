@@ -25,6 +25,7 @@ from proxy.events import ServingEvents
 from proxy.forward import Forwarder
 from proxy.lookup import Searcher
 from proxy.metrics import Metrics
+from proxy.nearest import Nearest
 from proxy.operations import within
 from proxy.operations_root import build_operations
 from proxy.parts import Parts
@@ -206,12 +207,13 @@ def _group_of(upstreams: Upstreams, model: str) -> str:
 
 
 def _pipeline(parts: Parts) -> Pipeline:
+    turns = TurnEncoder(parts.batcher, parts.encoder)
     admitter = Admitter(
         cache=parts.cache,
         quarantine=parts.quarantine,
         economics=parts.economics,
         encode=parts.batcher.encode,
-        encode_turns=TurnEncoder(parts.batcher, parts.encoder).encode,
+        encode_turns=turns.encode,
         metrics=parts.metrics,
         clock=utc_now,
         checkpoint=parts.encoder.checkpoint,
@@ -224,12 +226,23 @@ def _pipeline(parts: Parts) -> Pipeline:
         metrics=parts.metrics,
         patience=parts.settings.flight.patience,
     )
+    nearest = Nearest(
+        cache=parts.cache,
+        quarantine=parts.quarantine,
+        turns=turns,
+        score=parts.score,
+        point=parts.point,
+        metrics=parts.metrics,
+        clock=utc_now,
+        max_wait=parts.settings.encoder.max_wait,
+    )
     searcher = Searcher(
         cache=parts.cache,
         quarantine=parts.quarantine,
         flights=parts.flights,
         batcher=parts.batcher,
         encoder=parts.encoder,
+        nearest=nearest,
         economics=parts.economics,
         metrics=parts.metrics,
         clock=utc_now,

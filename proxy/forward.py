@@ -29,8 +29,8 @@ from proxy.headers import (
     credential,
     upstream_headers,
 )
-from proxy.lookup import Lookup
 from proxy.metrics import Metrics
+from proxy.outcome import Lookup
 from proxy.upstream import UpstreamAnswer, UpstreamCall, Upstreams
 from proxy.wire.base import Json
 from proxy.wire.sse import SseReader

@@ -1,7 +1,7 @@
 """The two middle hops, encode and lookup: which category, which stored answer, and why not.
 
-Deciding is pure (`skip_reason`, `exact_outcome`, `Policy.judge`, `veto`); the searcher fetches
-the numbers that are decided on.
+`proxy/outcome.py` holds the rules over a request, `proxy/nearest.py` judges what is found by
+meaning; the searcher puts them in order and fetches what they need.
 """
 
 from __future__ import annotations
@@ -10,91 +10,31 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from enum import StrEnum
 
 from embed.batcher import Batcher
 from embed.encoder import Encoder
 from embed.errors import EmbedError, Overloaded
 from proxy.call import Call
 from proxy.metrics import Metrics
-from proxy.turns import TurnEncoder
+from proxy.nearest import Nearest, may_have
+from proxy.outcome import Lookup, Outcome, exact_only_reason, exact_outcome, skip_reason
 from proxy.wire.base import Tier
 from store.cache import Cache
-from store.decision.guards import veto
 from store.economics import Economics
 from store.entry import Candidate, Held, Vector
 from store.flight import Flights
-from store.policy import DEFAULT_CATEGORY, Mode, Policy, Scope, Verdict
+from store.policy import DEFAULT_CATEGORY, Mode, Scope
 from store.quarantine import Quarantine
 
 log = logging.getLogger("nearhit.lookup")
 
 _STORING = 0.1  # seconds that a commit may take before the next one asking goes on without it
-_NEIGHBORS = 8  # candidates of one search; the nearest that may be served is
-# Of a follow-up: "and then?" is asked in many dialogues, and nearest are those of others.
-_FOLLOW_UP_NEIGHBORS = 32
-
-
-class Outcome(StrEnum):
-    """What a lookup came to; the label of nearhit_lookups_total."""
-
-    HIT = "hit"
-    MISS = "miss"
-    STALE = "stale"  # there was one, but it has expired
-    REQUEST = "request"  # the client would not have what there was
-    BYPASS = "bypass"
-    STALE_IF_ERROR = "stale-if-error"  # counted beside the lookup's own, when the upstream failed
-
-
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """What happened, and what the later hops need of it."""
-
-    outcome: Outcome
-    found: Candidate | None = None  # what may be served
-    expired: Candidate | None = None  # what might be served if the upstream fails
-    reason: str | None = None  # of a bypass, in the words of CONTRACT.md
-    vector: Vector | None = None
-    storable: bool = True
-    encode_later: bool = False  # the search was skipped: whoever stores the answer encodes it
 
 
 class Unplaced(Exception):
     """The category of a text cannot be told; carries the reason of the bypass."""
-
-
-def skip_reason(call: Call) -> str | None:
-    """Say why this call is neither looked up nor stored; None if the cache may have it."""
-    policy = call.policy
-    if policy.mode is Mode.OFF or (policy.scope is Scope.USER and not call.user):
-        return "policy"
-    if call.question.tier is Tier.NONE:
-        return "content"
-    temperature = call.body.get("temperature", 1.0)
-    temperature = 1.0 if temperature is None else temperature
-    if isinstance(temperature, int | float) and temperature > policy.max_temperature:
-        return "temperature" if call.wire.streams else None  # embeddings have no temperature
-    return None
-
-
-def exact_only_reason(call: Call) -> str | None:
-    """Say why this call is not looked up by meaning although its category would; None if it is."""
-    if call.question.tier is Tier.EXACT:
-        return "content" if call.wire.streams else None
-    return "turns" if call.question.turns > call.policy.max_turns else None
-
-
-def exact_outcome(call: Call, held: Held, policy: Policy | None, now: datetime) -> Outcome:
-    """Say what an entry under the request's own key is worth under this policy now."""
-    if policy is None or policy.mode is Mode.OFF:
-        return Outcome.MISS
-    age = now - held.created_at
-    if policy.expired(age):
-        return Outcome.STALE
-    limit = call.directives.max_age
-    return Outcome.REQUEST if limit is not None and age.total_seconds() > limit else Outcome.HIT
 
 
 def checked(classifier: str) -> str:
@@ -127,6 +67,7 @@ class Searcher:
         flights: Flights,
         batcher: Batcher,
         encoder: Encoder,
+        nearest: Nearest,
         economics: Economics,
         metrics: Metrics,
         clock: Callable[[], datetime],
@@ -137,7 +78,7 @@ class Searcher:
         self._flights = flights
         self._batcher = batcher
         self._encoder = encoder
-        self._turns = TurnEncoder(batcher, encoder)
+        self._nearest = nearest
         self._economics = economics
         self._metrics = metrics
         self._clock = clock
@@ -213,7 +154,7 @@ class Searcher:
             lookup = self._judged(call, Candidate(held, 1.0))
         if lookup.outcome is Outcome.MISS and call.policy.scope is Scope.SHARED:
             for twin in self._cache.twins(call.shared_key):
-                if twin.id != call.id and self._may_have(call, twin):
+                if twin.id != call.id and may_have(call, twin, self._quarantine):
                     return self._judged(call, Candidate(twin, 1.0))
         return lookup
 
@@ -236,65 +177,8 @@ class Searcher:
         vector = await self._encoded(call, call.question.text)
         if call.directives.no_cache:
             return replace(lookup, vector=vector)
-        found = await self._nearest(call, vector, lookup)
+        found = await self._nearest.find(call, vector, lookup)
         hit = found.outcome is Outcome.HIT
         seconds = time.perf_counter() - started
         self._economics.looked_up(call.category, group, hit=hit, seconds=seconds)
         return replace(found, vector=vector)
-
-    async def _nearest(self, call: Call, vector: Vector, lookup: Lookup) -> Lookup:
-        now, earlier = self._clock(), call.question.earlier
-        wanted = _FOLLOW_UP_NEIGHBORS if earlier else _NEIGHBORS
-        found = await self._cache.similar(call.partition, vector, wanted)
-        compared = 0
-        # Whoever has the same past goes first: that costs nothing to tell.
-        for candidate in sorted(found, key=lambda c: c.held.earlier != earlier):
-            outcome = self._judge_similar(call, candidate, now)
-            if outcome is not Outcome.MISS and candidate.held.earlier != earlier:
-                compared += 1
-                if compared > _NEIGHBORS or not await self._shares_past(call, candidate.held):
-                    outcome = Outcome.MISS
-            if outcome is Outcome.HIT:
-                return Lookup(Outcome.HIT, found=candidate)
-            if lookup.outcome is Outcome.MISS and outcome is not Outcome.MISS:
-                expired = candidate if outcome is Outcome.STALE else None
-                lookup = Lookup(outcome, expired=expired)
-        return lookup
-
-    async def _shares_past(self, call: Call, held: Held) -> bool:
-        """Whether the users' earlier turns, not all equal, mean the same in call and entry."""
-        policy = call.policy_over(held)
-        if policy is None:
-            return False
-        threshold = max(policy.context_threshold, call.asked_threshold)
-        if await self._turns.same(call.question.earlier, held, threshold, self._max_wait):
-            return True
-        self._metrics.vetoes.labels(self._metrics.category(call.category), "context").inc()
-        return False
-
-    def _may_have(self, call: Call, held: Held) -> bool:
-        """Whether this caller may be served the entry at all."""
-        if self._quarantine.holds(held.id, call.caller.tenant):
-            return False
-        if held.tenant == call.caller.tenant:
-            return True
-        if held.shared_key and call.policy.scope is Scope.SHARED:
-            return held.approved
-        # The partition holds the tenant already: reaching this is a bug, and never a hit.
-        log.error("entry %s of another tenant was found; refused", held.id)
-        return False
-
-    def _judge_similar(self, call: Call, candidate: Candidate, now: datetime) -> Outcome:
-        held, similarity = candidate
-        policy = call.policy_over(held)
-        if policy is None or policy.mode is not Mode.SEMANTIC or not self._may_have(call, held):
-            return Outcome.MISS
-        if similarity < call.asked_threshold:
-            return Outcome.MISS
-        if policy.judge(similarity, now - held.created_at) is Verdict.MISS:
-            return Outcome.MISS
-        guard = veto(call.question.text, held.query)
-        if guard is not None:
-            self._metrics.vetoes.labels(self._metrics.category(call.category), guard).inc()
-            return Outcome.MISS
-        return exact_outcome(call, held, policy, now)

@@ -16,15 +16,9 @@ from proxy.call import Call
 from proxy.errors import ApiError
 from proxy.events import ServingEvent, ServingEvents
 from proxy.forward import Forwarder
-from proxy.lookup import (
-    Lookup,
-    Outcome,
-    Searcher,
-    exact_outcome,
-    skip_reason,
-    told_before,
-)
+from proxy.lookup import Searcher, told_before
 from proxy.metrics import Metrics
+from proxy.outcome import Lookup, Outcome, exact_outcome, skip_reason
 from proxy.upstream_errors import UpstreamError
 from proxy.wire.base import InvalidRequest
 from store.cache import Cache
@@ -187,7 +181,7 @@ class Pipeline:
         ttl: timedelta,
         stale: bool = False,
     ) -> Answer:
-        held, similarity = found
+        held, similarity, _ = found
         self._cache.touch(held.id)
         same_past = held.earlier == call.question.earlier
         self._note(call, held.id, held.query, similarity, now, hit=True, same_past=same_past)

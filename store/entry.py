@@ -85,6 +85,7 @@ class Candidate(NamedTuple):
 
     held: Held
     similarity: float
+    risk: float | None = None  # P(its answer is wrong for this query), where somebody asked
 
 
 class Admission(StrEnum):

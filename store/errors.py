@@ -3,7 +3,8 @@
 StoreError
 ├── StoreUnavailable  the document store cannot be read or written now
 │   └── DirectoryInUse  another process has the data directory
-└── PolicyInvalid     a policies file is refused; carries one line per fault
+├── PolicyInvalid     a policies file is refused; carries one line per fault
+└── ScoreInvalid      a fitted score cannot be used
 """
 
 
@@ -25,3 +26,7 @@ class PolicyInvalid(StoreError):
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
         self.faults = faults
+
+
+class ScoreInvalid(StoreError):
+    """A fitted score cannot be used."""

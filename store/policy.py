@@ -116,7 +116,7 @@ _STRICTNESS = (Mode.SEMANTIC, Mode.EXACT, Mode.OFF)
 
 
 def stricter(a: Policy, b: Policy) -> Policy:
-    """Return `a` with the stricter of both policies' mode, thresholds and lifetimes.
+    """Return `a` with the stricter of both policies' mode, thresholds, lifetimes and budgets.
 
     An entry is judged by its own category's policy and the request's, so that a query on the
     border of two categories cannot fetch an expired price as a fact.
@@ -130,7 +130,15 @@ def stricter(a: Policy, b: Policy) -> Policy:
         context_threshold=max(a.context_threshold, b.context_threshold),
         ttl=min(a.ttl, b.ttl),
         stale_if_error=min(a.stale_if_error, b.stale_if_error),
+        error_budget=_smaller(a.error_budget, b.error_budget),
     )
+
+
+def _smaller(a: float | None, b: float | None) -> float | None:
+    """Return the smaller error budget; None is no budget, and so the larger one."""
+    if a is None or b is None:
+        return b if a is None else a
+    return min(a, b)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,10 @@ from embed.batcher import Batcher
 from embed.encoder import Vectors
 from proxy.auth import Caller
 from proxy.call import Call, CallReader, Request
-from proxy.lookup import Lookup, Outcome, Searcher, skip_reason
+from proxy.lookup import Searcher
 from proxy.metrics import Metrics
+from proxy.nearest import Nearest
+from proxy.outcome import Lookup, Outcome, skip_reason
 from proxy.rules import InForce, Rules
 from proxy.turns import TurnEncoder
 from proxy.wire.chat import ChatWire

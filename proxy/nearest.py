@@ -1,0 +1,174 @@
+"""Which of the entries that a search by meaning found may answer a call.
+
+An entry has to be near enough, pass every guard, share the call's past and, where its category or
+the call's has an error budget, be unlikely enough to be wrong. Cheapest first; all of the deciding
+is in `store`, here are the numbers fetched that it is done with.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from proxy.call import Call
+from proxy.metrics import Metrics
+from proxy.outcome import Lookup, Outcome, exact_outcome
+from proxy.turns import TurnEncoder
+from store.cache import Cache
+from store.decision.features import NEIGHBORS, Neighborhood, neighborhoods
+from store.decision.guards import veto
+from store.decision.score import Score
+from store.entry import Candidate, Held, Vector
+from store.policy import Mode, Scope, Verdict
+from store.quarantine import Quarantine
+
+log = logging.getLogger("nearhit.lookup")
+
+# Of a follow-up: "and then?" is asked in many dialogues, and nearest are those of others.
+_FOLLOW_UP_NEIGHBORS = 32
+_SCORED = 5  # candidates of one search that nothing else forbids
+Point = Callable[[str, float], float]  # (category, error budget) -> largest P(wrong) to serve
+
+
+def may_have(call: Call, held: Held, quarantine: Quarantine) -> bool:
+    """Whether this caller may be served the entry at all."""
+    if quarantine.holds(held.id, call.caller.tenant):
+        return False
+    if held.tenant == call.caller.tenant:
+        return True
+    if held.shared_key and call.policy.scope is Scope.SHARED:
+        return held.approved
+    # The partition holds the tenant already: reaching this is a bug, and never a hit.
+    log.error("entry %s of another tenant was found; refused", held.id)
+    return False
+
+
+class Nearest:
+    """Searches by meaning and judges what it finds."""
+
+    def __init__(
+        self,
+        *,
+        cache: Cache,
+        quarantine: Quarantine,
+        turns: TurnEncoder,
+        score: Score | None,
+        point: Point,
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+        max_wait: float,
+    ) -> None:
+        """`score` is None when none fits the encoder: then an error budget lets nothing pass."""
+        self._cache = cache
+        self._quarantine = quarantine
+        self._turns = turns
+        self._score = score
+        self._point = point
+        self._metrics = metrics
+        self._clock = clock
+        self._max_wait = max_wait  # seconds for earlier turns' vectors
+
+    async def find(self, call: Call, vector: Vector, lookup: Lookup) -> Lookup:
+        """Return what may be served, or `lookup`, what the exact key came to, with what was near.
+
+        Of several candidates the one that is least likely to be wrong answers.
+        """
+        now, earlier = self._clock(), call.question.earlier
+        wanted = _FOLLOW_UP_NEIGHBORS if earlier else NEIGHBORS
+        found = await self._cache.similar(call.partition, vector, wanted)
+        passed = [
+            (number, outcome)
+            for number, candidate in enumerate(found)
+            if (outcome := self._judge(call, candidate, now)) is not Outcome.MISS
+        ]
+        for candidate, outcome in self._scored(call, found, passed):
+            same_past = candidate.held.earlier == earlier
+            if not same_past and not await self._shares_past(call, candidate.held):
+                continue
+            if outcome is Outcome.HIT:
+                return Lookup(Outcome.HIT, found=candidate)
+            if lookup.outcome is Outcome.MISS:
+                expired = candidate if outcome is Outcome.STALE else None
+                lookup = Lookup(outcome, expired=expired)
+        return lookup
+
+    def _judge(self, call: Call, candidate: Candidate, now: datetime) -> Outcome:
+        held, similarity, _ = candidate
+        policy = call.policy_over(held)
+        if policy is None or policy.mode is not Mode.SEMANTIC:
+            return Outcome.MISS
+        if not may_have(call, held, self._quarantine) or similarity < call.asked_threshold:
+            return Outcome.MISS
+        if policy.judge(similarity, now - held.created_at) is Verdict.MISS:
+            return Outcome.MISS
+        guard = veto(call.question.text, held.query)
+        if guard is not None:
+            self._refused(call, guard)
+            return Outcome.MISS
+        return exact_outcome(call, held, policy, now)
+
+    def _scored(
+        self, call: Call, found: Sequence[Candidate], passed: Sequence[tuple[int, Outcome]]
+    ) -> list[tuple[Candidate, Outcome]]:
+        """Return those within their budgets, in the order in which they are to be served.
+
+        Whoever has the same past goes first, for that costs nothing to tell; then the least risk.
+        """
+        earlier = call.question.earlier
+        known = sorted(passed, key=lambda each: found[each[0]].held.earlier != earlier)[:_SCORED]
+        risks = self._risks(call, found, [number for number, _ in known])
+        kept = []
+        for risk, (number, outcome) in zip(risks, known, strict=True):
+            candidate = found[number]._replace(risk=risk)
+            if self._within_budget(call, candidate):
+                kept.append((candidate, outcome))
+            else:
+                self._refused(call, "score")
+        return sorted(kept, key=lambda c: (c[0].held.earlier != earlier, c[0].risk or 0.0))
+
+    def _risks(
+        self, call: Call, found: Sequence[Candidate], numbers: Sequence[int]
+    ) -> list[float | None]:
+        """Return P(wrong) of some of what was found; None for all when no budget asks for it."""
+        budgets = [self._budget(call, found[number].held) for number in numbers]
+        if self._score is None or all(budget is None for budget in budgets):
+            return [None] * len(numbers)
+        if call.question.earlier:  # near a follow-up stand other dialogues, which say nothing
+            places = [Neighborhood(each.similarity) for each in found]
+        else:
+            places = neighborhoods([each.similarity for each in found])
+        candidates = [
+            (found[number].held.query, found[number].held.category, places[number])
+            for number in numbers
+        ]
+        return [*self._score.wrong(call.question.text, candidates, call.category)]
+
+    def _budget(self, call: Call, held: Held) -> float | None:
+        policy = call.policy_over(held)
+        return None if policy is None else policy.error_budget
+
+    def _within_budget(self, call: Call, candidate: Candidate) -> bool:
+        """Whether both categories' decision points let this much risk pass."""
+        budget = self._budget(call, candidate.held)
+        if budget is None:
+            return True
+        if candidate.risk is None:
+            return False
+        own = self._point(call.category, budget)
+        point = min(own, self._point(candidate.held.category, budget))
+        return 0.0 < point and candidate.risk <= point
+
+    async def _shares_past(self, call: Call, held: Held) -> bool:
+        """Whether the users' earlier turns, not all equal, mean the same in call and entry."""
+        policy = call.policy_over(held)
+        if policy is None:
+            return False
+        threshold = max(policy.context_threshold, call.asked_threshold)
+        if await self._turns.same(call.question.earlier, held, threshold, self._max_wait):
+            return True
+        self._refused(call, "context")
+        return False
+
+    def _refused(self, call: Call, why: str) -> None:
+        self._metrics.vetoes.labels(self._metrics.category(call.category), why).inc()

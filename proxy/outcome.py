@@ -1,0 +1,68 @@
+"""What a lookup comes to, and the rules over a request that say so without searching. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from proxy.call import Call
+from proxy.wire.base import Tier
+from store.entry import Candidate, Held, Vector
+from store.policy import Mode, Policy, Scope
+
+
+class Outcome(StrEnum):
+    """What a lookup came to; the label of nearhit_lookups_total."""
+
+    HIT = "hit"
+    MISS = "miss"
+    STALE = "stale"  # there was one, but it has expired
+    REQUEST = "request"  # the client would not have what there was
+    BYPASS = "bypass"
+    STALE_IF_ERROR = "stale-if-error"  # counted beside the lookup's own, when the upstream failed
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What happened, and what the later hops need of it."""
+
+    outcome: Outcome
+    found: Candidate | None = None  # what may be served
+    expired: Candidate | None = None  # what might be served if the upstream fails
+    reason: str | None = None  # of a bypass, in the words of CONTRACT.md
+    vector: Vector | None = None
+    storable: bool = True
+    encode_later: bool = False  # the search was skipped: whoever stores the answer encodes it
+
+
+def skip_reason(call: Call) -> str | None:
+    """Say why this call is neither looked up nor stored; None if the cache may have it."""
+    policy = call.policy
+    if policy.mode is Mode.OFF or (policy.scope is Scope.USER and not call.user):
+        return "policy"
+    if call.question.tier is Tier.NONE:
+        return "content"
+    temperature = call.body.get("temperature", 1.0)
+    temperature = 1.0 if temperature is None else temperature
+    if isinstance(temperature, int | float) and temperature > policy.max_temperature:
+        return "temperature" if call.wire.streams else None  # embeddings have no temperature
+    return None
+
+
+def exact_only_reason(call: Call) -> str | None:
+    """Say why this call is not looked up by meaning although its category would; None if it is."""
+    if call.question.tier is Tier.EXACT:
+        return "content" if call.wire.streams else None
+    return "turns" if call.question.turns > call.policy.max_turns else None
+
+
+def exact_outcome(call: Call, held: Held, policy: Policy | None, now: datetime) -> Outcome:
+    """Say what an entry under the request's own key is worth under this policy now."""
+    if policy is None or policy.mode is Mode.OFF:
+        return Outcome.MISS
+    age = now - held.created_at
+    if policy.expired(age):
+        return Outcome.STALE
+    limit = call.directives.max_age
+    return Outcome.REQUEST if limit is not None and age.total_seconds() > limit else Outcome.HIT

@@ -1,0 +1,206 @@
+"""P(this stored answer is wrong for this query): a line and trees over features, made honest.
+
+`bench/train/score.py` fits it and writes `score.json`. Serving needs numpy only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from store.decision.features import FEATURE_NAMES, Neighborhood, features
+from store.errors import ScoreInvalid
+
+FORMAT = 1
+SHIPPED = Path(__file__).with_name("score.json")
+POOLED = ""  # the head of categories without one of their own
+Floats = npt.NDArray[np.float64]
+Points = tuple[tuple[float, float], ...]  # (error budget, largest P(wrong) to serve), rising
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Log-odds of being right that rise and fall with each feature."""
+
+    slopes: tuple[float, ...]
+    bias: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trees:
+    """Boosted decision trees as one table of nodes; a leaf leads to itself."""
+
+    base: float
+    depth: int
+    roots: npt.NDArray[np.int32]  # shape (trees,)
+    features: npt.NDArray[np.int32]  # shape (nodes,), as all below
+    thresholds: Floats
+    lefts: npt.NDArray[np.int32]
+    rights: npt.NDArray[np.int32]
+    values: Floats
+
+    def log_odds(self, seen: Floats) -> Floats:
+        """Return the log-odds of being right, shape (n,), of features of shape (n, f)."""
+        rows = np.arange(len(seen))[:, None]
+        at = np.broadcast_to(self.roots, (len(seen), len(self.roots)))
+        for _ in range(self.depth):
+            low = seen[rows, self.features[at]] <= self.thresholds[at]
+            at = np.where(low, self.lefts[at], self.rights[at])
+        odds: Floats = self.base + self.values[at].sum(axis=1)
+        return odds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """Line and trees together, and what their sum means as a probability."""
+
+    line: Line
+    trees: Trees
+    scaling: tuple[float, float] = (1.0, 0.0)  # Platt's slope and bias, for honest log-odds
+
+    def log_odds(self, seen: Floats) -> Floats:
+        """Return raw log-odds of being right, shape (n,), of features of shape (n, f)."""
+        line: Floats = seen @ np.array(self.line.slopes) + self.line.bias
+        both: Floats = (line + self.trees.log_odds(seen)) / 2
+        return both
+
+    def wrong(self, seen: Floats) -> Floats:
+        """Return P(wrong), shape (n,), of features of shape (n, f)."""
+        return wrong_of(self.log_odds(seen), self.scaling)
+
+
+def wrong_of(log_odds: Floats, scaling: tuple[float, float]) -> Floats:
+    """Return P(wrong) from raw log-odds of being right and Platt's slope and bias."""
+    slope, bias = scaling
+    wrong: Floats = 1 / (1 + np.exp(np.clip(slope * log_odds + bias, -30, 30)))
+    return wrong
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Head:
+    """The score of some categories."""
+
+    crowded: Model  # for a candidate among NEIGHBORS
+    sparse: Model  # for one among fewer, which say nothing about it
+    points: Points
+
+    def wrong(self, seen: Floats, crowded: bool) -> Floats:
+        """Return P(wrong), shape (n,), of features of shape (n, f) from one search."""
+        return (self.crowded if crowded else self.sparse).wrong(seen)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Score:
+    """Heads by category; POOLED for every other one."""
+
+    encoder: str  # the checkpoint's name whose cosines it was fitted to
+    heads: Mapping[str, Head]
+
+    def fits(self, checkpoint: str) -> bool:
+        """Whether it was fitted to the cosines of this encoder."""
+        return checkpoint.startswith(f"{self.encoder}-")
+
+    def wrong(
+        self, query: str, candidates: Sequence[tuple[str, str, Neighborhood]], category: str
+    ) -> list[float]:
+        """Return P(wrong) of each (stored query, its category, place) that one search found.
+
+        `category` is the query's. Where the two have different heads, the more doubtful one counts.
+        """
+        if not candidates:
+            return []
+        seen = np.array([features(query, stored, place) for stored, _, place in candidates])
+        crowded = candidates[0][2].density > 0
+        risks = self._head(category).wrong(seen, crowded)
+        for own in {own for _, own, _ in candidates}:
+            if self._head(own) is not self._head(category):
+                there = np.array([each == own for _, each, _ in candidates])
+                risks[there] = np.maximum(risks[there], self._head(own).wrong(seen[there], crowded))
+        return [float(risk) for risk in risks]
+
+    def point(self, category: str, budget: float) -> float:
+        """Return the largest P(wrong) that may be served for a budget before there is evidence.
+
+        Between two budgets that were fitted the smaller one counts; below the smallest nothing
+        may be served.
+        """
+        allowed = [point for fitted, point in self._head(category).points if fitted <= budget]
+        return allowed[-1] if allowed else 0.0
+
+    def _head(self, category: str) -> Head:
+        return self.heads.get(category) or self.heads[POOLED]
+
+
+def load_score(file: Path = SHIPPED) -> Score:
+    """Read a fitted score; raise ScoreInvalid with one line."""
+    try:
+        said = json.loads(file.read_bytes())
+        if said["format"] != FORMAT or tuple(said["features"]) != FEATURE_NAMES:
+            raise ScoreInvalid(f"{file}: fitted to other features than this version computes")
+        heads = {category: _head_of(head) for category, head in said["heads"].items()}
+        score = Score(str(said["encoder"]), heads)
+        if POOLED not in heads:
+            raise ScoreInvalid(f"{file}: heads: the pooled one is missing")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ScoreInvalid(f"{file}: cannot be read: {error!r}") from None
+    return score
+
+
+def save_score(score: Score, file: Path, more: Mapping[str, Any]) -> None:
+    """Write a score, and what else is worth knowing about it (`more`), for load_score."""
+    said = {
+        "format": FORMAT,
+        "encoder": score.encoder,
+        **more,
+        "features": FEATURE_NAMES,
+        "heads": {category: _data_of(head) for category, head in score.heads.items()},
+    }
+    file.write_text(json.dumps(said) + "\n")
+
+
+def _head_of(said: Mapping[str, Any]) -> Head:
+    points = tuple((float(budget), float(point)) for budget, point in said["points"])
+    return Head(_model_of(said["crowded"]), _model_of(said["sparse"]), points)
+
+
+def _model_of(said: Mapping[str, Any]) -> Model:
+    trees = said["trees"]
+    slope, bias = map(float, said["scaling"])
+    line = Line(tuple(map(float, said["line"]["slopes"])), float(said["line"]["bias"]))
+    nodes = Trees(
+        base=float(trees["base"]),
+        depth=int(trees["depth"]),
+        roots=np.array(trees["roots"], np.int32),
+        features=np.array(trees["features"], np.int32),
+        thresholds=np.array(trees["thresholds"], np.float64),
+        lefts=np.array(trees["lefts"], np.int32),
+        rights=np.array(trees["rights"], np.int32),
+        values=np.array(trees["values"], np.float64),
+    )
+    return Model(line, nodes, (slope, bias))
+
+
+_WHOLE = ("roots", "features", "lefts", "rights")
+_REAL = ("thresholds", "values")
+
+
+def _data_of(head: Head) -> dict[str, Any]:
+    models = {"crowded": _model_data(head.crowded), "sparse": _model_data(head.sparse)}
+    return {"points": head.points, **models}
+
+
+def _model_data(model: Model) -> dict[str, Any]:
+    trees = model.trees
+    lists = {name: getattr(trees, name).tolist() for name in _WHOLE}
+    real = {name: [round(x, 7) for x in getattr(trees, name).tolist()] for name in _REAL}
+    return {
+        "scaling": model.scaling,
+        "line": {"slopes": model.line.slopes, "bias": model.line.bias},
+        "trees": {"base": trees.base, "depth": trees.depth, **lists, **real},
+    }
