@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from pathlib import Path
 
 from store.documents import record_tables, rows
 from store.errors import StoreUnavailable
 
-VERSION = 2  # of SCHEMA, kept in PRAGMA user_version
-SCHEMA = (rows.SCHEMA, rows.ANSWER_INDEX, *record_tables.SCHEMA)
+VERSION = 3  # of SCHEMA, kept in PRAGMA user_version
+SCHEMA = (rows.SCHEMA, rows.ANSWER_INDEX, *record_tables.SCHEMA, *record_tables.IN_VERSION_3)
 
 # What turns a file of version 1 into one of version 2. The first six cost nothing: SQLite notes
 # the column, and reads its default from every row that was written before. The checksums of such
@@ -24,15 +25,23 @@ FROM_VERSION_1 = (
     rows.ANSWER_INDEX,
     *record_tables.SCHEMA,
 )
-# What lets a file of version 1 be read as it is, by a connection that may not change it.
+# And what turns one of version 2 into one of version 3, at no cost either.
+FROM_VERSION_2 = record_tables.IN_VERSION_3
+STEPS = {1: FROM_VERSION_1, 2: FROM_VERSION_2}  # each to the next version
+# What lets a file of an earlier version be read as it is, by a connection that may not change it.
 OVER_VERSION_1 = (
     "CREATE TEMP VIEW entries AS SELECT n, id, partition, context, tenant, category, route, model,"
     " query, tags, created_us, size, content_type, checkpoint, checksum, body_checksum, compressed,"
     " vector, body, '' AS user, '' AS classifier, '' AS shared_key, 0 AS approved, 0.0 AS cost,"
     " '' AS answer_id FROM main.entries",
-    *(statement.replace("CREATE TABLE", "CREATE TEMP TABLE") for statement in record_tables.SCHEMA),
+    *(
+        statement.replace("CREATE TABLE", "CREATE TEMP TABLE")
+        for statement in (*record_tables.SCHEMA, *record_tables.IN_VERSION_3)
+    ),
     "PRAGMA query_only = ON",
 )
+OVER_VERSION_2 = (*record_tables.OVER_VERSION_2, "PRAGMA query_only = ON")
+OVER = {1: OVER_VERSION_1, 2: OVER_VERSION_2}
 
 
 def connect_to(path: Path, busy_seconds: float, *, read_only: bool) -> sqlite3.Connection:
@@ -48,8 +57,8 @@ def connect_to(path: Path, busy_seconds: float, *, read_only: bool) -> sqlite3.C
     connection.text_factory = text
     try:
         connection.execute("PRAGMA synchronous = NORMAL")
-        if read_only and version_of(connection) == 1:
-            for statement in OVER_VERSION_1:
+        if read_only:
+            for statement in OVER.get(version_of(connection), ()):
                 connection.execute(statement)
     except sqlite3.Error:
         connection.close()
@@ -78,9 +87,11 @@ def prepare(path: Path, busy_seconds: float, *, read_only: bool) -> None:
                 connection.execute("PRAGMA page_size = 8192")
                 connection.execute("PRAGMA journal_mode = WAL")
                 change(connection, SCHEMA)
-            elif version == 1 and not read_only:
-                change(connection, FROM_VERSION_1)
-            elif version not in (1, VERSION):
+            elif version in STEPS:
+                if not read_only:
+                    steps = [STEPS[each] for each in range(version, VERSION)]
+                    change(connection, tuple(itertools.chain(*steps)))
+            elif version != VERSION:
                 raise StoreUnavailable(
                     f"{path} has schema version {version}; this Nearhit reads versions 1 to"
                     f" {VERSION}. Use the Nearhit that wrote it, or another data_dir"
