@@ -45,7 +45,6 @@ LONGEST_EPOCH = 10_000  # audits without a conclusion
 SAMPLING = ((4000, 0.02), (1500, 0.05), (500, 0.1), (0, 0.2))
 START = SAMPLING[-1][1]
 CONTROL_SAMPLING = 0.05  # of exact hits, while there are fewer controls than audits
-CONTROL_FLOOR = 0.001  # afterwards
 CONTROLS_AHEAD = 20
 
 
@@ -134,7 +133,7 @@ class CategoryBudget:
     def control_sampling(self) -> float:
         """The probability with which the next exact hit is to be a control."""
         behind = self.controls.count < self.audits + CONTROLS_AHEAD
-        return CONTROL_SAMPLING if behind else CONTROL_FLOOR
+        return CONTROL_SAMPLING if behind else 0.0
 
     @property
     def wants_control(self) -> bool:
