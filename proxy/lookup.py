@@ -21,6 +21,7 @@ from proxy.call import Call
 from proxy.metrics import Metrics
 from proxy.wire.base import Tier
 from store.cache import Cache
+from store.decision.budgets import Budgets
 from store.decision.guards import veto
 from store.economics import Economics
 from store.entry import Candidate, Held, Vector
@@ -55,6 +56,8 @@ class Lookup:
     reason: str | None = None  # of a bypass, in the words of CONTRACT.md
     vector: Vector | None = None
     storable: bool = True
+    near: Candidate | None = None  # of a miss: the nearest that almost could be served
+    near_risk: float | None = None  # its P(wrong), if the score alone refused it
     encode_later: bool = False  # the search was skipped: whoever stores the answer encodes it
 
 
@@ -113,6 +116,11 @@ def told_before(call: Call, held: Held) -> str | None:
     return held.category if held.classifier == classifier else None
 
 
+def risk_of(found: Candidate) -> float:
+    """Return P(wrong) of serving this: without a calibrated score, how far its cosine is from 1."""
+    return max(0.0, 1.0 - found.similarity)
+
+
 class Searcher:
     """Finds what may be served to a call."""
 
@@ -125,6 +133,7 @@ class Searcher:
         batcher: Batcher,
         encoder: Encoder,
         economics: Economics,
+        budgets: Budgets,
         metrics: Metrics,
         clock: Callable[[], datetime],
         max_wait: float,
@@ -135,6 +144,7 @@ class Searcher:
         self._batcher = batcher
         self._encoder = encoder
         self._economics = economics
+        self._budgets = budgets
         self._metrics = metrics
         self._clock = clock
         self._max_wait = max_wait  # seconds for a vector
@@ -240,14 +250,32 @@ class Searcher:
 
     async def _nearest(self, call: Call, vector: Vector, lookup: Lookup) -> Lookup:
         now = self._clock()
-        for candidate in await self._cache.similar(call.partition, vector, _NEIGHBORS):
+        found = await self._cache.similar(call.partition, vector, _NEIGHBORS)
+        for candidate in found:
             outcome = self._judge_similar(call, candidate, now)
             if outcome is Outcome.HIT:
                 return Lookup(Outcome.HIT, found=candidate)
             if lookup.outcome is Outcome.MISS and outcome is not Outcome.MISS:
                 expired = candidate if outcome is Outcome.STALE else None
                 lookup = Lookup(outcome, expired=expired)
+        if lookup.outcome is Outcome.MISS:
+            return self._with_near(call, lookup, found, now)
         return lookup
+
+    def _with_near(self, call: Call, miss: Lookup, found: list[Candidate], now: datetime) -> Lookup:
+        """Return the miss with what almost hit: what the cosine, or the score, alone refused."""
+        for candidate in found:
+            held, similarity = candidate
+            policy = call.policy_over(held)
+            if policy is None or policy.mode is not Mode.SEMANTIC:
+                continue
+            if similarity < policy.near_threshold or policy.expired(now - held.created_at):
+                continue
+            if self._may_have(call, held):
+                enough = similarity >= max(policy.hit_threshold, call.asked_threshold)
+                risk = risk_of(candidate) if enough else None
+                return replace(miss, near=candidate, near_risk=risk)
+        return miss
 
     def _may_have(self, call: Call, held: Held) -> bool:
         """Whether this caller may be served the entry at all."""
@@ -274,4 +302,14 @@ class Searcher:
         if guard is not None:
             self._metrics.vetoes.labels(self._metrics.category(call.category), guard).inc()
             return Outcome.MISS
+        if not self._within_budget(call, candidate):
+            return Outcome.MISS
         return exact_outcome(call, held, policy, now)
+
+    def _within_budget(self, call: Call, candidate: Candidate) -> bool:
+        """Whether the category's decision point lets this much risk pass."""
+        budget = call.policy.error_budget
+        if budget is None:
+            return True
+        point = self._budgets.point(call.category, budget)
+        return 0.0 < point and risk_of(candidate) <= point

@@ -89,7 +89,8 @@ class CategoryBudget:
     barred: dict[int, int] = field(default_factory=dict)  # place to proofs that it still takes
     refusals: dict[int, int] = field(default_factory=dict)  # place to how often it was refuted
     concluded: tuple[float, bool, ErrorRate] | None = None  # point, proven or refuted, its rate
-    _suspicious: bool | None = None
+    _suspicious: bool | None = None  # here and below: until something comes in
+    _standing: BudgetStanding | None = None
 
     @classmethod
     def fresh(cls, budget: float | None, shipped: float) -> Self:
@@ -146,6 +147,7 @@ class CategoryBudget:
 
     def audited(self, sample: Sample, risk: float, wrong: bool) -> None:
         """Take a verdict on a hit of this risk."""
+        self._standing = None
         self.audits += 1
         self.wrong += wrong
         if not wrong:
@@ -160,20 +162,25 @@ class CategoryBudget:
         That is how a closed category can come back: by proof at the tightest point.
         """
         if self.place == CLOSED and sample.epoch == self.evidence.number:
+            self._standing = None
             self._weigh(sample.probability, risk, wrong, 0)
 
     def controlled(self, wrong: bool) -> None:
         """Take a verdict on an answer that was right: `wrong` is a false alarm of the judge."""
+        self._standing = self._suspicious = None
         self.controls.add(wrong)
         self.evidence.controls.add(wrong)
 
     def complained(self) -> None:
         """Tighten at once."""
+        self._standing = self._suspicious = None
         self.strain = min(MOST_STRAIN, self.strain + 1.0)
 
     def served(self) -> None:
         """Where nothing is audited: a hit that nobody has complained about yet."""
-        self.strain = max(0.0, self.strain - 1 / SERVED_A_COMPLAINT)
+        if self.strain:
+            self._standing = None
+            self.strain = max(0.0, self.strain - 1 / SERVED_A_COMPLAINT)
 
     def forget_judge(self) -> None:
         """Another judge: neither its verdicts nor its false alarms speak for this one's."""
@@ -182,7 +189,12 @@ class CategoryBudget:
         self._begin()
 
     def standing(self) -> BudgetStanding:
-        """Return where the category stands."""
+        """Return where the category stands: milliseconds to find out, until the next verdict."""
+        if self._standing is None:
+            self._standing = self._find_standing()
+        return self._standing
+
+    def _find_standing(self) -> BudgetStanding:
         error = self.evidence.rate(max(self._acting(self.point), 0), self.controls)
         if self.concluded is not None:
             point, _, before = self.concluded
@@ -255,7 +267,7 @@ class CategoryBudget:
 
     def _begin(self) -> None:
         before = self.evidence
-        self._suspicious = None
+        self._standing = self._suspicious = None
         self.evidence = Evidence.begin(before.number + 1, before.newest + 1, len(self.points))
 
     def as_data(self) -> dict[str, Any]:

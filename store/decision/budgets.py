@@ -71,6 +71,10 @@ class Budgets:
         if not self._judge:
             self._of(category, budget).served()
 
+    def state(self, category: str, budget: float | None) -> str:
+        """Return `unproven`, `proven` or `refuted`."""
+        return self._of(category, budget).state
+
     def standing(self, category: str, budget: float | None) -> BudgetStanding:
         """Return where a category stands."""
         return self._of(category, budget).standing()

@@ -26,6 +26,7 @@ from proxy.metrics import Metrics
 from proxy.rules import InForce, Rules
 from proxy.wire.chat import ChatWire
 from store.cache import Cache
+from store.decision.budgets import Budgets
 from store.economics import Economics
 from store.entry import Admission, Entry, EntryId, Held
 from store.eviction import Quota
@@ -120,6 +121,7 @@ class Serving(RuleBasedStateMachine):
             batcher=self.batcher,
             encoder=encoder,
             economics=Economics(),
+            budgets=Budgets(lambda budget: 1.0),
             metrics=Metrics(CATEGORIES, []),
             clock=lambda: self.now,
             max_wait=5,
