@@ -34,7 +34,7 @@ from proxy.upkeep import stop
 from proxy.upstream_errors import UpstreamError
 from proxy.wire.base import Fields, Json
 from store.cache import Cache
-from store.decision.budget import Sample
+from store.decision.budget_values import Sample
 from store.decision.guards import veto
 from store.entry import Candidate, Held
 from store.errors import StoreUnavailable
@@ -262,7 +262,7 @@ class Audits:
 def may_audit(call: Call, held: Held) -> bool:
     """Whether this call may be asked again, and its answers shown to the judge."""
     book = call.rules.book
-    if not call.policy.audit or call.policy.mode is Mode.OFF:
+    if not call.policy.audit or call.policy.mode is not Mode.SEMANTIC:
         return False
     if held.category not in book or not book[held.category].audit:
         return False

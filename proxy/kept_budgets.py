@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Self
 
 from proxy.rules import InForce
-from store.decision.budget import BudgetStanding, Sample
+from store.decision.budget_values import BudgetStanding, Sample
 from store.decision.budgets import Budgets
 from store.documents.records import Records
 from store.errors import StoreUnavailable

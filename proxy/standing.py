@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from proxy.rules import Rules
-from store.decision.budget import BudgetStanding
+from store.decision.budget_values import BudgetStanding
 from store.decision.evidence import ErrorRate
 from store.units import duration_text
 

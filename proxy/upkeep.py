@@ -19,7 +19,7 @@ from proxy.rules import InForce
 from proxy.standing import Standing
 from proxy.upstream import CallFacts
 from store.cache import Cache
-from store.decision.budget import BudgetStanding
+from store.decision.budget_values import BudgetStanding
 from store.entry import Held, PartitionKey
 from store.policy import PolicyBook
 from store.quarantine import Quarantine

@@ -5,8 +5,9 @@ over a small fixed grid, to which the point that the calibration ships for the b
 
 - Until audits say more, the shipped point decides, and the state is `unproven`.
 - Refuted is a point whose error rate was above the budget in some window of the epoch. The largest
-  smaller point that is not refuted takes over at once; if there is none, nothing is served by
-  meaning. It comes back only when the point below it has been proven, twice as often each time.
+  smaller point takes over at once that is not refuted, nor well on the way to it; if there is none,
+  nothing is served by meaning. A refuted point comes back only when the point below it has been
+  proven, twice as often each time.
 - Proven is a point whose error rate was within the budget in an epoch as a whole. Only then the
   next looser point is tried, one step of the grid at a time, as unproven as any.
 - Either ends the epoch: evidence begins anew, so that the old does not speak for the new.
@@ -30,9 +31,10 @@ the one in force, because the hits above it are not seen.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from store.decision.bounds import Tally
+from store.decision.budget_values import BudgetStanding, Sample
 from store.decision.evidence import ErrorRate, Evidence, false_alarms
 
 GRID = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -41,35 +43,12 @@ MOST_STRAIN = 4.0  # halvings of the point by complaints
 RIGHTS_A_COMPLAINT = 20  # audits found right that take one halving back
 SERVED_A_COMPLAINT = 500  # the same by hits without another complaint, where nothing is audited
 LONGEST_EPOCH = 10_000  # audits without a conclusion
-# Sampling of hits: the rate from so many audits after the last refutation or loosening on.
-SAMPLING = ((4000, 0.02), (1500, 0.05), (500, 0.1), (0, 0.2))
+# Sampling of hits: the rate from so many audits after the last refutation or loosening on. It stays
+# until a good point can be proven: verdicts that weigh more than the first blunt the upper bound.
+SAMPLING = ((6000, 0.02), (3000, 0.05), (1500, 0.1), (0, 0.2))
 START = SAMPLING[-1][1]
 CONTROL_SAMPLING = 0.05  # of exact hits, while there are fewer controls than audits
 CONTROLS_AHEAD = 20
-
-
-class Sample(NamedTuple):
-    """How a hit came to be audited."""
-
-    probability: float  # in (0, 1]
-    point: float  # in force when it was served
-    epoch: int  # at that time
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetStanding:
-    """Where a category stands."""
-
-    state: str  # unproven, proven or refuted
-    point: float  # in force; 0.0 serves nothing by meaning
-    tightened: float  # what complaints have multiplied it by
-    refuted: tuple[float, ...]  # points that may not come back yet
-    audits: int  # verdicts on hits, ever
-    wrong: int  # of these
-    error: ErrorRate
-    controls: int
-    false_alarms: ErrorRate
-    sampling: float  # probability that a hit by meaning is audited
 
 
 @dataclass(slots=True)
@@ -242,7 +221,7 @@ class CategoryBudget:
         self.place = place - 1
         while self.place >= 0 and (
             self.place in self.barred
-            or self.evidence.refuted(self.place, self.budget, self.controls)
+            or self.evidence.suspicious(self.place, self.budget, self.controls)
         ):
             self.place -= 1
         self.calm = 0

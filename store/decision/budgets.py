@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 
-from store.decision.budget import BudgetStanding, CategoryBudget, Sample
+from store.decision.budget import CategoryBudget
+from store.decision.budget_values import BudgetStanding, Sample
 
 
 class Budgets:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.decision.budget import CLOSED, GRID, MOST_STRAIN, START, CategoryBudget, Sample
+from store.decision.budget import CLOSED, GRID, MOST_STRAIN, START, CategoryBudget
+from store.decision.budget_values import Sample
 
 BUDGET, SHIPPED = 0.01, 0.05
 Rate = Callable[[int, float], float]  # number of the query and risk, to P(wrong)
@@ -174,14 +175,14 @@ def test_sampling_starts_at_a_fifth_decays_and_rises_again() -> None:
     category = CategoryBudget.fresh(None, 1.0)
     seen = [category.sampling]
     for _ in range(4):
-        feed(category, wrong=False, times=1100)
+        feed(category, wrong=False, times=1600)
         seen.append(category.sampling)
     assert seen[0] == START
     assert seen == sorted(seen, reverse=True)
     assert seen[-1] == 0.02
     budgeted = CategoryBudget.fresh(BUDGET, 1.0)
     control(budgeted, 1000)
-    feed(budgeted, wrong=False, times=2000)
+    feed(budgeted, wrong=False, times=6000)
     assert budgeted.sampling < START
     feed(budgeted, wrong=True, times=30, risk=0.9)
     assert budgeted.sampling == START

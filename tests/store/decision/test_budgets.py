@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from store.decision.budget import Sample
+from store.decision.budget_values import Sample
 from store.decision.budgets import Budgets
 
 
