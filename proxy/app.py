@@ -17,6 +17,7 @@ from embed.encoder import Encoder
 from proxy import prototypes
 from proxy.adaptation import Adaptation
 from proxy.admission import Admitter
+from proxy.audits_root import open_audits, open_budgets
 from proxy.auth import Keyring
 from proxy.call import CallReader
 from proxy.configured import api_keys, upstream_specs
@@ -128,9 +129,23 @@ async def _parts(
     upstreams = await stack.enter_async_context(Upstreams(specs, on_call=call_counter(metrics)))
     flights = Flights(settings.flight.max_buffer)
     stack.push_async_callback(flights.aclose)
+    keyring = Keyring(api_keys(settings, environ))
+    quarantine = await Quarantine.open(documents.records)
+    budgets = await open_budgets(settings, documents.records, in_force)
+    audits = open_audits(
+        settings,
+        stack=stack,
+        upstreams=upstreams,
+        keyring=keyring,
+        budgets=budgets,
+        cache=cache,
+        records=documents.records,
+        quarantine=quarantine,
+        metrics=metrics,
+    )
     return Parts(
         settings=settings,
-        keyring=Keyring(api_keys(settings, environ)),
+        keyring=keyring,
         in_force=in_force,
         metrics=metrics,
         encoder=encoder,
@@ -138,9 +153,11 @@ async def _parts(
         documents=documents,
         records=documents.records,
         cache=cache,
-        quarantine=await Quarantine.open(documents.records),
+        quarantine=quarantine,
         upstreams=upstreams,
         economics=Economics(gated=settings.lookup_gate),
+        budgets=budgets,
+        audits=audits,
         adaptation=Adaptation(in_force, upstreams.groups),
         events=ServingEvents(),
         flights=flights,
@@ -160,6 +177,7 @@ def _prototypes_builder(settings: Settings, encoder: Encoder) -> Build:
 def _policies_changed(parts: Parts, changed: asyncio.Event, book: PolicyBook) -> None:
     parts.cache.set_shares(book.shares)
     parts.metrics.set_categories(book.names)
+    parts.budgets.keep(book.names)
     changed.set()
 
 
@@ -225,6 +243,7 @@ def _pipeline(parts: Parts) -> Pipeline:
         keyring=parts.keyring,
         metrics=parts.metrics,
         patience=parts.settings.flight.patience,
+        audits=parts.audits,
     )
     nearest = Nearest(
         cache=parts.cache,
@@ -244,6 +263,7 @@ def _pipeline(parts: Parts) -> Pipeline:
         encoder=parts.encoder,
         nearest=nearest,
         economics=parts.economics,
+        budgets=parts.budgets.live,
         metrics=parts.metrics,
         clock=utc_now,
         max_wait=parts.settings.encoder.max_wait,
@@ -256,6 +276,8 @@ def _pipeline(parts: Parts) -> Pipeline:
         events=parts.events,
         metrics=parts.metrics,
         clock=utc_now,
+        budgets=parts.budgets.live,
+        audits=parts.audits,
     )
 
 

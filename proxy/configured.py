@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from proxy.auth import ApiKey, Role
-from proxy.settings import Settings
+from proxy.settings import Judge, Settings
+from proxy.spending import Price, Spending
 from proxy.upstream import UpstreamSpec
 
 
@@ -22,6 +23,13 @@ def api_keys(settings: Settings, environ: Mapping[str, str]) -> tuple[ApiKey, ..
         )
         for key in settings.auth.keys
     )
+
+
+def spending(judge: Judge) -> Spending:
+    """Return the judge's account."""
+    prices = [Price(each.model, each.input, each.output) for each in judge.prices]
+    other = Price("*", judge.input_price, judge.output_price)
+    return Spending(prices, other, judge.max_cost_per_hour)
 
 
 def upstream_specs(settings: Settings, environ: Mapping[str, str]) -> list[UpstreamSpec]:

@@ -6,7 +6,7 @@ Feedback only ever tightens: `right` lifts nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Literal
 
@@ -22,7 +22,7 @@ from store.documents.records import Pair, Records
 from store.entry import EntryId
 from store.quarantine import EVERYBODY, Quarantine
 
-_LONGEST_QUESTION = 10_000  # characters
+LONGEST_QUESTION = 10_000  # characters
 
 
 class Feedback(BaseModel):
@@ -47,15 +47,18 @@ class FeedbackDesk:
         records: Records,
         limit: RateLimit,
         metrics: Metrics,
+        complained: Callable[[str], Awaitable[None]],
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
     ) -> None:
+        """`complained` is told the category of a hit by meaning that was wrong."""
         self._events = events
         self._cache = cache
         self._quarantine = quarantine
         self._records = records
         self._limit = limit
         self._metrics = metrics
+        self._complained = complained
         self._clock = clock
         self._monotonic = monotonic
 
@@ -85,7 +88,9 @@ class FeedbackDesk:
                 code="not_found",
             )
         if feedback.verdict == "wrong":
-            await self._stop(id, caller.tenant, now)
+            await stop_for(self._quarantine, id, caller.tenant, now, "feedback")
+            if event is not None and event.hit and event.entry_query != event.query:
+                await self._complained(event.category)
         # After different dialogues, a verdict says nothing of the two questions alone.
         if event is not None and event.hit and event.same_past and _short(event):
             await self._records.add_pair(_pair(caller.tenant, feedback, event, now))
@@ -99,17 +104,20 @@ class FeedbackDesk:
             return id
         return await self._records.find_answer(tenant, feedback.response_id)
 
-    async def _stop(self, id: EntryId, tenant: str, now: datetime) -> None:
-        """Keep the entry from the tenant; from everybody once a second tenant says so too."""
-        others = self._quarantine.tenants(id) - {tenant, EVERYBODY}
-        await self._quarantine.add(id, tenant, now, "feedback")
-        if others:
-            await self._quarantine.add(id, EVERYBODY, now, "feedback of two tenants")
+
+async def stop_for(
+    quarantine: Quarantine, id: EntryId, tenant: str, now: datetime, why: str
+) -> None:
+    """Keep the entry from the tenant; from everybody once a second tenant has it stopped too."""
+    others = quarantine.tenants(id) - {tenant, EVERYBODY}
+    await quarantine.add(id, tenant, now, why)
+    if others:
+        await quarantine.add(id, EVERYBODY, now, f"{why} of two tenants")
 
 
 def _short(event: ServingEvent) -> bool:
     """Whether the questions are short enough to be kept: the pairs are bounded by number only."""
-    return max(len(event.query), len(event.entry_query)) <= _LONGEST_QUESTION
+    return max(len(event.query), len(event.entry_query)) <= LONGEST_QUESTION
 
 
 def _pair(tenant: str, feedback: Feedback, event: ServingEvent, now: datetime) -> Pair:

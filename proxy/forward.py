@@ -19,6 +19,7 @@ import orjson
 
 from proxy.admission import Admitter
 from proxy.answer import JSON_TYPE, SSE_HEADERS, Answer, Streamed, as_events, call_headers
+from proxy.audits import Audits
 from proxy.auth import Keyring
 from proxy.call import Call
 from proxy.errors import error_event
@@ -55,6 +56,7 @@ class Forwarder:
         keyring: Keyring,
         metrics: Metrics,
         patience: float | None,
+        audits: Audits | None = None,
     ) -> None:
         self._upstreams = upstreams
         self._flights = flights
@@ -62,6 +64,7 @@ class Forwarder:
         self._keyring = keyring
         self._metrics = metrics
         self._patience = patience
+        self._audits = audits
         self._alone = itertools.count()
 
     async def relay(self, call: Call, status: bytes) -> Answer:
@@ -151,6 +154,9 @@ class Forwarder:
         if flight.overflowed:
             outcome = Admission.TOO_LARGE
         self._metrics.admissions.labels(self._metrics.category(call.category), outcome).inc()
+        if self._audits is not None and lookup.near is not None and whole is not None:
+            if outcome == Admission.STORED:
+                self._audits.consider_near_miss(call, lookup.near, whole, lookup.near_risk)
 
 
 def _body_to_send(call: Call) -> bytes:

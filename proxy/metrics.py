@@ -30,6 +30,7 @@ class Metrics:
         )
         self._make_standing()
         self._make_encoding()
+        self._make_audits()
         self.lookup_duration = Histogram(
             "nearhit_lookup_duration_seconds",
             "Time to decide, encoding included",
@@ -114,6 +115,47 @@ class Metrics:
         )
         self.encode_wait = Histogram(
             "nearhit_encode_wait_seconds", "A text's wait for its batch", buckets=_FAST, registry=r
+        )
+
+    def _make_audits(self) -> None:
+        """Make what hits by meaning are measured by; the gauges are set when somebody looks."""
+        r = self.registry
+        self.audits = Counter(
+            "nearhit_audits",
+            "Answers that were, or were to be, judged against the upstream's",
+            ["category", "kind", "outcome"],
+            registry=r,
+        )
+        self.judge_cost = Counter(
+            "nearhit_judge_cost", "What audits have cost, in the currency of the prices", registry=r
+        )
+        self.judge_tokens = Counter(
+            "nearhit_judge_tokens", "Tokens that audits have used", ["direction"], registry=r
+        )
+        self.audits_waiting = Gauge("nearhit_audits_waiting", "Audits in the queue", registry=r)
+        self.false_hit_rate = Gauge(
+            "nearhit_false_hit_rate",
+            "Wrong hits by meaning as measured: the bounds hold at 95 %, NaN without an audit",
+            ["category", "bound"],
+            registry=r,
+        )
+        self.false_alarm_rate = Gauge(
+            "nearhit_judge_false_alarm_rate",
+            "Right answers that the judge calls wrong, as measured",
+            ["category", "bound"],
+            registry=r,
+        )
+        self.decision_point = Gauge(
+            "nearhit_decision_point",
+            "The largest P(wrong) that is served by meaning; 0 serves nothing",
+            ["category"],
+            registry=r,
+        )
+        self.audit_sampling = Gauge(
+            "nearhit_audit_sampling_ratio",
+            "The probability with which a hit by meaning is audited, where a judge is configured",
+            ["category"],
+            registry=r,
         )
 
     def set_categories(self, names: Iterable[str]) -> None:

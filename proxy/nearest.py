@@ -8,7 +8,8 @@ is in `store`, here are the numbers fetched that it is done with.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from proxy.call import Call
@@ -19,7 +20,7 @@ from store.cache import Cache
 from store.decision.features import NEIGHBORS, Neighborhood, neighborhoods
 from store.decision.guards import veto
 from store.decision.score import Score
-from store.entry import Candidate, Held, Vector
+from store.entry import Candidate, EntryId, Held, Vector
 from store.policy import Mode, Scope, Verdict
 from store.quarantine import Quarantine
 
@@ -82,7 +83,8 @@ class Nearest:
             for number, candidate in enumerate(found)
             if (outcome := self._judge(call, candidate, now)) is not Outcome.MISS
         ]
-        for candidate, outcome in self._scored(call, found, passed):
+        refused: dict[EntryId, float | None] = {}
+        for candidate, outcome in self._scored(call, found, passed, refused):
             same_past = candidate.held.earlier == earlier
             if not same_past and not await self._shares_past(call, candidate.held):
                 continue
@@ -91,7 +93,32 @@ class Nearest:
             if lookup.outcome is Outcome.MISS:
                 expired = candidate if outcome is Outcome.STALE else None
                 lookup = Lookup(outcome, expired=expired)
+        if lookup.outcome is Outcome.MISS:
+            return self._with_near(call, lookup, found, refused, now)
         return lookup
+
+    def _with_near(
+        self,
+        call: Call,
+        miss: Lookup,
+        found: Sequence[Candidate],
+        refused: Mapping[EntryId, float | None],
+        now: datetime,
+    ) -> Lookup:
+        """Return the miss with the nearest that only its cosine or its score kept from a hit.
+
+        It is no answer, but to compare with the one that comes: whether it would have done.
+        """
+        for candidate in found:
+            held = candidate.held
+            policy = call.policy_over(held)
+            if policy is None or policy.mode is not Mode.SEMANTIC:
+                continue
+            if candidate.similarity < policy.near_threshold or policy.expired(now - held.created_at):
+                continue
+            if may_have(call, held, self._quarantine):
+                return replace(miss, near=candidate, near_risk=refused.get(held.id))
+        return miss
 
     def _judge(self, call: Call, candidate: Candidate, now: datetime) -> Outcome:
         held, similarity, _ = candidate
@@ -109,11 +136,15 @@ class Nearest:
         return exact_outcome(call, held, policy, now)
 
     def _scored(
-        self, call: Call, found: Sequence[Candidate], passed: Sequence[tuple[int, Outcome]]
+        self,
+        call: Call,
+        found: Sequence[Candidate],
+        passed: Sequence[tuple[int, Outcome]],
+        refused: dict[EntryId, float | None],
     ) -> list[tuple[Candidate, Outcome]]:
         """Return those within their budgets, in the order in which they are to be served.
 
-        Whoever has the same past goes first, for that costs nothing to tell; then the least risk.
+        The risks of the others are put in `refused`. Whoever has the same past goes first, for that costs nothing to tell; then the least risk.
         """
         earlier = call.question.earlier
         known = sorted(passed, key=lambda each: found[each[0]].held.earlier != earlier)[:_SCORED]
@@ -124,6 +155,7 @@ class Nearest:
             if self._within_budget(call, candidate):
                 kept.append((candidate, outcome))
             else:
+                refused[candidate.held.id] = risk
                 self._refused(call, "score")
         return sorted(kept, key=lambda c: (c[0].held.earlier != earlier, c[0].risk or 0.0))
 

@@ -36,7 +36,13 @@ def build_operations(parts: Parts, editor: PolicyEditor) -> FastAPI:
             "store": parts.documents.ping,
         },
         refresh=refresher(
-            parts.metrics, parts.cache, parts.batcher, parts.quarantine, standing, parts.in_force
+            parts.metrics,
+            parts.cache,
+            parts.batcher,
+            parts.quarantine,
+            standing,
+            parts.in_force,
+            lambda: 0 if parts.audits is None else parts.audits.waiting,
         ),
     )
     entries = EntriesAdmin(
@@ -74,6 +80,7 @@ def _standing(parts: Parts) -> Callable[[str], Standing]:
             ),
             entries=facts.entries,
             bytes=facts.bytes,
+            budget=parts.budgets.standing(category),
         )
 
     return standing
@@ -91,6 +98,8 @@ def _numbers(parts: Parts) -> Callable[[], dict[str, Any]]:
             economics=parts.economics,
             upstreams=parts.upstreams,
             metrics=parts.metrics,
+            budgets=parts.budgets,
+            judge=None if parts.audits is None else parts.audits.standing(),
             uptime=now - began,
             now=now,
         )
@@ -106,6 +115,7 @@ def _feedback(parts: Parts) -> FeedbackDesk:
         records=parts.records,
         limit=RateLimit(parts.settings.feedback.per_minute),
         metrics=parts.metrics,
+        complained=parts.budgets.complained,
         clock=utc_now,
         monotonic=time.monotonic,
     )

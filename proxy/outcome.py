@@ -33,6 +33,8 @@ class Lookup:
     reason: str | None = None  # of a bypass, in the words of CONTRACT.md
     vector: Vector | None = None
     storable: bool = True
+    near: Candidate | None = None  # of a miss: the nearest that almost could be served
+    near_risk: float | None = None  # its P(wrong), if the score alone refused it
     encode_later: bool = False  # the search was skipped: whoever stores the answer encodes it
 
 

@@ -6,8 +6,10 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+from proxy.kept_budgets import KeptBudgets
 from proxy.metrics import Metrics
 from proxy.rules import Rules
+from proxy.standing import budget_as_data
 from proxy.upstream import Upstreams
 from store.cache import Cache
 from store.economics import Economics
@@ -22,6 +24,8 @@ def overview(
     economics: Economics,
     upstreams: Upstreams,
     metrics: Metrics,
+    budgets: KeptBudgets,
+    judge: dict[str, Any] | None,
     uptime: float,
     now: float,
 ) -> dict[str, Any]:
@@ -55,6 +59,13 @@ def overview(
             {"category": category, "upstream": group, **asdict(worth)}
             for (category, group), worth in economics.facts().items()
         ],
+        "error_budgets": [
+            {"category": name, "budget": policy.error_budget}
+            | budget_as_data(budgets.standing(name))
+            for name, policy in rules.book.policies.items()
+            if policy.error_budget is not None
+        ],
+        "judge": judge,
     }
 
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from embed.batcher import Batcher
 from embed.encoder import Encoder
 from proxy.adaptation import Adaptation
+from proxy.audits import Audits
 from proxy.auth import Keyring
 from proxy.events import ServingEvents
+from proxy.kept_budgets import KeptBudgets
 from proxy.metrics import Metrics
 from proxy.rules import InForce
 from proxy.settings import Settings
@@ -37,6 +39,8 @@ class Parts:
     quarantine: Quarantine
     upstreams: Upstreams
     economics: Economics
+    budgets: KeptBudgets
+    audits: Audits | None  # None: no judge is configured
     adaptation: Adaptation
     events: ServingEvents
     flights: Flights

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from proxy import headers as h
 from proxy.answer import Answer, Streamed, replay
+from proxy.audits import Audits
 from proxy.call import Call
 from proxy.errors import ApiError
 from proxy.events import ServingEvent, ServingEvents
@@ -22,6 +23,7 @@ from proxy.outcome import Lookup, Outcome, exact_outcome, skip_reason
 from proxy.upstream_errors import UpstreamError
 from proxy.wire.base import InvalidRequest
 from store.cache import Cache
+from store.decision.budgets import Budgets
 from store.entry import Candidate, EntryId, Held
 from store.flight import LeaderGone
 from store.hot import Document
@@ -46,6 +48,8 @@ class Pipeline:
         events: ServingEvents,
         metrics: Metrics,
         clock: Callable[[], datetime],
+        budgets: Budgets,
+        audits: Audits | None = None,
     ) -> None:
         self._cache = cache
         self._quarantine = quarantine
@@ -54,6 +58,8 @@ class Pipeline:
         self._events = events
         self._metrics = metrics
         self._clock = clock
+        self._budgets = budgets
+        self._audits = audits
 
     def replay_exact(self, call: Call) -> Answer | None:
         """Answer from memory if the very same request was answered before. Never waits."""
@@ -78,6 +84,8 @@ class Pipeline:
         if document is None:
             return None
         self._metrics.looked_up(call.category, Outcome.HIT)
+        if self._audits is not None:
+            self._audits.consider_control(call, held)
         return self._served(call, Candidate(held, 1.0), document, now, ttl=policy.ttl)
 
     async def answer(self, call: Call) -> Answer:
@@ -88,6 +96,7 @@ class Pipeline:
             answer = await self._replay(call, lookup.found)
             if answer is not None:
                 self._observe(call, Outcome.HIT, started)
+                self._follow_up(call, lookup.found)
                 return answer
             lookup = Lookup(Outcome.MISS, vector=lookup.vector)
         self._observe(call, lookup.outcome, started)
@@ -160,6 +169,18 @@ class Pipeline:
             return None
         self._metrics.looked_up(call.category, Outcome.STALE_IF_ERROR)
         return self._served(call, found, document, now, ttl=policy.ttl, stale=True)
+
+    def _follow_up(self, call: Call, found: Candidate) -> None:
+        """Note a hit for the error budget, and perhaps have it audited."""
+        held = found.held
+        if held.id == call.id or (held.shared_key != "" and held.shared_key == call.shared_key):
+            if self._audits is not None:
+                self._audits.consider_control(call, held)
+            return
+        self._budgets.served(call.category, call.policy.error_budget)
+        if self._audits is not None:
+            risk = max(0.0, 1 - found.similarity) if found.risk is None else found.risk
+            self._audits.consider(call, found, risk)
 
     async def _document(self, call: Call, held: Held) -> Document | None:
         """Return the entry's document, unless it was removed or stopped in the meantime."""

@@ -57,7 +57,7 @@ def reference() -> str:
         name = ".".join(path)
         lines.append(f"## {name or 'Top level'}\n")
         lines.append(f"{section.__doc__}\n")
-        lists = {"upstreams": "[]", "offload": "[]", "auth.keys": "[]"}
+        lists = {"upstreams": "[]", "offload": "[]", "auth.keys": "[]", "judge.prices": "[]"}
         prefix = f"{name}{lists.get(name, '')}." if name else ""
         lines.extend(_table(section, prefix))
         lines.append("")

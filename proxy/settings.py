@@ -5,6 +5,7 @@ Every key of the file may be overridden as NEARHIT_SECTION__KEY (lists and mappi
 
 from __future__ import annotations
 
+import fnmatch
 import ipaddress
 import os
 import re
@@ -102,11 +103,30 @@ class Upstream(Section):
         return self
 
 
-class Judge(Section):
-    """Read and kept for a later version; nothing is judged yet."""
+class PriceSettings(Section):
+    """What a model's tokens cost, in the currency of the budget; the first match counts."""
 
-    model: str = Field(description="the model that judges")
-    max_cost_per_hour: float = Field(1.0, ge=0, description="budget")
+    model: str = Field(description="its name, or a pattern")
+    input: float = Field(ge=0, description="a million tokens of a request")
+    output: float = Field(ge=0, description="a million tokens of an answer")
+
+
+class Judge(Section):
+    """Audits of what the cache serves. Without it no call is made that no client asked for."""
+
+    model: str = Field(description="the model that judges, served by one of the upstreams")
+    max_cost_per_hour: float = Field(
+        1.0,
+        ge=0,
+        description="what audits may cost in any hour, the upstream's fresh answers included",
+    )
+    prices: list[PriceSettings] = Field([], description="of models; see below")
+    input_price: float = Field(
+        5.0, ge=0, description="a million tokens of a request to a model without a price"
+    )
+    output_price: float = Field(
+        15.0, ge=0, description="a million tokens of an answer of such a model"
+    )
 
 
 class Offload(Section):
@@ -207,7 +227,7 @@ class Settings(BaseSettings):
     )
     passthrough: list[str] = Field([], description="uncached paths that every tenant may use")
     offload: list[Offload] = Field([], description="read and kept for a later version")
-    judge: Judge | None = Field(None, description="read and kept for a later version")
+    judge: Judge | None = Field(None, description="who audits hits; unset: nobody")
     encoder: EncoderSettings = EncoderSettings()
     flight: Flight = Flight()
     lookup_gate: bool = Field(
@@ -226,6 +246,13 @@ class Settings(BaseSettings):
             raise ValueError("upstreams: every name must be unique")
         if faults := list(fallback_faults(self.upstreams)):
             raise ValueError("\n".join(faults))
+        if self.judge is not None and self.upstreams:
+            patterns = [model for upstream in self.upstreams for model in upstream.models]
+            if not any(fnmatch.fnmatchcase(self.judge.model, pattern) for pattern in patterns):
+                raise ValueError(
+                    f"judge.model: {self.judge.model!r} is served by no upstream;"
+                    f" allowed: {', '.join(patterns)}"
+                )
         digests = [key.sha256.lower() for key in self.auth.keys]
         if len(set(digests)) < len(digests):
             raise ValueError("auth.keys: every sha256 must be unique")
@@ -252,6 +279,7 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("upstreams",): Upstream,
     ("offload",): Offload,
     ("judge",): Judge,
+    ("judge", "prices"): PriceSettings,
     ("encoder",): EncoderSettings,
     ("flight",): Flight,
     ("feedback",): FeedbackSettings,

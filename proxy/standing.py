@@ -8,6 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from proxy.rules import Rules
+from store.decision.budget_values import BudgetStanding
+from store.decision.evidence import ErrorRate
 from store.units import duration_text
 
 
@@ -21,6 +23,7 @@ class Standing:
     semantic_open: bool  # whether looking up by meaning pays, for every upstream
     entries: int
     bytes: int
+    budget: BudgetStanding
 
     def as_data(self) -> dict[str, Any]:
         """Return what the admin API calls `effective`."""
@@ -31,6 +34,7 @@ class Standing:
             "semantic_tier": "open" if self.semantic_open else "closed",
             "entries": self.entries,
             "bytes": self.bytes,
+            "error_budget": budget_as_data(self.budget),
         }
 
 
@@ -42,6 +46,7 @@ def standing_of(
     semantic_open: bool,
     entries: Mapping[str, int],
     bytes: Mapping[str, int],
+    budget: BudgetStanding,
 ) -> Standing:
     """Return where a category of the book stands."""
     base = rules.book[category]
@@ -53,4 +58,25 @@ def standing_of(
         semantic_open=semantic_open,
         entries=entries.get(category, 0),
         bytes=bytes.get(category, 0),
+        budget=budget,
     )
+
+
+def budget_as_data(budget: BudgetStanding) -> dict[str, Any]:
+    """Return what the admin API calls `error_budget`."""
+    return {
+        "state": budget.state,
+        "point": round(budget.point, 6),
+        "tightened": round(budget.tightened, 4),
+        "refuted_points": list(budget.refuted),
+        "audits": budget.audits,
+        "wrong": budget.wrong,
+        "error": _rate_as_data(budget.error),
+        "judge": {"controls": budget.controls, "false_alarm": _rate_as_data(budget.false_alarms)},
+        "sampling": budget.sampling,
+    }
+
+
+def _rate_as_data(rate: ErrorRate) -> dict[str, float | None]:
+    estimate = None if rate.estimate is None else round(rate.estimate, 6)
+    return {"estimate": estimate, "lower": round(rate.lower, 6), "upper": round(rate.upper, 6)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from proxy.rules import InForce
 from proxy.standing import Standing
 from proxy.upstream import CallFacts
 from store.cache import Cache
+from store.decision.budget_values import BudgetStanding
 from store.entry import Held, PartitionKey
 from store.policy import PolicyBook
 from store.quarantine import Quarantine
@@ -61,6 +63,7 @@ def refresher(
     quarantine: Quarantine,
     standing: Callable[[str], Standing],
     in_force: InForce,
+    audits_waiting: Callable[[], int],
 ) -> Callable[[], None]:
     """Return what brings the metrics up to date that are kept elsewhere."""
     counted: dict[tuple[str, str], int] = {}
@@ -69,6 +72,7 @@ def refresher(
         facts = cache.facts()
         metrics.encode_queue.set(batcher.waiting)
         metrics.quarantined.set(len(quarantine))
+        metrics.audits_waiting.set(audits_waiting())
         for category in in_force.rules.book.names:
             metrics.entries.labels(category).set(facts.entries.get(category, 0))
             metrics.bytes.labels(category).set(facts.bytes.get(category, 0))
@@ -77,6 +81,7 @@ def refresher(
             metrics.threshold.labels(category).set(now.hit_threshold)
             metrics.ttl.labels(category).set(now.ttl.total_seconds())
             metrics.semantic_open.labels(category).set(now.semantic_open)
+            _show_budget(metrics, category, now.budget)
         for reason, left in (("quota", facts.evicted), ("expired", facts.expired)):
             for category, total in left.items():
                 more = total - counted.get((category, reason), 0)
@@ -84,6 +89,18 @@ def refresher(
                 metrics.evictions.labels(metrics.category(category), reason).inc(more)
 
     return refresh
+
+
+def _show_budget(metrics: Metrics, category: str, budget: BudgetStanding) -> None:
+    metrics.decision_point.labels(category).set(budget.point)
+    metrics.audit_sampling.labels(category).set(budget.sampling)
+    for gauge, rate in (
+        (metrics.false_hit_rate, budget.error),
+        (metrics.false_alarm_rate, budget.false_alarms),
+    ):
+        gauge.labels(category, "estimate").set(math.nan if rate.estimate is None else rate.estimate)
+        gauge.labels(category, "lower").set(rate.lower)
+        gauge.labels(category, "upper").set(rate.upper)
 
 
 def call_counter(metrics: Metrics) -> Callable[[CallFacts], None]:

@@ -60,6 +60,7 @@ class MemoryRecords:
         self._audit = Series[AuditRow](bounds.audit)
         self._pairs = Series[Pair](bounds.pairs)
         self._quarantine = Series[tuple[EntryId, str]](bounds.quarantine)
+        self._budgets: dict[str, str] = {}
 
     async def add_version(self, version: PolicyVersion, audit: AuditRow) -> int:
         self._check()
@@ -121,6 +122,16 @@ class MemoryRecords:
         own = [entry.id for entry in found if entry.tenant == tenant]
         approved = [entry.id for entry in found if entry.approved and entry.shared_key]
         return (approved + own)[-1] if approved + own else None
+
+    async def save_budget(self, category: str, state: str) -> None:
+        self._check()
+        self._budgets.pop(category, None)
+        if state:
+            self._budgets[category] = state
+
+    async def budgets(self) -> dict[str, str]:
+        self._check()
+        return dict(self._budgets)
 
     def _check(self) -> None:
         self._shelf.check()

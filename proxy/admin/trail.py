@@ -69,4 +69,5 @@ def pair_as_data(pair: Pair) -> dict[str, Any]:
         "label": pair.label,
         "category": pair.category,
         "comment": pair.comment,
+        "source": pair.source,
     }

@@ -65,6 +65,23 @@ CREATE TABLE quarantine (
 )
 """,
 )
+# What version 3 adds to them, in a new file as in one of version 2.
+IN_VERSION_3 = (
+    "ALTER TABLE pairs ADD COLUMN source TEXT NOT NULL DEFAULT 'feedback'",
+    """
+CREATE TABLE budgets (
+    category TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+)
+""",
+)
+# What lets them be read in a file of version 2.
+OVER_VERSION_2 = (
+    "CREATE TEMP VIEW pairs AS SELECT *, 'feedback' AS source FROM main.pairs",
+    IN_VERSION_3[1].replace("CREATE TABLE", "CREATE TEMP TABLE"),
+)
+_OF_VERSION_2 = "feedback"  # the source of every pair in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +129,7 @@ AUDIT = Table("audit", "at_us, who, action, category, before_json, after_json, c
 PAIRS = Table(
     "pairs",
     "at_us, tenant, event, query, entry_query, entry_id, similarity, label, category, comment,"
-    " checksum",
+    " source, checksum",
     True,
 )
 QUARANTINE = Table("quarantine", "entry_id, tenant, at_us, why", True)
@@ -163,7 +180,7 @@ def audit_of(row: Row) -> AuditRow | None:
 
 def pair_row(pair: Pair) -> Row:
     """Return the columns of PAIRS."""
-    return sealed(
+    values = (
         microseconds(pair.at),
         pair.tenant,
         pair.event,
@@ -174,14 +191,18 @@ def pair_row(pair: Pair) -> Row:
         int(pair.label),
         pair.category,
         pair.comment,
+        pair.source,
     )
+    return (*values, _pair_checksum(values))
 
 
 def pair_of(row: Row) -> Pair | None:
     """Return what a selected row of PAIRS says; None if it is damaged."""
-    if not intact(row):
+    _, *values, checksum = row
+    if checksum != _pair_checksum(tuple(values)):
         return None
-    _, at_us, tenant, event, query, entry_query, entry_id, similarity, label, category, *rest = row
+    at_us, tenant, event, query, entry_query, entry_id, similarity, label, *rest = values
+    category, comment, source = rest
     return Pair(
         at=instant(at_us),
         tenant=tenant,
@@ -192,8 +213,20 @@ def pair_of(row: Row) -> Pair | None:
         similarity=similarity,
         label=label,
         category=category,
-        comment=rest[0],
+        comment=comment,
+        source=source,
     )
+
+
+def _pair_checksum(values: Row) -> int:
+    """Return the checksum; that of version 2, so that its rows need not be written again."""
+    covered = values[:-1] if values[-1] == _OF_VERSION_2 else values
+    return zlib.crc32(repr(covered).encode())
+
+
+SAVE_BUDGET = "INSERT OR REPLACE INTO budgets (category, state, checksum) VALUES (?, ?, ?)"
+DROP_BUDGET = "DELETE FROM budgets WHERE category = ?"
+SELECT_BUDGETS = "SELECT rowid, category, state, checksum FROM budgets"
 
 
 def sealed(*values: Any) -> Row:

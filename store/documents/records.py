@@ -1,5 +1,6 @@
 """What must outlive a restart besides entries: policy versions, the audit trail, labelled pairs,
-quarantine. Values and the protocol; every kind is bounded, and its oldest leave first."""
+quarantine, error budgets. Values and the protocol; every kind is bounded: its oldest leave first,
+and of budgets there is one a category."""
 
 from __future__ import annotations
 
@@ -12,6 +13,8 @@ from store.entry import EntryId
 T = TypeVar("T")
 
 Source = Literal["file", "starter", "api", "rollback"]
+# Who says whether they agree: a client, or the judge of a hit, or of an answer that nearly hit.
+PairSource = Literal["feedback", "audit", "near-miss"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Pair:
     label: int  # 1: the answer was right, 0: it was wrong
     category: str
     comment: str = ""
+    source: PairSource = "feedback"
 
 
 class Listing(NamedTuple, Generic[T]):
@@ -131,4 +135,12 @@ class Records(Protocol):
 
         That is one of its own, before a shared and approved one of others. "" finds nothing.
         """
+        ...
+
+    async def save_budget(self, category: str, state: str) -> None:
+        """Store the state of a category's error budget in place of the one before; "" drops it."""
+        ...
+
+    async def budgets(self) -> dict[str, str]:
+        """Return every stored state by category; damaged ones are left out."""
         ...

@@ -10,7 +10,7 @@ from store.documents import record_tables, rows
 from store.errors import StoreUnavailable
 
 VERSION = 3  # of SCHEMA, kept in PRAGMA user_version
-SCHEMA = (rows.SCHEMA, rows.ANSWER_INDEX, *record_tables.SCHEMA)
+SCHEMA = (rows.SCHEMA, rows.ANSWER_INDEX, *record_tables.SCHEMA, *record_tables.IN_VERSION_3)
 
 # What turns a file of version 1 into one of version 2. The first six cost nothing: SQLite notes
 # the column, and reads its default from every row that was written before. The checksums of such
@@ -29,6 +29,7 @@ FROM_VERSION_1 = (
 FROM_VERSION_2 = (
     "ALTER TABLE entries ADD COLUMN earlier TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE entries ADD COLUMN earlier_vectors BLOB",
+    *record_tables.IN_VERSION_3,
 )
 STEPS = {1: FROM_VERSION_1, 2: FROM_VERSION_2}  # each to the next version
 # What lets a file of an earlier version be read as it is, by a connection that may not change it.
@@ -37,7 +38,10 @@ OVER_VERSION_1 = (
     " query, tags, created_us, size, content_type, checkpoint, checksum, body_checksum, compressed,"
     " vector, body, '' AS user, '' AS classifier, '' AS shared_key, 0 AS approved, 0.0 AS cost,"
     " '' AS answer_id, '' AS earlier, NULL AS earlier_vectors FROM main.entries",
-    *(statement.replace("CREATE TABLE", "CREATE TEMP TABLE") for statement in record_tables.SCHEMA),
+    *(
+        statement.replace("CREATE TABLE", "CREATE TEMP TABLE")
+        for statement in (*record_tables.SCHEMA, *record_tables.IN_VERSION_3)
+    ),
     "PRAGMA query_only = ON",
 )
 OVER_VERSION_2 = (
@@ -45,6 +49,7 @@ OVER_VERSION_2 = (
     " query, tags, created_us, size, content_type, checkpoint, checksum, body_checksum, compressed,"
     " vector, body, user, classifier, shared_key, approved, cost, answer_id, '' AS earlier,"
     " NULL AS earlier_vectors FROM main.entries",
+    *record_tables.OVER_VERSION_2,
     "PRAGMA query_only = ON",
 )
 OVER = {1: OVER_VERSION_1, 2: OVER_VERSION_2}

@@ -84,6 +84,19 @@ class SqliteRecords:
         )
         return None if found is None else EntryId(found[0])
 
+    async def save_budget(self, category: str, state: str) -> None:
+        if state:
+            row = tables.sealed(category, state)
+            await self._writer.submit(tables.SAVE_BUDGET, lambda: [row], size=len(state))
+        else:
+            await self._writer.submit(tables.DROP_BUDGET, lambda: [(category,)])
+
+    async def budgets(self) -> dict[str, str]:
+        found = await self._reader.read(
+            lambda connection: connection.execute(tables.SELECT_BUDGETS).fetchall()
+        )
+        return {row[1]: row[2] for row in found if tables.intact(row)}
+
     async def _add(self, table: Table, row: Callable[[], Row], keep: int, size: int) -> None:
         await self._writer.apply(lambda connection: table.add(connection, row(), keep), size=size)
 

@@ -32,6 +32,7 @@ from proxy.rules import InForce, Rules
 from proxy.turns import TurnEncoder
 from proxy.wire.chat import ChatWire
 from store.cache import Cache
+from store.decision.budgets import Budgets
 from store.economics import Economics
 from store.entry import Admission, Entry, EntryId, Held
 from store.eviction import Quota
@@ -157,6 +158,7 @@ class Serving(RuleBasedStateMachine):
             batcher=self.batcher,
             encoder=encoder,
             economics=Economics(),
+            budgets=Budgets(lambda category, budget: 1.0),
             metrics=Metrics(CATEGORIES, []),
             clock=lambda: self.now,
             max_wait=5,

@@ -99,6 +99,16 @@ def test_the_environment_wins_over_the_file_and_the_command_line_over_both(
         ("flight: {patience: -1s}", "flight.patience: '-1s' is not allowed; a duration such as"),
         ("encoder: {base_url: 'http://x'}", "encoder: model must be set with base_url"),
         ("server: {host: 0.0.0.0}", "server.host: 0.0.0.0 is not loopback and auth.keys is empty"),
+        ("judge: {max_cost_per_hour: 1}", "judge.model: must be set"),
+        ("judge: {model: x, max_cost_per_hour: -1}", "judge.max_cost_per_hour: -1 is not allowed"),
+        (
+            "judge: {model: x, prices: [{model: x, input: 1, output: 2, extra: 3}]}",
+            "judge.prices.0.extra: unknown key; allowed: model, input, output",
+        ),
+        (
+            "upstreams: [{name: a, provider: p, models: ['gull-*']}]\njudge: {model: tern}",
+            "judge.model: 'tern' is served by no upstream; allowed: gull-*",
+        ),
         ("- a list", "must be a mapping of sections"),
         ("a: [", "is not YAML"),
     ],

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from proxy.rules import Rules
 from proxy.standing import Standing, standing_of
+from store.decision.budget import CategoryBudget
 from store.policy import Policy, PolicyBook
 
 FAQ = Policy(name="faq", hit_threshold=0.9, ttl=timedelta(hours=1))
@@ -15,7 +16,13 @@ BOOK = PolicyBook({"default": Policy(name="default"), "faq": FAQ})
 
 def standing(rules: Rules) -> Standing:
     return standing_of(
-        "faq", rules, load_factor=0.25, semantic_open=True, entries={"faq": 3}, bytes={}
+        "faq",
+        rules,
+        load_factor=0.25,
+        semantic_open=True,
+        entries={"faq": 3},
+        bytes={},
+        budget=CategoryBudget.fresh(0.01, 0.05).standing(),
     )
 
 
@@ -27,6 +34,20 @@ def test_without_load_a_category_stands_at_its_policy() -> None:
         "semantic_tier": "open",
         "entries": 3,
         "bytes": 0,
+        "error_budget": {
+            "state": "unproven",
+            "point": 0.05,
+            "tightened": 1.0,
+            "refuted_points": [],
+            "audits": 0,
+            "wrong": 0,
+            "error": {"estimate": None, "lower": 0.0, "upper": 1.0},
+            "judge": {
+                "controls": 0,
+                "false_alarm": {"estimate": None, "lower": 0.0, "upper": 1.0},
+            },
+            "sampling": 0.2,
+        },
     }
 
 

@@ -22,7 +22,7 @@ TIMES = st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.ju
 
 def opened() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    for statement in tables.SCHEMA:
+    for statement in (*tables.SCHEMA, *tables.IN_VERSION_3):
         connection.execute(statement)
     return connection
 
@@ -82,6 +82,7 @@ def test_any_audit_row_survives_its_table(row: AuditRow) -> None:
         label=st.integers(0, 1),
         category=TEXT,
         comment=TEXT,
+        source=st.sampled_from(["feedback", "audit", "near-miss"]),
     )
 )
 def test_any_pair_survives_its_table(pair: Pair) -> None:
@@ -103,7 +104,8 @@ PAIR = Pair(
 
 @pytest.mark.parametrize(
     "damage",
-    ["label = 1", "similarity = 0.9", "tenant = 'airport'", "query = x'00'", "at_us = 'noon'"],
+    ["label = 1", "similarity = 0.9", "tenant = 'airport'", "query = x'00'", "at_us = 'noon'"]
+    + ["source = 'audit'", "source = 'x'"],
 )
 def test_a_damaged_row_is_noticed(connection: sqlite3.Connection, damage: str) -> None:
     tables.PAIRS.add(connection, tables.pair_row(PAIR), 9)

@@ -318,6 +318,17 @@ async def test_the_tenants_own_answer_comes_before_a_shared_one_then_the_newest(
     assert await shop.records.find_answer("station", "x") == "d"
 
 
+# Error budgets
+
+
+async def test_a_category_has_one_budget_state_and_an_empty_one_drops_it(records: Records) -> None:
+    for category, state in (("fares", "one"), ("tides", "two"), ("fares", "three")):
+        await records.save_budget(category, state)
+    assert await records.budgets() == {"fares": "three", "tides": "two"}
+    await records.save_budget("tides", "")
+    assert await records.budgets() == {"fares": "three"}
+
+
 # Failing
 
 
@@ -337,6 +348,9 @@ async def test_a_closed_store_is_unavailable(shop: Shop) -> None:
         records.release(A, ""),
         records.quarantined(),
         records.find_answer("harbour", "x"),
+        records.save_budget("fares", "{}"),
+        records.save_budget("fares", ""),
+        records.budgets(),
     ]
     for call in calls:
         with pytest.raises(StoreUnavailable):

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from store.documents import record_tables, rows, schema, sqlite
 from store.documents.base import Filter
-from store.documents.records import AuditRow
+from store.documents.records import AuditRow, Pair
 from store.documents.sqlite import SqliteDocuments
 from store.entry import Entry, EntryId
 from store.errors import StoreUnavailable
@@ -361,4 +362,72 @@ async def test_damage_in_a_row_of_version_2_is_still_noticed(tmp_path: Path) -> 
     connection.close()
     documents = SqliteDocuments.open(tmp_path)
     assert same(await all_of(documents), old[:1])
+# Version 2: the records that version 3 adds to.
+
+PAIR = Pair(
+    at=NOON,
+    tenant="harbour",
+    event="req-1",
+    query="when does it leave?",
+    entry_query="when does it land?",
+    entry_id=A,
+    similarity=0.9375,
+    label=0,
+    category="fares",
+)
+
+
+async def records_of_version_2(directory: Path) -> Path:
+    """Write a file with a pair in it as version 2 did."""
+    path = file_of_version_1(directory)
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in (*schema.FROM_VERSION_1, "PRAGMA user_version = 2"):
+        connection.execute(statement)
+    values = ("req-1", PAIR.query, PAIR.entry_query, "a", 0.9375, 0, "fares", "")
+    row = (NOON_US, "harbour", *values)
+    connection.execute(
+        "INSERT INTO pairs (at_us, tenant, event, query, entry_query, entry_id, similarity, label,"
+        " category, comment, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*row, zlib.crc32(repr(row).encode())),
+    )
+    connection.close()
+    return path
+
+
+async def test_pairs_of_version_2_are_feedback_and_budgets_can_be_kept(tmp_path: Path) -> None:
+    path = await records_of_version_2(tmp_path)
+    documents = SqliteDocuments.open(tmp_path)
+    assert (await documents.records.pairs(limit=5)).items == (PAIR,)
+    await documents.records.add_pair(replace(PAIR, event="req-2", source="audit"))
+    await documents.records.save_budget("fares", "{}")
+    await documents.aclose()
+    assert version_in(path) == 3
+    documents = SqliteDocuments.open(tmp_path)
+    pairs = (await documents.records.pairs(limit=5)).items
+    assert [pair.source for pair in pairs] == ["audit", "feedback"]
+    assert await documents.records.budgets() == {"fares": "{}"}
+    await documents.aclose()
+
+
+async def test_records_of_version_2_are_read_without_changing_them(tmp_path: Path) -> None:
+    path = await records_of_version_2(tmp_path)
+    before = described(path)
+    onlooker = SqliteDocuments.open(tmp_path, read_only=True)
+    assert (await onlooker.records.pairs(limit=5)).items == (PAIR,)
+    assert await onlooker.records.budgets() == {}
+    await onlooker.aclose()
+    assert described(path) == before
+    assert version_in(path) == 2
+
+
+async def test_a_budget_that_was_damaged_is_left_out(tmp_path: Path) -> None:
+    documents = SqliteDocuments.open(tmp_path)
+    for category in ("fares", "tides"):
+        await documents.records.save_budget(category, '{"a": 1}')
+    await documents.aclose()
+    with sqlite3.connect(tmp_path / sqlite.FILE) as connection:
+        connection.execute("UPDATE budgets SET state = '{}' WHERE category = 'fares'")
+    connection.close()
+    documents = SqliteDocuments.open(tmp_path)
+    assert list(await documents.records.budgets()) == ["tides"]
     await documents.aclose()

@@ -1,0 +1,134 @@
+"""Calls that no client asked for. They exist only where a judge is configured, and they are paid
+for: each is counted into the judge's hourly budget, whatever it brings.
+
+They go the way of the client's own call: the same upstream, and the credentials that the client's
+call would have gone with. So no tenant's key ever pays for another tenant's traffic.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+import orjson
+
+from proxy.answer_text import Tokens, answer_text, tokens_used
+from proxy.call import Call
+from proxy.head import head_of
+from proxy.headers import credential, request_id, upstream_headers
+from proxy.spending import Spending
+from proxy.upstream import UpstreamCall, Upstreams
+from proxy.upstream_errors import UpstreamBroken
+from proxy.wire.base import Fields, Json
+
+_LARGEST = 1024 * 1024  # bytes of an answer
+_CHAT = "/v1/chat/completions"
+_CHARACTERS = 3  # that a token has at the least, where an upstream does not count them
+# A key that makes a repeated call the same call would bring the stored answer of the first one.
+_NOT_AGAIN = frozenset({"idempotency-key"})
+
+
+class SideCalls:
+    """Asks upstreams on our own account."""
+
+    def __init__(
+        self,
+        upstreams: Upstreams,
+        spending: Spending,
+        *,
+        keys_configured: bool,
+        on_cost: Callable[[float, Tokens], None] = lambda cost, tokens: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._upstreams = upstreams
+        self.spending = spending
+        self._keys_configured = keys_configured
+        self._on_cost = on_cost
+        self._monotonic = monotonic
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the hour's budget is spent."""
+        return self.spending.exhausted(self._monotonic())
+
+    @property
+    def spent(self) -> float:
+        """What the last hour's calls have cost."""
+        return self.spending.last_hour(self._monotonic())
+
+    async def again(self, call: Call) -> str | None:
+        """Ask what the client asked, as JSON; return the answer's text, None if it is no text.
+
+        Raises an UpstreamError.
+        """
+        body = _as_json(call.request.raw)
+        query = call.request.query_string.decode("ascii")
+        path = call.wire.path + (f"?{query}" if query else "")
+        headers = upstream_headers(call.request.header_list, request_id(None), cacheable=True)
+        headers = [header for header in headers if header[0] not in _NOT_AGAIN]
+        whole = await self._ask(call, path, headers, body, call.model)
+        if call.wire.refuse(whole, store_tool_calls=False) is not None:
+            return None
+        return answer_text(call.wire.path, whole)
+
+    async def chat(self, call: Call, model: str, messages: Json) -> str | None:
+        """Have a model answer a chat on account of this call; raises an UpstreamError."""
+        body = orjson.dumps({"model": model, "messages": messages})
+        headers = [
+            ("content-type", "application/json"),
+            ("accept-encoding", "identity"),
+            ("x-request-id", request_id(None)),
+        ]
+        whole = await self._ask(call, _CHAT, headers, body, model)
+        return answer_text(_CHAT, whole)
+
+    async def _ask(
+        self, call: Call, path: str, headers: list[tuple[str, str]], body: bytes, model: str
+    ) -> Fields:
+        sent = UpstreamCall(
+            method="POST",
+            path=path.removeprefix("/v1"),
+            headers=headers,
+            body=body,
+            model=model,
+            credential=credential(
+                call.request.header_list,
+                tenant_key=call.caller.upstream_key,
+                keys_configured=self._keys_configured,
+            ),
+        )
+        raw = b""
+        whole: Json = None
+        try:
+            async with await self._upstreams.open(sent) as answer:
+                head = head_of(answer)
+                raw = await answer.read(_LARGEST)
+            if not head.readable:
+                raise UpstreamBroken(f"side call: the upstream answered {head.status}")
+            whole = orjson.loads(raw)
+        except ValueError as error:
+            raise UpstreamBroken("side call: the answer is not JSON") from error
+        finally:
+            self._pay(model, whole, body, raw)
+        if not isinstance(whole, dict):
+            raise UpstreamBroken("side call: the answer is not an object")
+        return whole
+
+    def _pay(self, model: str, whole: Json, body: bytes, raw: bytes) -> None:
+        used = tokens_used(whole) if isinstance(whole, dict) else None
+        if used is None:
+            used = Tokens(len(body) // _CHARACTERS, len(raw) // _CHARACTERS)
+        cost = self.spending.cost(model, used)
+        self.spending.spend(cost, self._monotonic())
+        self._on_cost(cost, used)
+
+
+def _as_json(raw: bytes) -> bytes:
+    """Return a request body that asks for the same as JSON."""
+    body = json.loads(raw)  # keeps integers of any length as they were sent
+    if not body.get("stream"):
+        return raw
+    for field in ("stream", "stream_options"):
+        body.pop(field, None)
+    return json.dumps(body).encode()

@@ -1,0 +1,137 @@
+"""The error budgets of all categories. No clock, no socket, no randomness: verdicts in, points out.
+
+A category is made when it is first asked for, and made anew when its budget or what the calibration
+ships for it changes: risks and limits then mean something else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+
+from store.decision.budget import CategoryBudget
+from store.decision.budget_values import BudgetStanding, Sample
+
+
+class Budgets:
+    """Decision points by category, and what moves them."""
+
+    def __init__(self, point_for: Callable[[str, float], float], *, judge: str = "") -> None:
+        """`point_for` gives the shipped point, the largest risk served, for a category and budget.
+
+        `judge` names who gives the verdicts; "": nobody does, and complaints are undone by hits
+        that nobody complains about.
+        """
+        self._point_for = point_for
+        self._judge = judge
+        self._categories: dict[str, CategoryBudget] = {}
+
+    def point(self, category: str, budget: float) -> float:
+        """Return the largest risk that may be served now; 0.0 serves nothing by meaning."""
+        return self._of(category, budget).point
+
+    def sample(self, category: str, budget: float | None) -> Sample:
+        """Return how the next hit by meaning is to be sampled for an audit."""
+        return self._of(category, budget).sample()
+
+    def audited(
+        self, category: str, budget: float | None, sample: Sample, *, risk: float, wrong: bool
+    ) -> None:
+        """Take the verdict on a hit that was sampled so, and whose risk was this when served.
+
+        Raises ValueError for a probability outside (0, 1].
+        """
+        _check(sample)
+        self._of(category, budget).audited(sample, risk, wrong)
+
+    def missed(
+        self, category: str, budget: float | None, sample: Sample, *, risk: float, wrong: bool
+    ) -> None:
+        """Take the verdict on what a closed category would have served."""
+        _check(sample)
+        self._of(category, budget).missed(sample, risk, wrong)
+
+    def control_sampling(self, category: str, budget: float | None) -> float:
+        """Return the probability with which the next exact hit is to be a control."""
+        return self._of(category, budget).control_sampling
+
+    def wants_control(self, category: str, budget: float | None) -> bool:
+        """Return whether exact hits bring too few controls."""
+        return self._of(category, budget).wants_control
+
+    def controlled(self, category: str, budget: float | None, *, wrong: bool) -> None:
+        """Take the verdict on an answer that was right by construction."""
+        self._of(category, budget).controlled(wrong)
+
+    def complained(self, category: str, budget: float | None) -> None:
+        """Take a client's word that a hit by meaning was wrong: tighten at once."""
+        self._of(category, budget).complained()
+
+    def served(self, category: str, budget: float | None) -> None:
+        """Note a hit by meaning."""
+        if not self._judge:
+            self._of(category, budget).served()
+
+    def state(self, category: str, budget: float | None) -> str:
+        """Return `unproven`, `proven` or `refuted`."""
+        return self._of(category, budget).state
+
+    def standing(self, category: str, budget: float | None) -> BudgetStanding:
+        """Return where a category stands."""
+        return self._of(category, budget).standing()
+
+    def ship(self, point_for: Callable[[str, float], float]) -> None:
+        """Take another calibration; what was learnt of another point is forgotten."""
+        self._point_for = point_for
+        for name, known in list(self._categories.items()):
+            if known.shipped != self._shipped(name, known.budget):
+                del self._categories[name]
+
+    def keep(self, categories: Iterable[str]) -> None:
+        """Forget every category but these."""
+        kept = set(categories)
+        self._categories = {n: known for n, known in self._categories.items() if n in kept}
+
+    def dump(self, category: str) -> str:
+        """Return a category's state as JSON, "" if there is none."""
+        known = self._categories.get(category)
+        if known is None:
+            return ""
+        return json.dumps({"judge": self._judge, **known.as_data()}, separators=(",", ":"))
+
+    def load(self, states: Mapping[str, str]) -> list[str]:
+        """Take up what `dump` gave; return the categories whose state cannot be read.
+
+        A state of another judge keeps its point and forgets its verdicts; one for which the
+        calibration now ships another point begins anew.
+        """
+        damaged = []
+        for category, state in states.items():
+            try:
+                data = json.loads(state)
+                known = CategoryBudget.from_data(data)
+                judge = data["judge"]
+            except (KeyError, TypeError, ValueError):
+                damaged.append(category)
+                continue
+            if known.shipped != self._shipped(category, known.budget):
+                continue
+            if judge != self._judge:
+                known.forget_judge()
+            self._categories[category] = known
+        return damaged
+
+    def _shipped(self, category: str, budget: float | None) -> float:
+        return 1.0 if budget is None else self._point_for(category, budget)
+
+    def _of(self, category: str, budget: float | None) -> CategoryBudget:
+        known = self._categories.get(category)
+        if known is None or known.budget != budget:
+            known = CategoryBudget.fresh(budget, self._shipped(category, budget))
+            self._categories[category] = known
+        return known
+
+
+def _check(sample: Sample) -> None:
+    if not 0.0 < sample.probability <= 1.0:
+        raise ValueError(f"a sampling probability is in (0, 1], not {sample.probability}")
