@@ -7,6 +7,7 @@ import gc
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -55,6 +56,7 @@ from store.policy_history import PolicyHistory, Seed
 from store.quarantine import Quarantine
 
 Progress = Callable[[str], None]
+Clock = Callable[[], datetime]
 
 
 @asynccontextmanager
@@ -83,12 +85,14 @@ async def open_app(
         stack.push_async_callback(documents.aclose)
         history = PolicyHistory(documents.records)
         in_force = InForce(Rules(book=await history.current(seed, utc_now())))
-        parts = await _parts(settings, environ, in_force, documents, encoder, stack, on_progress)
+        parts = await build_parts(
+            settings, environ, in_force, documents, encoder, stack, on_progress
+        )
         changed = asyncio.Event()
         editor = PolicyEditor(
             history=history,
             in_force=in_force,
-            build=_prototypes_builder(settings, encoder),
+            build=prototypes_builder(settings, encoder),
             seed=seed,
             file=policies_file,
             on_change=partial(_policies_changed, parts, changed),
@@ -107,7 +111,7 @@ async def open_app(
         yield App(_routes(parts), operations, editor, settings.server.body_limit)
 
 
-async def _parts(
+async def build_parts(
     settings: Settings,
     environ: Mapping[str, str],
     in_force: InForce,
@@ -145,7 +149,8 @@ async def _parts(
     )
 
 
-def _prototypes_builder(settings: Settings, encoder: Encoder) -> Build:
+def prototypes_builder(settings: Settings, encoder: Encoder) -> Build:
+    """Return what encodes a policy book's examples."""
     return partial(
         prototypes.build,
         encode=encoder.encode,
@@ -186,14 +191,19 @@ class App:
 
 def _routes(parts: Parts) -> Routes:
     settings = parts.settings
-    groups = {name: tuple(patterns) for name, patterns in settings.model_groups.items()}
     return Routes(
         keyring=parts.keyring,
-        reader=CallReader(parts.in_force, groups, partial(_group_of, parts.upstreams)),
+        reader=build_reader(parts),
         pipeline=_pipeline(parts),
         passthrough=Passthrough(parts.upstreams, parts.keyring, tuple(settings.passthrough)),
         body_limit=settings.server.body_limit,
     )
+
+
+def build_reader(parts: Parts) -> CallReader:
+    """Return what reads requests into calls."""
+    groups = {name: tuple(patterns) for name, patterns in parts.settings.model_groups.items()}
+    return CallReader(parts.in_force, groups, partial(_group_of, parts.upstreams))
 
 
 def _group_of(upstreams: Upstreams, model: str) -> str:
@@ -204,25 +214,22 @@ def _group_of(upstreams: Upstreams, model: str) -> str:
         return ""
 
 
-def _pipeline(parts: Parts) -> Pipeline:
-    admitter = Admitter(
+def build_admitter(parts: Parts, clock: Clock = utc_now) -> Admitter:
+    """Return what stores answers; the evaluation has a clock of its own."""
+    return Admitter(
         cache=parts.cache,
         quarantine=parts.quarantine,
         economics=parts.economics,
         encode=parts.batcher.encode,
         metrics=parts.metrics,
-        clock=utc_now,
+        clock=clock,
         checkpoint=parts.encoder.checkpoint,
     )
-    forwarder = Forwarder(
-        upstreams=parts.upstreams,
-        flights=parts.flights,
-        admitter=admitter,
-        keyring=parts.keyring,
-        metrics=parts.metrics,
-        patience=parts.settings.flight.patience,
-    )
-    searcher = Searcher(
+
+
+def build_searcher(parts: Parts, clock: Clock = utc_now) -> Searcher:
+    """Return what finds stored answers; the evaluation has a clock of its own."""
+    return Searcher(
         cache=parts.cache,
         quarantine=parts.quarantine,
         flights=parts.flights,
@@ -230,13 +237,24 @@ def _pipeline(parts: Parts) -> Pipeline:
         encoder=parts.encoder,
         economics=parts.economics,
         metrics=parts.metrics,
-        clock=utc_now,
+        clock=clock,
         max_wait=parts.settings.encoder.max_wait,
+    )
+
+
+def _pipeline(parts: Parts) -> Pipeline:
+    forwarder = Forwarder(
+        upstreams=parts.upstreams,
+        flights=parts.flights,
+        admitter=build_admitter(parts),
+        keyring=parts.keyring,
+        metrics=parts.metrics,
+        patience=parts.settings.flight.patience,
     )
     return Pipeline(
         cache=parts.cache,
         quarantine=parts.quarantine,
-        searcher=searcher,
+        searcher=build_searcher(parts),
         forwarder=forwarder,
         events=parts.events,
         metrics=parts.metrics,
