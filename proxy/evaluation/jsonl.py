@@ -23,6 +23,11 @@ class Asked(NamedTuple):
     context: tuple[str, ...]  # user and assistant in turn; empty: nothing was said before
     text: str
 
+    @property
+    def user_texts(self) -> tuple[str, ...]:
+        """All that the user says in it."""
+        return (*self.context[::2], self.text)
+
 
 class Line(NamedTuple):
     """One row as it stands in its file."""

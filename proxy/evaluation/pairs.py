@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from proxy.evaluation.jsonl import Asked
@@ -63,7 +63,8 @@ async def evaluate_pairs(
     stored = dict.fromkeys([row.q1 for row in rows] + [Asked((), d) for d in distractors])
     parted = folds_of(rows, folds)
     asked = [(row.q2, fold) for row, fold in zip(rows, parted, strict=True) if row.q2 not in stored]
-    await stage.prepare(_texts([*stored, *(question for question, _ in asked)]))
+    every = [*stored, *(question for question, _ in asked)]
+    await stage.prepare(text for question in every for text in question.user_texts)
     held = await stage.fill(list(stored), on_progress)
     if held < len(stored):
         on_progress(f"{len(stored) - held} questions have no room or no right in this cache")
@@ -106,10 +107,3 @@ async def _served(stage: Stage, question: Asked, finder: Finder) -> Served | Non
         return None
     assert reply.lookup.found is not None
     return Served(stage.question(reply), reply.lookup.found.similarity)
-
-
-def _texts(questions: Iterable[Asked]) -> Iterator[str]:
-    """Yield everything that users say in these questions."""
-    for question in questions:
-        yield question.text
-        yield from question.context[::2]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from proxy.evaluation.jsonl import Asked
 from proxy.evaluation.pair_rows import PairRow
+from proxy.evaluation.text_table import text_table
 
 ALL = "ALL"
 
@@ -105,15 +106,13 @@ def by_file(
 def table(scores: Sequence[Score]) -> str:
     """Return the scores for a terminal."""
     names = ("n", "positives", "hits", "wrong", "precision", "recall", "F0.5", "F1", "false hits")
-    lines: list[tuple[str, tuple[str, ...]]] = [("file", names)]
-    for each in scores:
-        counts = (each.n, each.positives, each.hits, each.wrong_hits)
-        ratios = (each.precision, each.recall, each.f05, each.f1, each.false_hit_rate)
-        lines.append((each.file, (*map(str, counts), *(f"{ratio:.3f}" for ratio in ratios))))
-    width = max(len(name) for name, _ in lines)
-    return "\n".join(
-        f"{name:{width}}" + "".join(f"{cell:>11}" for cell in cells) for name, cells in lines
-    )
+    return text_table(("file", names), [(each.file, _cells(each)) for each in scores])
+
+
+def _cells(each: Score) -> tuple[str, ...]:
+    counts = (each.n, each.positives, each.hits, each.wrong_hits)
+    ratios = (each.precision, each.recall, each.f05, each.f1, each.false_hit_rate)
+    return (*map(str, counts), *(f"{ratio:.3f}" for ratio in ratios))
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -88,6 +88,15 @@ class Reply:
         """Whether a stored answer would be served."""
         return self.lookup.outcome is Outcome.HIT and self.lookup.found is not None
 
+    @property
+    def exact(self) -> bool:
+        """Whether what was found is the answer to this very request."""
+        found = self.lookup.found
+        if found is None:
+            return False
+        twin = self.call.shared_key
+        return found.held.id == self.call.id or (twin != "" and found.held.shared_key == twin)
+
 
 @dataclass(slots=True, kw_only=True)
 class Stage:

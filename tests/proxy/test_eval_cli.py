@@ -88,3 +88,36 @@ def test_a_file_that_is_not_there_ends_with_one_line_and_status_2(tmp_path: Path
     done = run("pairs", tmp_path / "gone.jsonl")
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "gone.jsonl: cannot be read" in done.stderr
+
+
+QUERIES = [
+    {"q": "Why is the sky blue?", "answer_id": 1},
+    {"q": "Why's the sky blue?", "answer_id": 1},
+    {"q": "Why is the sky blue?", "answer_id": 1},
+    {"q": "Add 17 and 25", "answer_id": 2},
+]
+
+
+@pytest.mark.slow
+def test_stream_prints_windows_and_their_total(tmp_path: Path, policies: Path) -> None:
+    file = file_of(tmp_path, *QUERIES, name="stream.jsonl")
+    done = run("stream", file, "--config", policies, "--window", "2", "--price-out", "0", "--json")
+    assert done.exit_code == 0, done.stderr
+    data = json.loads(done.stdout)
+    assert [each["queries"] for each in data["windows"]] == [2, 2]
+    assert (data["file"], data["total"]["repeats"], data["total"]["repeat_hits"]) == (
+        str(file),
+        1,
+        1,
+    )
+    assert (data["total"]["semantic_hits"], data["total"]["hit_rate"]) == (1, pytest.approx(1 / 3))
+    assert data["total"]["cost"] == pytest.approx(2.5e-6 * (5 + 4 + 5 + 4) * 4 / 3)
+    shown = run("stream", file, "--config", policies)
+    assert [line.split()[0] for line in shown.stdout.splitlines()] == ["up", "4", "ALL"]
+
+
+def test_a_faulty_query_ends_with_one_line_and_status_2(tmp_path: Path) -> None:
+    file = file_of(tmp_path, QUERIES[0], {"q": "Why?"}, name="stream.jsonl")
+    done = run("stream", file)
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(f"{file}:2: answer_id: nothing is not allowed")
