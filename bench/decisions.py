@@ -246,8 +246,9 @@ def main() -> None:
     given = parser.parse_args()
     if given.data is None:
         parser.error("give --data or set NEARHIT_DATA to the folder with the data sets")
+    machine = describe_machine()  # now: a long run must not name a commit that came meanwhile
     made = asyncio.run(compare(given.data, given.config, given.seeds))
-    record = {"machine": asdict(describe_machine()), "judge_noise": JUDGE_NOISE, **made}
+    record = {"machine": asdict(machine), "judge_noise": JUDGE_NOISE, **made}
     file = RESULTS / "decisions.json"
     file.write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2) + b"\n")
 
