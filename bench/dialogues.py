@@ -21,6 +21,8 @@ from proxy.auth import Caller
 from proxy.call import Call, CallReader, Request
 from proxy.lookup import Searcher
 from proxy.metrics import Metrics
+from proxy.nearest import Nearest
+from proxy.outcome import Outcome
 from proxy.rules import InForce, Rules
 from proxy.turns import TurnEncoder
 from proxy.wire.chat import ChatWire
@@ -107,6 +109,10 @@ def after_pairs(rows: Rows, name: str) -> list[Asked]:
     ]
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 @dataclass(slots=True)
 class DialogueCache:
     """A cache of dialogues; whoever asks it gets what the proxy would serve."""
@@ -135,20 +141,32 @@ class DialogueCache:
         )
         stack.push_async_callback(cache.aclose)
         batcher = await stack.enter_async_context(Batcher(encoder, memo_size=MEMO))
+        turns, quarantine = TurnEncoder(batcher, encoder), await Quarantine.open(documents.records)
+        metrics = Metrics(rules.book.names, [])
+        nearest = Nearest(
+            cache=cache,
+            quarantine=quarantine,
+            turns=turns,
+            score=None,
+            point=lambda category, budget: 0.0,
+            metrics=metrics,
+            clock=_now,
+            max_wait=60,
+        )
         searcher = Searcher(
             cache=cache,
-            quarantine=await Quarantine.open(documents.records),
+            quarantine=quarantine,
             flights=Flights(),
             batcher=batcher,
             encoder=encoder,
+            nearest=nearest,
             economics=Economics(gated=False),
-            metrics=Metrics(rules.book.names, []),
-            clock=lambda: datetime.now(UTC),
+            metrics=metrics,
+            clock=_now,
             max_wait=60,
         )
         in_force = InForce(rules)
         reader = CallReader(in_force, {}, lambda model: "none")
-        turns = TurnEncoder(batcher, encoder)
         return cls(cache, searcher, turns, batcher, reader, in_force, encoder.checkpoint, {})
 
     async def store(self, dialogue: Dialogue, tenant: str = TENANT) -> None:

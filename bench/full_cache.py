@@ -120,7 +120,9 @@ class FullCache:
         """Look a wording up as the proxy does; return where its answer was."""
         if self._cache.exact(wording.id) is not None:
             return "exact"
-        for held, similarity in await self._cache.similar(wording.key, wording.vector, NEIGHBORS):
+        for held, similarity, _ in await self._cache.similar(
+            wording.key, wording.vector, NEIGHBORS
+        ):
             if similarity < HIT_THRESHOLD:
                 break
             place = "disk" if self._cache.hot(held.id) is None else "memory"

@@ -7,6 +7,7 @@ import gc
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -47,6 +48,7 @@ from proxy.upkeep import (
 )
 from proxy.upstream import ModelUnknown, Upstreams
 from store.cache import Cache
+from store.decision.score import Score, load_score
 from store.documents.base import DocumentStore
 from store.documents.records import Bounds
 from store.documents.sqlite import SqliteDocuments
@@ -58,6 +60,7 @@ from store.policy_history import PolicyHistory, Seed
 from store.quarantine import Quarantine
 
 Progress = Callable[[str], None]
+Clock = Callable[[], datetime]
 
 
 @asynccontextmanager
@@ -86,12 +89,14 @@ async def open_app(
         stack.push_async_callback(documents.aclose)
         history = PolicyHistory(documents.records)
         in_force = InForce(Rules(book=await history.current(seed, utc_now())))
-        parts = await _parts(settings, environ, in_force, documents, encoder, stack, on_progress)
+        parts = await build_parts(
+            settings, environ, in_force, documents, encoder, stack, on_progress
+        )
         changed = asyncio.Event()
         editor = PolicyEditor(
             history=history,
             in_force=in_force,
-            build=_prototypes_builder(settings, encoder),
+            build=prototypes_builder(settings, encoder),
             seed=seed,
             file=policies_file,
             on_change=partial(_policies_changed, parts, changed),
@@ -110,7 +115,7 @@ async def open_app(
         yield App(_routes(parts), operations, editor, settings.server.body_limit)
 
 
-async def _parts(
+async def build_parts(
     settings: Settings,
     environ: Mapping[str, str],
     in_force: InForce,
@@ -131,7 +136,8 @@ async def _parts(
     stack.push_async_callback(flights.aclose)
     keyring = Keyring(api_keys(settings, environ))
     quarantine = await Quarantine.open(documents.records)
-    budgets = await open_budgets(settings, documents.records, in_force)
+    score = _score_for(encoder, on_progress)
+    budgets = await open_budgets(settings, documents.records, in_force, score)
     audits = open_audits(
         settings,
         stack=stack,
@@ -156,6 +162,7 @@ async def _parts(
         quarantine=quarantine,
         upstreams=upstreams,
         economics=Economics(gated=settings.lookup_gate),
+        score=score,
         budgets=budgets,
         audits=audits,
         adaptation=Adaptation(in_force, upstreams.groups),
@@ -164,7 +171,8 @@ async def _parts(
     )
 
 
-def _prototypes_builder(settings: Settings, encoder: Encoder) -> Build:
+def prototypes_builder(settings: Settings, encoder: Encoder) -> Build:
+    """Return what encodes a policy book's examples."""
     return partial(
         prototypes.build,
         encode=encoder.encode,
@@ -206,14 +214,19 @@ class App:
 
 def _routes(parts: Parts) -> Routes:
     settings = parts.settings
-    groups = {name: tuple(patterns) for name, patterns in settings.model_groups.items()}
     return Routes(
         keyring=parts.keyring,
-        reader=CallReader(parts.in_force, groups, partial(_group_of, parts.upstreams)),
+        reader=build_reader(parts),
         pipeline=_pipeline(parts),
         passthrough=Passthrough(parts.upstreams, parts.keyring, tuple(settings.passthrough)),
         body_limit=settings.server.body_limit,
     )
+
+
+def build_reader(parts: Parts) -> CallReader:
+    """Return what reads requests into calls."""
+    groups = {name: tuple(patterns) for name, patterns in parts.settings.model_groups.items()}
+    return CallReader(parts.in_force, groups, partial(_group_of, parts.upstreams))
 
 
 def _group_of(upstreams: Upstreams, model: str) -> str:
@@ -224,38 +237,33 @@ def _group_of(upstreams: Upstreams, model: str) -> str:
         return ""
 
 
-def _pipeline(parts: Parts) -> Pipeline:
-    turns = TurnEncoder(parts.batcher, parts.encoder)
-    admitter = Admitter(
+def build_admitter(parts: Parts, clock: Clock = utc_now) -> Admitter:
+    """Return what stores answers; the evaluation has a clock of its own."""
+    return Admitter(
         cache=parts.cache,
         quarantine=parts.quarantine,
         economics=parts.economics,
         encode=parts.batcher.encode,
-        encode_turns=turns.encode,
+        encode_turns=TurnEncoder(parts.batcher, parts.encoder).encode,
         metrics=parts.metrics,
-        clock=utc_now,
+        clock=clock,
         checkpoint=parts.encoder.checkpoint,
     )
-    forwarder = Forwarder(
-        upstreams=parts.upstreams,
-        flights=parts.flights,
-        admitter=admitter,
-        keyring=parts.keyring,
-        metrics=parts.metrics,
-        patience=parts.settings.flight.patience,
-        audits=parts.audits,
-    )
+
+
+def build_searcher(parts: Parts, clock: Clock = utc_now) -> Searcher:
+    """Return what finds stored answers; the evaluation has a clock of its own."""
     nearest = Nearest(
         cache=parts.cache,
         quarantine=parts.quarantine,
-        turns=turns,
+        turns=TurnEncoder(parts.batcher, parts.encoder),
         score=parts.score,
-        point=parts.point,
+        point=parts.budgets.live.point,
         metrics=parts.metrics,
-        clock=utc_now,
+        clock=clock,
         max_wait=parts.settings.encoder.max_wait,
     )
-    searcher = Searcher(
+    return Searcher(
         cache=parts.cache,
         quarantine=parts.quarantine,
         flights=parts.flights,
@@ -263,15 +271,26 @@ def _pipeline(parts: Parts) -> Pipeline:
         encoder=parts.encoder,
         nearest=nearest,
         economics=parts.economics,
-        budgets=parts.budgets.live,
         metrics=parts.metrics,
-        clock=utc_now,
+        clock=clock,
         max_wait=parts.settings.encoder.max_wait,
+    )
+
+
+def _pipeline(parts: Parts) -> Pipeline:
+    forwarder = Forwarder(
+        upstreams=parts.upstreams,
+        flights=parts.flights,
+        admitter=build_admitter(parts),
+        keyring=parts.keyring,
+        metrics=parts.metrics,
+        patience=parts.settings.flight.patience,
+        audits=parts.audits,
     )
     return Pipeline(
         cache=parts.cache,
         quarantine=parts.quarantine,
-        searcher=searcher,
+        searcher=build_searcher(parts),
         forwarder=forwarder,
         events=parts.events,
         metrics=parts.metrics,
@@ -279,6 +298,18 @@ def _pipeline(parts: Parts) -> Pipeline:
         budgets=parts.budgets.live,
         audits=parts.audits,
     )
+
+
+def _score_for(encoder: Encoder, on_progress: Callable[[str], None]) -> Score | None:
+    """Return the shipped score if it was fitted to this encoder's cosines; raise ScoreInvalid."""
+    score = load_score()
+    if score.fits(encoder.checkpoint):
+        return score
+    on_progress(
+        f"no score is fitted to the encoder {encoder.checkpoint}: categories with an error_budget"
+        " answer the same request again and nothing by meaning"
+    )
+    return None
 
 
 def _batcher(settings: Settings, encoder: Encoder, metrics: Metrics) -> Batcher:

@@ -14,6 +14,7 @@ import yaml
 
 from proxy.cli_options import ConfigOption, JsonOption, load, policies_file, refusals
 from proxy.entries_cli import app as entries_app
+from proxy.eval_cli import app as eval_app
 from store.documents.sqlite import FILE, SqliteDocuments
 from store.policy import PolicyBook
 from store.policy_file import book_as_data, load_policies
@@ -23,6 +24,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 policies = typer.Typer(no_args_is_help=True, help="Category policies.")
 app.add_typer(policies, name="policies")
 app.add_typer(entries_app, name="entries")
+app.add_typer(eval_app, name="eval")
 
 
 def _version(asked: bool) -> None:

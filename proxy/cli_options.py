@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from proxy.evaluation.jsonl import RowsInvalid
 from proxy.settings import ConfigInvalid, Settings, load_settings
 from store.errors import PolicyInvalid, StoreError
 from store.policy_history import Seed, read_seed
@@ -26,7 +27,7 @@ def refusals() -> Iterator[None]:
     """Turn refused input into its lines on stderr and exit status 2, other faults into 1."""
     try:
         yield
-    except (ConfigInvalid, PolicyInvalid) as refused:
+    except (ConfigInvalid, PolicyInvalid, RowsInvalid) as refused:
         for fault in refused.faults:
             typer.echo(fault, err=True)
         raise typer.Exit(2) from None

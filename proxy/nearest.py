@@ -114,7 +114,9 @@ class Nearest:
             policy = call.policy_over(held)
             if policy is None or policy.mode is not Mode.SEMANTIC:
                 continue
-            if candidate.similarity < policy.near_threshold or policy.expired(now - held.created_at):
+            if candidate.similarity < policy.near_threshold or policy.expired(
+                now - held.created_at
+            ):
                 continue
             if may_have(call, held, self._quarantine):
                 return replace(miss, near=candidate, near_risk=refused.get(held.id))
@@ -144,7 +146,8 @@ class Nearest:
     ) -> list[tuple[Candidate, Outcome]]:
         """Return those within their budgets, in the order in which they are to be served.
 
-        The risks of the others are put in `refused`. Whoever has the same past goes first, for that costs nothing to tell; then the least risk.
+        The risks of the others are put in `refused`. Whoever has the same past goes first, for
+        that costs nothing to tell; then the least risk.
         """
         earlier = call.question.earlier
         known = sorted(passed, key=lambda each: found[each[0]].held.earlier != earlier)[:_SCORED]
@@ -181,15 +184,20 @@ class Nearest:
         return None if policy is None else policy.error_budget
 
     def _within_budget(self, call: Call, candidate: Candidate) -> bool:
-        """Whether both categories' decision points let this much risk pass."""
-        budget = self._budget(call, candidate.held)
-        if budget is None:
-            return True
-        if candidate.risk is None:
-            return False
-        own = self._point(call.category, budget)
-        point = min(own, self._point(candidate.held.category, budget))
-        return 0.0 < point and candidate.risk <= point
+        """Whether both categories' decision points, where they have any, let this risk pass.
+
+        Each is asked for its own budget: what was learnt of a category holds for that one only.
+        """
+        policies = {call.category: call.policy}
+        if candidate.held.category != call.category:
+            policies[candidate.held.category] = call.policy_of(candidate.held.category)
+        for category, policy in policies.items():
+            if policy.error_budget is None:
+                continue
+            point = self._point(category, policy.error_budget)
+            if candidate.risk is None or point <= 0.0 or candidate.risk > point:
+                return False
+        return True
 
     async def _shares_past(self, call: Call, held: Held) -> bool:
         """Whether the users' earlier turns, not all equal, mean the same in call and entry."""

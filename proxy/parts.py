@@ -16,6 +16,7 @@ from proxy.rules import InForce
 from proxy.settings import Settings
 from proxy.upstream import Upstreams
 from store.cache import Cache
+from store.decision.score import Score
 from store.documents.base import DocumentStore
 from store.documents.records import Records
 from store.economics import Economics
@@ -39,6 +40,7 @@ class Parts:
     quarantine: Quarantine
     upstreams: Upstreams
     economics: Economics
+    score: Score | None  # None: none fits the encoder
     budgets: KeptBudgets
     audits: Audits | None  # None: no judge is configured
     adaptation: Adaptation

@@ -179,8 +179,7 @@ class Pipeline:
             return
         self._budgets.served(call.category, call.policy.error_budget)
         if self._audits is not None:
-            risk = max(0.0, 1 - found.similarity) if found.risk is None else found.risk
-            self._audits.consider(call, found, risk)
+            self._audits.consider(call, found, found.doubt)
 
     async def _document(self, call: Call, held: Held) -> Document | None:
         """Return the entry's document, unless it was removed or stopped in the meantime."""

@@ -85,7 +85,12 @@ class Candidate(NamedTuple):
 
     held: Held
     similarity: float
-    risk: float | None = None  # P(its answer is wrong for this query), where somebody asked
+    risk: float | None = None  # P(its answer is wrong for this query), where a budget asks for it
+
+    @property
+    def doubt(self) -> float:
+        """The risk, or for want of one how far the cosine is from 1."""
+        return max(0.0, 1.0 - self.similarity) if self.risk is None else self.risk
 
 
 class Admission(StrEnum):

@@ -71,7 +71,7 @@ class Ground:
         self.records = records
         self.quarantine = Quarantine(records)
         in_force = InForce(Rules(book=self.book))
-        self.kept = KeptBudgets(Budgets(lambda _: 0.2, judge="judge-1"), records, in_force)
+        self.kept = KeptBudgets(Budgets(lambda *_: 0.2, judge="judge-1"), records, in_force)
         self.metrics = Metrics(self.book.names, [])
         self.spending = Spending([], Price("*", 1.0, 1.0), 1.0)
         self.cache = cache

@@ -16,7 +16,7 @@ def in_force(*names: str) -> InForce:
 
 
 async def opened(documents: MemoryDocuments, *names: str, judge: str = "judge-1") -> KeptBudgets:
-    return await KeptBudgets.open(documents.records, in_force(*names), lambda _: 0.05, judge)
+    return await KeptBudgets.open(documents.records, in_force(*names), lambda *_: 0.05, judge)
 
 
 async def test_verdicts_and_complaints_outlive_a_restart() -> None:

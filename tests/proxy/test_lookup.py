@@ -32,7 +32,6 @@ from proxy.rules import InForce, Rules
 from proxy.turns import TurnEncoder
 from proxy.wire.chat import ChatWire
 from store.cache import Cache
-from store.decision.budgets import Budgets
 from store.economics import Economics
 from store.entry import Admission, Entry, EntryId, Held
 from store.eviction import Quota
@@ -151,15 +150,26 @@ class Serving(RuleBasedStateMachine):
         self.batcher = Batcher(encoder)
         self.batcher.start()
         self.turns = TurnEncoder(self.batcher, encoder)
+        metrics = Metrics(CATEGORIES, [])
+        nearest = Nearest(
+            cache=self.cache,
+            quarantine=self.quarantine,
+            turns=self.turns,
+            score=None,
+            point=lambda category, budget: 1.0,
+            metrics=metrics,
+            clock=lambda: self.now,
+            max_wait=5,
+        )
         self.searcher = Searcher(
             cache=self.cache,
             quarantine=self.quarantine,
             flights=Flights(),
             batcher=self.batcher,
             encoder=encoder,
+            nearest=nearest,
             economics=Economics(),
-            budgets=Budgets(lambda category, budget: 1.0),
-            metrics=Metrics(CATEGORIES, []),
+            metrics=metrics,
             clock=lambda: self.now,
             max_wait=5,
         )

@@ -10,7 +10,7 @@ from store.decision.budget_values import Sample
 from store.decision.budgets import Budgets
 
 
-def shipped(budget: float) -> float:
+def shipped(category: str, budget: float) -> float:
     return budget * 5
 
 
@@ -72,7 +72,7 @@ def test_a_calibration_that_ships_another_point_begins_anew() -> None:
     again = Budgets(lambda category, budget: 0.2, judge="judge-1")
     again.load({"fares": all.dump("fares")})
     assert again.point("fares", 0.01) == 0.2
-    all.ship(lambda budget: 0.05 if budget == 0.01 else 0.3)
+    all.ship(lambda category, budget: 0.05 if budget == 0.01 else 0.3)
     assert all.point("fares", 0.01) == 0.0  # for this budget it ships what it did
     assert all.point("tides", 0.02) == 0.3
 

@@ -362,6 +362,8 @@ async def test_damage_in_a_row_of_version_2_is_still_noticed(tmp_path: Path) -> 
     connection.close()
     documents = SqliteDocuments.open(tmp_path)
     assert same(await all_of(documents), old[:1])
+
+
 # Version 2: the records that version 3 adds to.
 
 PAIR = Pair(
