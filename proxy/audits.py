@@ -269,5 +269,7 @@ def may_audit(call: Call, held: Held) -> bool:
     wishes = call.directives
     if wishes.no_store or wishes.only_if_cached:
         return False
+    if call.rules.bent and (call.category, call.group) in call.rules.bent:
+        return False  # the upstream has enough to do
     readable = call.wire.path in TEXT_ROUTES and call.question.text != ""
     return readable and len(call.request.raw) <= _LARGEST_BODY

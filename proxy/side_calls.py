@@ -1,8 +1,9 @@
 """Calls that no client asked for. They exist only where a judge is configured, and they are paid
 for: each is counted into the judge's hourly budget, whatever it brings.
 
-They go the way of the client's own call: the same upstream, and the credentials that the client's
-call would have gone with. So no tenant's key ever pays for another tenant's traffic.
+What the client asked is asked again as its own call would have gone: the same upstream, the same
+credentials. A judge at the same upstream is asked with those too, one at another upstream only with
+that upstream's own key. No key goes where its owner's calls do not, or pays for another tenant.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import orjson
 from proxy.answer_text import Tokens, answer_text, tokens_used
 from proxy.call import Call
 from proxy.head import head_of
-from proxy.headers import credential, request_id, upstream_headers
+from proxy.headers import NO_CREDENTIAL, Credential, credential, request_id, upstream_headers
 from proxy.spending import Spending
 from proxy.upstream import UpstreamCall, Upstreams
 from proxy.upstream_errors import UpstreamBroken
@@ -67,24 +68,38 @@ class SideCalls:
         path = call.wire.path + (f"?{query}" if query else "")
         headers = upstream_headers(call.request.header_list, request_id(None), cacheable=True)
         headers = [header for header in headers if header[0] not in _NOT_AGAIN]
-        whole = await self._ask(call, path, headers, body, call.model)
+        whole = await self._ask(path, headers, body, call.model, self._credential(call))
         if call.wire.refuse(whole, store_tool_calls=False) is not None:
             return None
         return answer_text(call.wire.path, whole)
 
     async def chat(self, call: Call, model: str, messages: Json) -> str | None:
         """Have a model answer a chat on account of this call; raises an UpstreamError."""
+        groups = {self._upstreams.group_name(each) for each in (model, call.model)}
+        whose = self._credential(call) if len(groups) == 1 else NO_CREDENTIAL
         body = orjson.dumps({"model": model, "messages": messages})
         headers = [
             ("content-type", "application/json"),
             ("accept-encoding", "identity"),
             ("x-request-id", request_id(None)),
         ]
-        whole = await self._ask(call, _CHAT, headers, body, model)
+        whole = await self._ask(_CHAT, headers, body, model, whose)
         return answer_text(_CHAT, whole)
 
+    def _credential(self, call: Call) -> Credential:
+        return credential(
+            call.request.header_list,
+            tenant_key=call.caller.upstream_key,
+            keys_configured=self._keys_configured,
+        )
+
     async def _ask(
-        self, call: Call, path: str, headers: list[tuple[str, str]], body: bytes, model: str
+        self,
+        path: str,
+        headers: list[tuple[str, str]],
+        body: bytes,
+        model: str,
+        whose: Credential,
     ) -> Fields:
         sent = UpstreamCall(
             method="POST",
@@ -92,11 +107,7 @@ class SideCalls:
             headers=headers,
             body=body,
             model=model,
-            credential=credential(
-                call.request.header_list,
-                tenant_key=call.caller.upstream_key,
-                keys_configured=self._keys_configured,
-            ),
+            credential=whose,
         )
         raw = b""
         whole: Json = None
