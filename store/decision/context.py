@@ -3,16 +3,35 @@
 What else there was before a question (what the assistant said, tools, roles, order, depth) is in
 the digest `PartitionKey.context`, so that two questions of one partition agree in it. Left are the
 users' own texts. Each must be the other's word for word, or mean the same: a cosine at or above
-the threshold, and no guard's veto. All of them, to the first: MeanCache (PAPERS.md 3.4), from which
-the idea comes, looks one turn back only and lets stand-alone answers serve follow-ups.
+the threshold, no guard's veto, and nothing suspicious either, for no score weighs earlier turns.
+All of them, to the first: the context chain of MeanCache, from which the idea comes, goes one turn
+back only and lets stand-alone answers serve follow-ups.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from store.decision.guards import veto
+from store.decision.guards import SIGNAL_NAMES, signals, veto
 from store.entry import Vector
+
+# Signals that are no veto, for a score may outweigh them. There is none here, so one is enough.
+SUSPICIOUS = (
+    "numbers_left_query",
+    "numbers_left_stored",
+    "names_left_query",
+    "names_left_stored",
+    "calendar_left",
+    "asked_conflict",
+    "order_turned",
+    "order_swapped",
+    "polarity_opposed",
+    "negation_differs",
+    "quotes_left",
+    "code_left",
+    "letters_differ",
+)
+_SUSPICIOUS = tuple(map(SIGNAL_NAMES.index, SUSPICIOUS))
 
 
 def open_places(
@@ -21,17 +40,22 @@ def open_places(
     """Return the places of the turns that only their vectors can tell apart; () if all are equal.
 
     `asked` and `stored` are the user texts before a question and before an entry's, `vectors` those
-    of `stored`, () if none was kept. None: the pasts differ whatever vectors say, in depth, by a
-    guard's veto, or because a text that is not equal has no vector to be compared by.
+    of `stored`, () if none was kept. None: the pasts differ whatever vectors say, in depth, by what
+    guards see, or because a text that is not equal has no vector to be compared by.
     """
     if len(asked) != len(stored):
         return None
     places = tuple(n for n, text in enumerate(asked) if text != stored[n])
     if any(n >= len(vectors) or vectors[n] is None for n in places):
         return None
-    if any(veto(asked[n], stored[n]) is not None for n in places):
-        return None
-    return places
+    return None if any(_may_differ(asked[n], stored[n]) for n in places) else places
+
+
+def _may_differ(asked: str, stored: str) -> bool:
+    if veto(asked, stored) is not None:
+        return True
+    seen = signals(asked, stored)
+    return any(seen[place] for place in _SUSPICIOUS)
 
 
 def same_past(

@@ -45,9 +45,14 @@ def test_dialogues_of_different_depth_are_never_the_same(one: list[str], other: 
         ("Tell me about Bergen in short.", "Tell me about Oslo in short."),
         ("I am allergic to nuts.", "I am not allergic to nuts."),
         ("Sort the list ascending.", "Sort the list descending."),
+        ("Feed 10 ducks for a week.", "Feed ducks for a week."),
+        ("Tell me about the old bridge in Oslo.", "Tell me about the old bridge."),
+        ('Explain the phrase "in the loop".', "Explain the phrase."),
+        ("Does the cat chase the dog?", "Does the dog chase the cat?"),
+        ("I am vegetarian and eat fish.", "I am vegetarian and do not eat fish."),
     ],
 )
-def test_a_guard_forbids_any_turn_and_in_both_directions(asked: str, stored: str) -> None:
+def test_what_guards_see_forbids_any_turn_and_in_both_directions(asked: str, stored: str) -> None:
     for ours, theirs in ((asked, stored), (stored, asked)):
         assert open_places([ours], [theirs], [SOME]) is None
         assert open_places([FIRST, ours], [FIRST, theirs], [SOME, SOME]) is None
