@@ -4,7 +4,7 @@
 
 `bench/pairs.py` says what is stored, what is asked and what counts as right; the sets
 (pairs_*.jsonl, queries_wellformedness.jsonl) are public and not part of this repository.
-`bench/starter_thresholds.py` chooses the starter file's thresholds from the same pairs.
+What the starter file asks of hits is found by `bench/train/score.py` from the same pairs.
 """
 
 from __future__ import annotations

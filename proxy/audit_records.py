@@ -29,6 +29,8 @@ class AuditRecords:
         query, held = call.question.text, found.held
         if max(len(query), len(held.query)) > LONGEST_QUESTION:
             return
+        if held.earlier != call.question.earlier:  # then the two questions alone say nothing
+            return
         await self._records.add_pair(
             Pair(
                 at=now,

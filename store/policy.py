@@ -19,6 +19,11 @@ DEFAULT_CATEGORY = "default"
 HIT_THRESHOLD = 0.92
 NEAR_THRESHOLD = 0.80
 CONTEXT_THRESHOLD = 0.92
+# Of a category with an error budget, where the calibrated score decides and the cosine only says
+# where it begins to look: from there on it was fitted (bench/train/fit.py).
+SCORED_HIT_THRESHOLD = 0.60
+SCORED_NEAR_THRESHOLD = 0.50
+SCORED_CONTEXT_THRESHOLD = 0.80
 
 
 class Mode(StrEnum):

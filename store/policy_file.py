@@ -21,6 +21,9 @@ from store.policy import (
     DEFAULT_CATEGORY,
     HIT_THRESHOLD,
     NEAR_THRESHOLD,
+    SCORED_CONTEXT_THRESHOLD,
+    SCORED_HIT_THRESHOLD,
+    SCORED_NEAR_THRESHOLD,
     LoadRule,
     Mode,
     Offload,
@@ -215,10 +218,18 @@ def read_policy(raw: object, where: str, faults: list[str]) -> Policy | None:
 
 
 def _check_order(values: dict[str, Any], where: str, faults: list[str]) -> None:
-    """Refuse pairs in the wrong order; an unset near threshold follows a low hit threshold."""
+    """Refuse pairs in the wrong order; an unset near threshold follows a low hit threshold.
+
+    With an error budget the thresholds that are not set are the lower ones: the score decides. By
+    cosine and guards alone they would let one hit in three be wrong.
+    """
+    scored = values.get("error_budget") is not None
+    if scored:
+        values.setdefault("hit_threshold", SCORED_HIT_THRESHOLD)
+        values.setdefault("context_threshold", SCORED_CONTEXT_THRESHOLD)
     hit = values.get("hit_threshold", HIT_THRESHOLD)
     if "near_threshold" not in values:
-        values["near_threshold"] = min(NEAR_THRESHOLD, hit)
+        values["near_threshold"] = min(SCORED_NEAR_THRESHOLD if scored else NEAR_THRESHOLD, hit)
     elif values["near_threshold"] > hit:
         allowed = f"at most hit_threshold ({hit:g})"
         faults.append(_fault(f"{where}.near_threshold", values["near_threshold"], allowed))
