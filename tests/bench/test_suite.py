@@ -111,7 +111,7 @@ def test_the_config_is_one_that_nearhit_accepts(tmp_path: Path) -> None:
     assert [upstream.name for upstream in settings.upstreams] == ["fake", "slow"]
     assert settings.data_dir == tmp_path / "data"
     assert settings.encoder == EncoderSettings()
-    assert load_policies(tmp_path / "policies.yaml")["default"].hit_threshold == 0.9
+    assert load_policies(tmp_path / "policies.yaml")["default"].error_budget == 0.15
 
 
 async def test_a_case_that_cannot_run_is_an_invalid_reading() -> None:

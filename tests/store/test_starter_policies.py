@@ -116,10 +116,9 @@ def test_lifetimes_are_ordered_by_how_fast_answers_age() -> None:
     assert len(set(ages)) == len(ages)
 
 
-def test_nothing_is_shared_between_tenants_and_no_budget_is_set() -> None:
+def test_nothing_is_shared_between_tenants() -> None:
     for name in BOOK.names:
         assert BOOK[name].scope is Scope.TENANT
-        assert BOOK[name].error_budget is None
 
 
 def test_the_room_is_shared_out_as_the_file_says() -> None:
