@@ -16,7 +16,7 @@ from tests.fake_upstream import Call, Script
 from tests.harness import Proxy, proxy_running, settings_for
 
 JUDGE: dict[str, Any] = {"model": "judge-1", "max_cost_per_hour": 1.0}
-CATEGORY = {"name": "default", "error_budget": 0.01}
+CATEGORY = {"name": "default", "error_budget": 0.1}
 OTHER = "Where do swifts spend the winter months?"
 
 
@@ -244,7 +244,7 @@ async def test_a_clients_wrong_tightens_the_point_and_outlives_a_restart(
     judging(stage, "YES")
     async with proxy_running(settings) as proxy:
         url = f"{proxy.url}/admin/api/categories/default"
-        body = {"error_budget": 0.01}
+        body = {"error_budget": 0.3}
         async with stage.http.put(url, json=body, headers=bearer("root")) as answer:
             assert answer.status == 200
         client = stage.openai(proxy, "acme")
@@ -253,10 +253,11 @@ async def test_a_clients_wrong_tightens_the_point_and_outlives_a_restart(
         hit = await ask(client, REPHRASED)
         await until_counted(stage, proxy, "hit", "right")
         before = await effective(stage, proxy)
-        assert before["point"] == 1.0
+        assert before["point"] > 0.2  # the shipped one
         assert await send(stage, proxy, "acme", hit.headers["x-request-id"]) == 202
         after = await effective(stage, proxy)
-        assert (after["point"], after["tightened"]) == (0.5, 0.5)
+        assert after["tightened"] == 0.5
+        assert after["point"] == pytest.approx(before["point"] / 2)
         assert after["error"] == before["error"]
         exact = await ask(client, OTHER)
         await send(stage, proxy, "acme", exact.headers["x-request-id"])
