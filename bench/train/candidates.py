@@ -19,7 +19,7 @@ from embed.encoder import Vectors
 from store.decision.features import NEIGHBORS, features, neighborhoods
 from store.decision.guards import veto
 
-LEAST = 0.5  # cosine of a candidate that is worth a row
+LEAST = 0.6  # cosine of a candidate that is worth a row: from there on the score decides
 JUDGED = 5  # nearest stored questions of a query that become rows
 Encode = Callable[[Sequence[str]], Vectors]
 

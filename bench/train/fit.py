@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-from bench.train.candidates import Example
+from bench.train.candidates import LEAST, Example
 from store.decision.features import FEATURE_NAMES
 from store.decision.score import Line, Model, Trees
 
@@ -30,8 +30,8 @@ FALLING = (
     " code_left letters_differ"
 ).split()
 DIRECTIONS = [(name in RISING) - (name in FALLING) for name in FEATURE_NAMES]
-BUDGETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3)
-SERVED_FROM = 0.6  # cosine; the lowest hit_threshold of the starter file's scored categories
+BUDGETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3)
+
 STRENGTH = 0.03  # of the line's fit: scikit-learn's C
 
 
@@ -44,7 +44,7 @@ def fit(examples: Sequence[Example]) -> Model:
     line = LogisticRegression(C=STRENGTH, max_iter=2000)
     line.fit((seen - mean) / scale, right)
     trees = HistGradientBoostingClassifier(
-        max_iter=120, learning_rate=0.05, max_leaf_nodes=8, min_samples_leaf=15,
+        max_iter=120, learning_rate=0.05, max_leaf_nodes=5, min_samples_leaf=15,
         l2_regularization=1.0, monotonic_cst=DIRECTIONS, random_state=0,
     )  # fmt: skip
     trees.fit(seen, right)
@@ -102,7 +102,7 @@ def served(examples: Sequence[Example], wrong: Floats) -> list[tuple[float, bool
     """Return (P(wrong), right) of the candidate that each question would get, safest first."""
     best: dict[str, tuple[float, bool]] = {}
     for each, risk in zip(examples, wrong, strict=True):
-        if not each.vetoed and each.similarity >= SERVED_FROM:
+        if not each.vetoed and each.similarity >= LEAST:
             earlier = best.get(each.query)
             if earlier is None or risk < earlier[0]:
                 best[each.query] = (float(risk), each.right)
