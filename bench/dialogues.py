@@ -18,6 +18,7 @@ from bench.pairs import Rows
 from embed.batcher import Batcher
 from embed.encoder import Encoder
 from proxy.auth import Caller
+from proxy.calibrated import LiveScore
 from proxy.call import Call, CallReader, Request
 from proxy.lookup import Searcher
 from proxy.metrics import Metrics
@@ -147,7 +148,7 @@ class DialogueCache:
             cache=cache,
             quarantine=quarantine,
             turns=turns,
-            score=None,
+            score=LiveScore(None),
             point=lambda category, budget: 0.0,
             metrics=metrics,
             clock=_now,

@@ -20,6 +20,7 @@ from proxy.adaptation import Adaptation
 from proxy.admission import Admitter
 from proxy.audits_root import open_audits, open_budgets
 from proxy.auth import Keyring
+from proxy.calibrated import LiveScore, shipper
 from proxy.call import CallReader
 from proxy.configured import api_keys, upstream_specs
 from proxy.encoders import open_encoder
@@ -48,7 +49,8 @@ from proxy.upkeep import (
 )
 from proxy.upstream import ModelUnknown, Upstreams
 from store.cache import Cache
-from store.decision.score import Score, load_score
+from store.decision.calibration_file import CALIBRATION
+from store.decision.score import load_score
 from store.documents.base import DocumentStore
 from store.documents.records import Bounds
 from store.documents.sqlite import SqliteDocuments
@@ -90,7 +92,14 @@ async def open_app(
         history = PolicyHistory(documents.records)
         in_force = InForce(Rules(book=await history.current(seed, utc_now())))
         parts = await build_parts(
-            settings, environ, in_force, documents, encoder, stack, on_progress
+            settings,
+            environ,
+            in_force,
+            documents,
+            encoder,
+            stack,
+            on_progress,
+            calibration=settings.data_dir / CALIBRATION,
         )
         changed = asyncio.Event()
         editor = PolicyEditor(
@@ -104,11 +113,13 @@ async def open_app(
         )
         if not await editor.make_up():
             on_progress("the encoder does not answer: no category can be told from a text yet")
+        recalibrated = shipper(parts.score, parts.budgets.live)
         for upkeep in (
             sweep_for_ever(parts.cache, in_force, changed),
             warm(parts.cache),
             editor.watch(),
             parts.adaptation.run(),
+            parts.score.watch(recalibrated),
         ):
             stack.push_async_callback(stop, asyncio.create_task(upkeep, name="nearhit-upkeep"))
         operations = build_operations(parts, editor)
@@ -123,8 +134,9 @@ async def build_parts(
     encoder: Encoder,
     stack: AsyncExitStack,
     on_progress: Progress,
+    calibration: Path | None = None,
 ) -> Parts:
-    """Build everything that requests pass through, in order."""
+    """Build everything that requests pass through, in order; `calibration` is the score's file."""
     specs = upstream_specs(settings, environ)
     literal = [m for spec in specs for m in spec.models if not set("*?[") & set(m)]
     book = in_force.rules.book
@@ -136,7 +148,7 @@ async def build_parts(
     stack.push_async_callback(flights.aclose)
     keyring = Keyring(api_keys(settings, environ))
     quarantine = await Quarantine.open(documents.records)
-    score = _score_for(encoder, on_progress)
+    score = _score_for(encoder, calibration, on_progress)
     budgets = await open_budgets(settings, documents.records, in_force, score)
     audits = open_audits(
         settings,
@@ -300,16 +312,20 @@ def _pipeline(parts: Parts) -> Pipeline:
     )
 
 
-def _score_for(encoder: Encoder, on_progress: Callable[[str], None]) -> Score | None:
+def _score_for(
+    encoder: Encoder, calibration: Path | None, on_progress: Callable[[str], None]
+) -> LiveScore:
     """Return the shipped score if it was fitted to this encoder's cosines; raise ScoreInvalid."""
     score = load_score()
     if score.fits(encoder.checkpoint):
-        return score
+        live = LiveScore(score, calibration)
+        live.reload()
+        return live
     on_progress(
         f"no score is fitted to the encoder {encoder.checkpoint}: categories with an error_budget"
         " answer the same request again and nothing by meaning"
     )
-    return None
+    return LiveScore(None)
 
 
 def _batcher(settings: Settings, encoder: Encoder, metrics: Metrics) -> Batcher:

@@ -8,6 +8,7 @@ from proxy.answer_text import Tokens
 from proxy.audit_records import AuditRecords
 from proxy.audits import Audits
 from proxy.auth import Keyring
+from proxy.calibrated import LiveScore
 from proxy.configured import spending
 from proxy.kept_budgets import KeptBudgets
 from proxy.metrics import Metrics
@@ -17,21 +18,19 @@ from proxy.side_calls import SideCalls
 from proxy.upkeep import utc_now
 from proxy.upstream import Upstreams
 from store.cache import Cache
-from store.decision.score import Score
 from store.documents.records import Records
 from store.quarantine import Quarantine
 
 
 async def open_budgets(
-    settings: Settings, records: Records, in_force: InForce, score: Score | None
+    settings: Settings, records: Records, in_force: InForce, score: LiveScore
 ) -> KeptBudgets:
     """Take up what is known of the categories; raise StoreUnavailable.
 
     Without a score no risk is known, and a budget lets nothing pass.
     """
     judge = "" if settings.judge is None else settings.judge.model
-    shipped = score.point if score is not None else lambda category, budget: 0.0
-    return await KeptBudgets.open(records, in_force, shipped, judge)
+    return await KeptBudgets.open(records, in_force, score.point, judge)
 
 
 def open_audits(

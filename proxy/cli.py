@@ -12,19 +12,25 @@ from typing import Annotated
 import typer
 import yaml
 
-from proxy.cli_options import ConfigOption, JsonOption, load, policies_file, refusals
+from proxy.calibrate_cli import calibrate
+from proxy.cli_options import (
+    ConfigOption,
+    JsonOption,
+    load,
+    policies_file,
+    policies_in_force,
+    refusals,
+)
 from proxy.entries_cli import app as entries_app
 from proxy.eval_cli import app as eval_app
-from store.documents.sqlite import FILE, SqliteDocuments
-from store.policy import PolicyBook
 from store.policy_file import book_as_data, load_policies
-from store.policy_history import Seed, read_version, takes_over
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 policies = typer.Typer(no_args_is_help=True, help="Category policies.")
 app.add_typer(policies, name="policies")
 app.add_typer(entries_app, name="entries")
 app.add_typer(eval_app, name="eval")
+app.command()(calibrate)
 
 
 def _version(asked: bool) -> None:
@@ -78,19 +84,8 @@ def policies_show(config: ConfigOption = None, as_json: JsonOption = False) -> N
     """
     with refusals():
         settings, seed = load(config)
-        data = book_as_data(asyncio.run(_in_force(settings.data_dir, seed)))
+        data = book_as_data(asyncio.run(policies_in_force(settings.data_dir, seed)))
     typer.echo(json.dumps(data, indent=2) if as_json else yaml.safe_dump(data, sort_keys=False))
-
-
-async def _in_force(data_dir: Path, seed: Seed) -> PolicyBook:
-    if not (data_dir / FILE).exists():
-        return seed.book
-    documents = SqliteDocuments.open(data_dir, read_only=True)
-    try:
-        latest = await documents.records.latest_version()
-    finally:
-        await documents.aclose()
-    return seed.book if latest is None or takes_over(seed, latest) else read_version(latest)
 
 
 @policies.command("check")

@@ -12,8 +12,10 @@ import typer
 
 from proxy.evaluation.jsonl import RowsInvalid
 from proxy.settings import ConfigInvalid, Settings, load_settings
+from store.documents.sqlite import FILE, SqliteDocuments
 from store.errors import PolicyInvalid, StoreError
-from store.policy_history import Seed, read_seed
+from store.policy import PolicyBook
+from store.policy_history import Seed, read_seed, read_version, takes_over
 
 ConfigOption = Annotated[
     Path | None,
@@ -75,3 +77,15 @@ def policies_file(settings: Settings, config: Path | None) -> Path | None:
     if settings.policies is None or settings.policies.is_absolute() or config is None:
         return settings.policies
     return config.parent / settings.policies
+
+
+async def policies_in_force(data_dir: Path, seed: Seed) -> PolicyBook:
+    """Return the newest version in the data directory, or what the seed would make it."""
+    if not (data_dir / FILE).exists():
+        return seed.book
+    documents = SqliteDocuments.open(data_dir, read_only=True)
+    try:
+        latest = await documents.records.latest_version()
+    finally:
+        await documents.aclose()
+    return seed.book if latest is None or takes_over(seed, latest) else read_version(latest)

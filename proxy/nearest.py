@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from proxy.calibrated import LiveScore
 from proxy.call import Call
 from proxy.metrics import Metrics
 from proxy.outcome import Lookup, Outcome, exact_outcome
@@ -19,7 +20,6 @@ from proxy.turns import TurnEncoder
 from store.cache import Cache
 from store.decision.features import NEIGHBORS, Neighborhood, neighborhoods
 from store.decision.guards import veto
-from store.decision.score import Score
 from store.entry import Candidate, EntryId, Held, Vector
 from store.policy import Mode, Scope, Verdict
 from store.quarantine import Quarantine
@@ -54,13 +54,13 @@ class Nearest:
         cache: Cache,
         quarantine: Quarantine,
         turns: TurnEncoder,
-        score: Score | None,
+        score: LiveScore,
         point: Point,
         metrics: Metrics,
         clock: Callable[[], datetime],
         max_wait: float,
     ) -> None:
-        """`score` is None when none fits the encoder: then an error budget lets nothing pass."""
+        """Where no score fits the encoder, an error budget lets nothing pass."""
         self._cache = cache
         self._quarantine = quarantine
         self._turns = turns
@@ -167,7 +167,8 @@ class Nearest:
     ) -> list[float | None]:
         """Return P(wrong) of some of what was found; None for all when no budget asks for it."""
         budgets = [self._budget(call, found[number].held) for number in numbers]
-        if self._score is None or all(budget is None for budget in budgets):
+        score = self._score.now
+        if score is None or all(budget is None for budget in budgets):
             return [None] * len(numbers)
         if call.question.earlier:  # near a follow-up stand other dialogues, which say nothing
             places = [Neighborhood(each.similarity) for each in found]
@@ -177,7 +178,7 @@ class Nearest:
             (found[number].held.query, found[number].held.category, places[number])
             for number in numbers
         ]
-        return [*self._score.wrong(call.question.text, candidates, call.category)]
+        return [*score.wrong(call.question.text, candidates, call.category)]
 
     def _budget(self, call: Call, held: Held) -> float | None:
         policy = call.policy_over(held)

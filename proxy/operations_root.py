@@ -81,6 +81,7 @@ def _standing(parts: Parts) -> Callable[[str], Standing]:
             entries=facts.entries,
             bytes=facts.bytes,
             budget=parts.budgets.standing(category),
+            calibration=parts.score.decided_by(category),
         )
 
     return standing
@@ -99,6 +100,7 @@ def _numbers(parts: Parts) -> Callable[[], dict[str, Any]]:
             upstreams=parts.upstreams,
             metrics=parts.metrics,
             budgets=parts.budgets,
+            calibration=parts.score.decided_by,
             judge=None if parts.audits is None else parts.audits.standing(),
             uptime=now - began,
             now=now,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -25,6 +26,7 @@ def overview(
     upstreams: Upstreams,
     metrics: Metrics,
     budgets: KeptBudgets,
+    calibration: Callable[[str], str],
     judge: dict[str, Any] | None,
     uptime: float,
     now: float,
@@ -61,7 +63,7 @@ def overview(
         ],
         "error_budgets": [
             {"category": name, "budget": policy.error_budget}
-            | budget_as_data(budgets.standing(name))
+            | budget_as_data(budgets.standing(name), calibration(name))
             for name, policy in rules.book.policies.items()
             if policy.error_budget is not None
         ],

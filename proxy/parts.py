@@ -9,6 +9,7 @@ from embed.encoder import Encoder
 from proxy.adaptation import Adaptation
 from proxy.audits import Audits
 from proxy.auth import Keyring
+from proxy.calibrated import LiveScore
 from proxy.events import ServingEvents
 from proxy.kept_budgets import KeptBudgets
 from proxy.metrics import Metrics
@@ -16,7 +17,6 @@ from proxy.rules import InForce
 from proxy.settings import Settings
 from proxy.upstream import Upstreams
 from store.cache import Cache
-from store.decision.score import Score
 from store.documents.base import DocumentStore
 from store.documents.records import Records
 from store.economics import Economics
@@ -40,7 +40,7 @@ class Parts:
     quarantine: Quarantine
     upstreams: Upstreams
     economics: Economics
-    score: Score | None  # None: none fits the encoder
+    score: LiveScore
     budgets: KeptBudgets
     audits: Audits | None  # None: no judge is configured
     adaptation: Adaptation

@@ -24,6 +24,7 @@ class Standing:
     entries: int
     bytes: int
     budget: BudgetStanding
+    calibration: str  # what ships its decision point: a date, `shipped` or `none`
 
     def as_data(self) -> dict[str, Any]:
         """Return what the admin API calls `effective`."""
@@ -34,7 +35,7 @@ class Standing:
             "semantic_tier": "open" if self.semantic_open else "closed",
             "entries": self.entries,
             "bytes": self.bytes,
-            "error_budget": budget_as_data(self.budget),
+            "error_budget": budget_as_data(self.budget, self.calibration),
         }
 
 
@@ -47,6 +48,7 @@ def standing_of(
     entries: Mapping[str, int],
     bytes: Mapping[str, int],
     budget: BudgetStanding,
+    calibration: str,
 ) -> Standing:
     """Return where a category of the book stands."""
     base = rules.book[category]
@@ -59,13 +61,15 @@ def standing_of(
         entries=entries.get(category, 0),
         bytes=bytes.get(category, 0),
         budget=budget,
+        calibration=calibration,
     )
 
 
-def budget_as_data(budget: BudgetStanding) -> dict[str, Any]:
+def budget_as_data(budget: BudgetStanding, calibration: str) -> dict[str, Any]:
     """Return what the admin API calls `error_budget`."""
     return {
         "state": budget.state,
+        "calibration": calibration,
         "point": round(budget.point, 6),
         "tightened": round(budget.tightened, 4),
         "refuted_points": list(budget.refuted),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from store.decision.budget import CategoryBudget
 from store.decision.budget_values import BudgetStanding, Sample
+from store.decision.evidence import Evidence
 
 
 class Budgets:
@@ -84,8 +85,13 @@ class Budgets:
         """Take another calibration; what was learnt of another point is forgotten."""
         self._point_for = point_for
         for name, known in list(self._categories.items()):
-            if known.shipped != self._shipped(name, known.budget):
-                del self._categories[name]
+            shipped = self._shipped(name, known.budget)
+            if known.shipped != shipped:
+                fresh = CategoryBudget.fresh(known.budget, shipped)
+                # Audits under way were sampled by risks that meant something else: another epoch.
+                number, points = known.evidence.number + 1, len(fresh.points)
+                fresh.evidence = Evidence.begin(number, 1, points)
+                self._categories[name] = fresh
 
     def keep(self, categories: Iterable[str]) -> None:
         """Forget every category but these."""

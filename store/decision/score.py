@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from store.errors import ScoreInvalid
 FORMAT = 1
 SHIPPED = Path(__file__).with_name("score.json")
 POOLED = ""  # the head of categories without one of their own
+_AT_ONCE = 4096  # pairs
 Floats = npt.NDArray[np.float64]
 Points = tuple[tuple[float, float], ...]  # (error budget, largest P(wrong) to serve), rising
 
@@ -95,12 +97,21 @@ class Head:
         return (self.crowded if crowded else self.sparse).wrong(seen)
 
 
+@dataclass(frozen=True, slots=True)
+class Recalibration:
+    """What a head's log-odds of being right come to on one's own traffic, and how far to trust."""
+
+    scaling: tuple[float, float]  # slope (above 0) and bias over what Platt's scaling gave
+    points: Points  # in place of the head's
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Score:
     """Heads by category; POOLED for every other one."""
 
     encoder: str  # the checkpoint's name whose cosines it was fitted to
     heads: Mapping[str, Head]
+    digest: str = ""  # of the file it was read from
 
     def fits(self, checkpoint: str) -> bool:
         """Whether it was fitted to the cosines of this encoder."""
@@ -133,18 +144,57 @@ class Score:
         allowed = [point for fitted, point in self._head(category).points if fitted <= budget]
         return allowed[-1] if allowed else 0.0
 
+    def head_name(self, category: str) -> str:
+        """Return which of the heads scores a category: its own, or POOLED."""
+        return category if category in self.heads else POOLED
+
+    def points(self, category: str) -> Points:
+        """Return the (error budget, largest P(wrong) to serve) pairs of a category's head."""
+        return self._head(category).points
+
+    def alone(self, pairs: Sequence[tuple[str, str, float]], category: str) -> Floats:
+        """Return log-odds of being right, shape (n,), of (query, stored query, cosine) pairs.
+
+        They are Platt-scaled, of the sparse model: the place among neighbours is not known.
+        """
+        model = self._head(category).sparse
+        slope, bias = model.scaling
+        odds = np.empty(len(pairs))
+        for start in range(0, len(pairs), _AT_ONCE):
+            part = pairs[start : start + _AT_ONCE]
+            seen = np.array([features(a, b, Neighborhood(cosine)) for a, b, cosine in part])
+            odds[start : start + len(part)] = slope * model.log_odds(seen) + bias
+        return odds
+
+    def with_scalings(self, recalibrations: Mapping[str, Recalibration]) -> Score:
+        """Return the score with these heads calibrated anew.
+
+        A category without a head of its own gets one, made from the pooled.
+        """
+        heads = {name: _rescaled(self._head(name), new) for name, new in recalibrations.items()}
+        return replace(self, heads={**self.heads, **heads})
+
     def _head(self, category: str) -> Head:
         return self.heads.get(category) or self.heads[POOLED]
+
+
+def _rescaled(head: Head, new: Recalibration) -> Head:
+    models = []
+    for model in (head.crowded, head.sparse):
+        (slope, bias), (steeper, more) = model.scaling, new.scaling
+        models.append(replace(model, scaling=(steeper * slope, steeper * bias + more)))
+    return Head(models[0], models[1], new.points)
 
 
 def load_score(file: Path = SHIPPED) -> Score:
     """Read a fitted score; raise ScoreInvalid with one line."""
     try:
-        said = json.loads(file.read_bytes())
+        read = file.read_bytes()
+        said = json.loads(read)
         if said["format"] != FORMAT or tuple(said["features"]) != FEATURE_NAMES:
             raise ScoreInvalid(f"{file}: fitted to other features than this version computes")
         heads = {category: _head_of(head) for category, head in said["heads"].items()}
-        score = Score(str(said["encoder"]), heads)
+        score = Score(str(said["encoder"]), heads, sha256(read).hexdigest()[:16])
         if POOLED not in heads:
             raise ScoreInvalid(f"{file}: heads: the pooled one is missing")
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -23,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from embed.batcher import Batcher
 from embed.encoder import Vectors
 from proxy.auth import Caller
+from proxy.calibrated import LiveScore
 from proxy.call import Call, CallReader, Request
 from proxy.lookup import Searcher
 from proxy.metrics import Metrics
@@ -155,7 +156,7 @@ class Serving(RuleBasedStateMachine):
             cache=self.cache,
             quarantine=self.quarantine,
             turns=self.turns,
-            score=None,
+            score=LiveScore(None),
             point=lambda category, budget: 1.0,
             metrics=metrics,
             clock=lambda: self.now,

@@ -23,6 +23,7 @@ def standing(rules: Rules) -> Standing:
         entries={"faq": 3},
         bytes={},
         budget=CategoryBudget.fresh(0.01, 0.05).standing(),
+        calibration="shipped",
     )
 
 
@@ -36,6 +37,7 @@ def test_without_load_a_category_stands_at_its_policy() -> None:
         "bytes": 0,
         "error_budget": {
             "state": "unproven",
+            "calibration": "shipped",
             "point": 0.05,
             "tightened": 1.0,
             "refuted_points": [],

@@ -77,6 +77,16 @@ def test_a_calibration_that_ships_another_point_begins_anew() -> None:
     assert all.point("tides", 0.02) == 0.3
 
 
+def test_a_verdict_on_a_hit_of_the_calibration_before_says_nothing_of_the_new_points() -> None:
+    all = budgets()
+    under_way = all.sample("fares", 0.01)
+    all.ship(lambda category, budget: 0.2)
+    all.audited("fares", 0.01, under_way, risk=0.01, wrong=True)
+    assert all.standing("fares", 0.01).error.estimate is None
+    all.audited("fares", 0.01, all.sample("fares", 0.01), risk=0.01, wrong=True)
+    assert all.standing("fares", 0.01).error.estimate is not None
+
+
 @pytest.mark.parametrize("state", ["", "{", "[]", "{}", '{"judge": "x"}', "null"])
 def test_a_state_that_cannot_be_read_is_named_and_begins_anew(state: str) -> None:
     all = budgets()
