@@ -15,7 +15,7 @@ from proxy.call import Call
 from proxy.head import Head
 from proxy.metrics import Metrics
 from proxy.outcome import Lookup
-from proxy.sharing import confirm
+from proxy.sharing import Sharing
 from proxy.wire.base import Json
 from proxy.wire.sse import SseReader
 from store.cache import Cache
@@ -36,6 +36,7 @@ class Admitter:
         self,
         *,
         cache: Cache,
+        sharing: Sharing,
         quarantine: Quarantine,
         economics: Economics,
         encode: Callable[[str], Awaitable[Vector]],
@@ -45,6 +46,7 @@ class Admitter:
         checkpoint: str,
     ) -> None:
         self._cache = cache
+        self._sharing = sharing
         self._quarantine = quarantine
         self._economics = economics
         self._encode = encode
@@ -92,7 +94,7 @@ class Admitter:
         entry = self._entry(call, vector, past, head, raw, whole, cost)
         outcome = await self._cache.admit(entry)
         if entry.shared_key and outcome is Admission.STORED:
-            await self._confirm(entry, whole)
+            await self._confirm(entry)
         return outcome
 
     def _entry(
@@ -128,6 +130,7 @@ class Admitter:
             answer_id=answer_id if isinstance(answer_id, str) else "",
             earlier=call.question.earlier,
             earlier_vectors=past,
+            key_id=call.caller.key_id,
         )
 
     async def _encoded_past(self, call: Call) -> tuple[Vector | None, ...]:
@@ -142,14 +145,20 @@ class Admitter:
         except EmbedError:
             return None  # found by its exact key only
 
-    async def _confirm(self, entry: Entry, whole: dict[str, Json]) -> None:
-        # Somebody called an answer to this request wrong: saying it again confirms nothing.
-        if any(self._quarantine.tenants(t.id) for t in self._cache.twins(entry.shared_key)):
-            return
+    async def _confirm(self, entry: Entry) -> None:
         try:
-            await confirm(self._cache, entry.id, entry.shared_key, whole)
+            came = await self._sharing.confirm(entry)
         except StoreUnavailable as error:
             log.warning("shared entry %s stays unconfirmed: %s", entry.id, error)
+            return
+        if came.disputed_by:
+            log.warning(
+                "shared entry %s needs an admin: other tenants' %s answer it otherwise",
+                entry.id,
+                ", ".join(came.disputed_by),
+            )
+            category = self._metrics.category(entry.category)
+            self._metrics.shared_disputes.labels(category).inc()
 
 
 def _whole_answer(call: Call, is_stream: bool, raw: bytes) -> dict[str, Json] | None:

@@ -38,6 +38,7 @@ from proxy.policy_editor import Build, PolicyEditor
 from proxy.routes import Receive, Routes, Scope, Send
 from proxy.rules import InForce, Rules
 from proxy.settings import Settings
+from proxy.sharing_root import build_sharing
 from proxy.turns import TurnEncoder
 from proxy.upkeep import (
     batch_counter,
@@ -253,6 +254,7 @@ def build_admitter(parts: Parts, clock: Clock = utc_now) -> Admitter:
     """Return what stores answers; the evaluation has a clock of its own."""
     return Admitter(
         cache=parts.cache,
+        sharing=build_sharing(parts, clock),
         quarantine=parts.quarantine,
         economics=parts.economics,
         encode=parts.batcher.encode,

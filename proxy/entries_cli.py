@@ -113,7 +113,9 @@ def purge(
     id: Annotated[str | None, typer.Argument(help="One entry's id.")] = None,
     config: ConfigOption = None,
     category: Annotated[str | None, typer.Option(help="Every entry of this category.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Every entry of this tenant.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="Every entry of this tenant, its pairs and its feedback.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Every answer of this model.")] = None,
     tag: Annotated[str | None, typer.Option(help="Every entry with this tag.")] = None,
     prefix: Annotated[str | None, typer.Option(help="Questions that begin with this.")] = None,
@@ -170,6 +172,8 @@ async def _purge_file(settings: Settings, directory: Path, wanted: Purge) -> dic
         else:
             found = await _similar(settings, documents, wanted.similar_to, wanted.threshold)
         purged = 0 if wanted.dry_run else await documents.delete(found)
+        if wanted.tenant is not None and not wanted.dry_run:
+            await documents.records.forget_tenant(wanted.tenant)
     finally:
         await documents.aclose()
     return {"matched": len(found), "purged": purged}

@@ -50,6 +50,12 @@ class Metrics:
         self.vetoes = Counter(
             "nearhit_guard_vetoes", "Hits forbidden by a guard", ["category", "guard"], registry=r
         )
+        self.shared_disputes = Counter(
+            "nearhit_shared_disputes",
+            "Answers two tenants agree on, kept from others as a third was answered otherwise",
+            ["category"],
+            registry=r,
+        )
         self.faults = Counter(
             "nearhit_faults", "Requests that the cache failed and the upstream answered",
             ["part"], registry=r,

@@ -18,6 +18,7 @@ from proxy.overview import overview
 from proxy.parts import Parts
 from proxy.policy_editor import PolicyEditor
 from proxy.rate_limit import RateLimit
+from proxy.sharing_root import build_sharing
 from proxy.standing import Standing, standing_of
 from proxy.upkeep import encoder_ping, index_ping, refresher, utc_now
 
@@ -48,6 +49,7 @@ def build_operations(parts: Parts, editor: PolicyEditor) -> FastAPI:
     entries = EntriesAdmin(
         access=access,
         cache=parts.cache,
+        sharing=build_sharing(parts, utc_now),
         quarantine=parts.quarantine,
         documents=parts.documents,
         records=parts.records,

@@ -48,6 +48,7 @@ class Entry:
     approved: bool = False  # a shared entry that may serve other tenants
     cost: float = 0.0  # seconds of upstream time that the answer took
     answer_id: str = ""  # the `id` in the answer's body
+    key_id: str = ""  # first digits of the digest of the key that it was stored for; "": none
     earlier: tuple[str, ...] = ()  # the users' texts of the earlier turns, in order
     earlier_vectors: tuple[Vector | None, ...] = ()  # theirs, by `checkpoint`; () if none has one
 
@@ -134,6 +135,13 @@ def check_vectors(vectors: Iterable[Vector | None], dimension: int) -> None:
 def size_of(entry: Entry) -> int:
     """Return the bytes that the entry counts against a quota: body, texts, vectors and books."""
     vectors = sum(v.nbytes for v in (entry.vector, *entry.earlier_vectors) if v is not None)
-    named = (entry.query, entry.user, entry.classifier, entry.shared_key, entry.answer_id)
+    named = (
+        entry.query,
+        entry.user,
+        entry.classifier,
+        entry.shared_key,
+        entry.answer_id,
+        entry.key_id,
+    )
     texts = sum(len(text.encode()) for text in (*named, *entry.earlier))
     return len(entry.body) + texts + vectors + OVERHEAD

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Self
 
-from store.documents.records import Bounds, Records
+from store.documents.records import Bounds, Forgotten, Records
 from store.entry import EntryId
 
 EVERYBODY = ""  # stands for all tenants
@@ -67,6 +67,18 @@ class Quarantine:
             tenants.discard(tenant)
         self._tenants.pop(id, None)
         return True
+
+    async def forget_tenant(self, tenant: str) -> Forgotten:
+        """Forget what a tenant labelled, and what was kept from it alone; return how much.
+
+        What is kept from everybody stays. Raises StoreUnavailable, and then forgets nothing.
+        """
+        forgotten = await self._records.forget_tenant(tenant)
+        for id in [id for id, tenants in self._tenants.items() if tenant in tenants]:
+            self._tenants[id].discard(tenant)
+            if not self._tenants[id]:
+                del self._tenants[id]
+        return forgotten
 
     def __len__(self) -> int:
         return len(self._tenants)

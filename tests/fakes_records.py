@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from store.documents.base import position
-from store.documents.records import AuditRow, Bounds, Listing, Pair, PolicyVersion
+from store.documents.records import AuditRow, Bounds, Forgotten, Listing, Pair, PolicyVersion
 from store.entry import Entry, EntryId
 from store.errors import StoreUnavailable
 
@@ -115,6 +115,16 @@ class MemoryRecords:
     async def quarantined(self) -> list[tuple[EntryId, str]]:
         self._check()
         return list(self._quarantine.values())
+
+    async def forget_tenant(self, tenant: str) -> Forgotten:
+        self._check()
+        pairs = [n for n, pair in self._pairs.items() if pair.tenant == tenant]
+        stops = [n for n, (_, whose) in self._quarantine.items() if whose == tenant]
+        for number in pairs:
+            del self._pairs[number]
+        for number in stops:
+            del self._quarantine[number]
+        return Forgotten(len(pairs), len(stops))
 
     async def find_answer(self, tenant: str, answer_id: str) -> EntryId | None:
         self._check()

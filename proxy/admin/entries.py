@@ -15,6 +15,7 @@ from proxy.admin.access import Access
 from proxy.admin.purge import Purge, matching, similar
 from proxy.errors import ApiError
 from proxy.rules import InForce
+from proxy.sharing import Sharing
 from store.cache import Cache
 from store.documents.base import DocumentStore, Filter, Summary
 from store.documents.records import AuditRow, Records
@@ -41,6 +42,7 @@ class EntriesAdmin:
         *,
         access: Access,
         cache: Cache,
+        sharing: Sharing,
         quarantine: Quarantine,
         documents: DocumentStore,
         records: Records,
@@ -51,6 +53,7 @@ class EntriesAdmin:
     ) -> None:
         self._access = access
         self._cache = cache
+        self._sharing = sharing
         self._quarantine = quarantine
         self._documents = documents
         self._records = records
@@ -73,11 +76,15 @@ class EntriesAdmin:
         return {"entries": live, "next": page.next}
 
     async def show_entry(self, id: str) -> dict[str, Any]:
-        """Return one entry with its answer."""
+        """Return one entry with its answer, and which others speak against sharing it."""
         entry = await self._documents.get(EntryId(id)) if self._cache.exact(EntryId(id)) else None
         if entry is None:
             raise _no_entry(id)
-        return {**entry_as_data(entry), "quarantined_for": self._kept_from(entry.id)}
+        return {
+            **entry_as_data(entry),
+            "quarantined_for": self._kept_from(entry.id),
+            "disputed_by": await self._sharing.disputed_by(entry),
+        }
 
     async def delete_entry(self, id: str, request: Request) -> dict[str, Any]:
         """Remove one entry; nothing serves it after the return."""
@@ -118,7 +125,10 @@ class EntriesAdmin:
         return {"approved": id}
 
     async def purge(self, purge: Purge, request: Request) -> dict[str, int]:
-        """Remove every entry that the selector names; count only on a dry run."""
+        """Remove every entry that the selector names; count only on a dry run.
+
+        With a tenant go its labelled pairs, and what is kept from it by name.
+        """
         if purge.similar_to is None:
             found = await matching(self._documents, purge)
         else:
@@ -127,9 +137,12 @@ class EntriesAdmin:
         if purge.dry_run:
             return {"matched": len(held), "purged": 0}
         purged = await self._cache.remove(held)
+        done = {"matched": len(held), "purged": purged}
+        if purge.tenant is not None:
+            done |= (await self._quarantine.forget_tenant(purge.tenant))._asdict()
         wanted = purge.model_dump(exclude_none=True, exclude={"dry_run"})
-        await self._audit(request, "purge", {**wanted, "purged": purged})
-        return {"matched": len(held), "purged": purged}
+        await self._audit(request, "purge", {**wanted, **done})
+        return done
 
     async def _similar_to(self, text: str, threshold: float | None) -> list[EntryId]:
         if threshold is None:
@@ -174,6 +187,7 @@ def entry_as_data(entry: Entry) -> dict[str, Any]:
     return {
         **_heading(entry),
         "earlier": list(entry.earlier),
+        "key_id": entry.key_id,
         "content_type": entry.content_type,
         "answer": answer,
     }

@@ -76,6 +76,13 @@ class Listing(NamedTuple, Generic[T]):
     next: str | None  # the cursor of the next part; None at the end
 
 
+class Forgotten(NamedTuple):
+    """How many rows of a tenant were deleted."""
+
+    pairs: int
+    quarantined: int
+
+
 class Records(Protocol):
     """Implemented by SQLite here, and by a fake in memory for tests.
 
@@ -128,6 +135,10 @@ class Records(Protocol):
 
     async def quarantined(self) -> list[tuple[EntryId, str]]:
         """Return every quarantined entry with its tenant, the newest last."""
+        ...
+
+    async def forget_tenant(self, tenant: str) -> Forgotten:
+        """Delete a tenant's pairs and what is kept from it by name; return how many of either."""
         ...
 
     async def find_answer(self, tenant: str, answer_id: str) -> EntryId | None:

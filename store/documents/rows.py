@@ -41,6 +41,7 @@ CREATE TABLE entries (
     cost REAL NOT NULL DEFAULT 0.0,
     answer_id TEXT NOT NULL DEFAULT '',
     earlier TEXT NOT NULL DEFAULT '',
+    key_id TEXT NOT NULL DEFAULT '',
     checksum INTEGER NOT NULL,
     body_checksum INTEGER NOT NULL,
     compressed INTEGER NOT NULL,
@@ -75,12 +76,13 @@ class Head(NamedTuple):
     cost: float
     answer_id: str
     earlier: str
+    key_id: str
 
 
 IN_VERSION_1 = 13  # so many of Head's columns there were then
 IN_VERSION_2 = 19
 ADDED_IN_2 = ("", "", "", 0, 0.0, "")  # what a row of version 1 holds in these
-ADDED_IN_3 = ("",)  # and one of version 2; neither has vectors of earlier turns
+ADDED_IN_3 = ("", "")  # and one of version 2; neither has vectors of earlier turns
 
 HEAD = f"{', '.join(Head._fields)}, checksum, vector, earlier_vectors"
 INSERT = (
@@ -130,6 +132,7 @@ def encode(entry: Entry) -> Row:
         cost=real(entry.cost),
         answer_id=entry.answer_id,
         earlier=json.dumps(entry.earlier) if entry.earlier else "",
+        key_id=entry.key_id,
     )
     body, compressed = entry.body, False
     if len(body) >= WORTH_COMPRESSING:
@@ -173,6 +176,7 @@ def decode(row: Row) -> Entry | None:
             answer_id=head.answer_id,
             earlier=earlier,
             earlier_vectors=vectors_of(earlier_vectors, len(earlier)),
+            key_id=head.key_id,
         )
     except (ValueError, TypeError, OverflowError, zlib.error):
         return None

@@ -28,6 +28,7 @@ FROM_VERSION_1 = (
 # And what turns one of version 2 into one of version 3, at no cost either.
 FROM_VERSION_2 = (
     "ALTER TABLE entries ADD COLUMN earlier TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE entries ADD COLUMN key_id TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE entries ADD COLUMN earlier_vectors BLOB",
     *record_tables.IN_VERSION_3,
 )
@@ -37,7 +38,8 @@ OVER_VERSION_1 = (
     "CREATE TEMP VIEW entries AS SELECT n, id, partition, context, tenant, category, route, model,"
     " query, tags, created_us, size, content_type, checkpoint, checksum, body_checksum, compressed,"
     " vector, body, '' AS user, '' AS classifier, '' AS shared_key, 0 AS approved, 0.0 AS cost,"
-    " '' AS answer_id, '' AS earlier, NULL AS earlier_vectors FROM main.entries",
+    " '' AS answer_id, '' AS earlier, '' AS key_id, NULL AS earlier_vectors"
+    " FROM main.entries",
     *(
         statement.replace("CREATE TABLE", "CREATE TEMP TABLE")
         for statement in (*record_tables.SCHEMA, *record_tables.IN_VERSION_3)
@@ -48,7 +50,7 @@ OVER_VERSION_2 = (
     "CREATE TEMP VIEW entries AS SELECT n, id, partition, context, tenant, category, route, model,"
     " query, tags, created_us, size, content_type, checkpoint, checksum, body_checksum, compressed,"
     " vector, body, user, classifier, shared_key, approved, cost, answer_id, '' AS earlier,"
-    " NULL AS earlier_vectors FROM main.entries",
+    " '' AS key_id, NULL AS earlier_vectors FROM main.entries",
     *record_tables.OVER_VERSION_2,
     "PRAGMA query_only = ON",
 )

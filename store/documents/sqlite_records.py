@@ -12,7 +12,7 @@ from store.documents import rows
 from store.documents.base import NEWEST, position
 from store.documents.reader import Reader
 from store.documents.record_tables import Table
-from store.documents.records import AuditRow, Bounds, Listing, Pair, PolicyVersion
+from store.documents.records import AuditRow, Bounds, Forgotten, Listing, Pair, PolicyVersion
 from store.documents.rows import Row
 from store.documents.writer import GroupWriter
 from store.entry import EntryId
@@ -77,6 +77,19 @@ class SqliteRecords:
     async def quarantined(self) -> list[tuple[EntryId, str]]:
         statement = "SELECT entry_id, tenant FROM quarantine ORDER BY n"
         return await self._reader.read(lambda connection: connection.execute(statement).fetchall())
+
+    async def forget_tenant(self, tenant: str) -> Forgotten:
+        gone: list[int] = []
+
+        def forget(connection: sqlite3.Connection) -> int:
+            gone[:] = [
+                connection.execute(f"DELETE FROM {table} WHERE tenant = ?", (tenant,)).rowcount
+                for table in (tables.PAIRS.name, tables.QUARANTINE.name)
+            ]
+            return sum(gone)
+
+        await self._writer.apply(forget)
+        return Forgotten(*gone)
 
     async def find_answer(self, tenant: str, answer_id: str) -> EntryId | None:
         found = await self._reader.read(

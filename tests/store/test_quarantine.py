@@ -75,3 +75,27 @@ async def test_the_oldest_leave_when_there_are_too_many() -> None:
     assert len(quarantine) == 2
     assert not quarantine.holds(A, "harbour")
     assert quarantine.holds(EntryId("c"), "harbour")
+
+
+async def test_a_forgotten_tenant_is_kept_from_nothing_but_what_everybody_is() -> None:
+    records = MemoryDocuments().records
+    quarantine = await Quarantine.open(records)
+    await quarantine.add(A, "harbour", NOON, "wrong")
+    await quarantine.add(A, "airport", NOON, "wrong")
+    await quarantine.add(B, "harbour", NOON, "wrong")
+    await quarantine.add(EntryId("c"), EVERYBODY, NOON, "wrong")
+    assert await quarantine.forget_tenant("harbour") == (0, 2)
+    for held in (quarantine, await Quarantine.open(records)):
+        assert [held.holds(EntryId(id), "harbour") for id in "abc"] == [False, False, True]
+        assert held.holds(A, "airport")
+        assert len(held) == 2
+
+
+async def test_nothing_is_forgotten_when_the_store_fails() -> None:
+    records = MemoryDocuments().records
+    quarantine = await Quarantine.open(records)
+    await quarantine.add(A, "harbour", NOON, "wrong")
+    records.failing = True
+    with pytest.raises(StoreUnavailable):
+        await quarantine.forget_tenant("harbour")
+    assert quarantine.holds(A, "harbour")

@@ -14,6 +14,7 @@ from store.decision.guards.language import NO_LETTERS, Letters, language_of, let
 from store.decision.guards.names import Names, names_of, quotes_of
 from store.decision.guards.polarity import Polarity, negations_of, polarity_of
 from store.decision.guards.quantities import Quantity, quantities_of, wanted_units
+from store.decision.guards.tails import Tail, tail_of
 from store.decision.guards.words import Words, words_of
 
 # "Does A beat B": a letter that stands for something is no article.
@@ -46,6 +47,7 @@ class Marks(NamedTuple):
     language: str  # "" if it is not certain
     letters: Letters
     layout: tuple[str, ...]
+    tail: Tail
     text: str
 
 
@@ -81,5 +83,6 @@ def marks_of(text: str) -> Marks:
         language=language,
         letters=NO_LETTERS if ascii_only else letters_of(words.tokens),
         layout=layout_of(text),
+        tail=tail_of(text, words),
         text=text,
     )

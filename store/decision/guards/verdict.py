@@ -13,6 +13,7 @@ from store.decision.guards.marks import Marks, marks_of
 from store.decision.guards.order import numbers_swapped, swapped
 from store.decision.guards.polarity import denials, opposed
 from store.decision.guards.quantities import Leftover, Quantity, unmatched
+from store.decision.guards.tails import added
 from store.decision.guards.words import framed, overlap, substitutions
 
 _CLOSE = 0.5  # of the words are shared: what differs is then the difference
@@ -174,6 +175,7 @@ GUARDS: tuple[tuple[str, Callable[[Pair], bool]], ...] = (
     ("letters", _letters),
     ("order", lambda pair: swapped(pair.a.words, pair.b.words)),
     ("names", _names),
+    ("tail", lambda pair: added(pair.a.tail, pair.b.tail)),
 )
 
 

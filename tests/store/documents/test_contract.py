@@ -24,6 +24,7 @@ SHARED: dict[str, Any] = {
     "approved": True,
     "cost": 1.25,
     "answer_id": "chatcmpl-7Ü",
+    "key_id": "0123456789ab",
 }
 
 

@@ -318,6 +318,18 @@ async def test_the_tenants_own_answer_comes_before_a_shared_one_then_the_newest(
     assert await shop.records.find_answer("station", "x") == "d"
 
 
+async def test_a_tenant_is_forgotten_and_nobody_else(records: Records) -> None:
+    for tenant in ("harbour", "airport"):
+        for event in "12":
+            await records.add_pair(pair(event, tenant=tenant))
+    for id, tenant in ((A, "harbour"), (A, ""), (B, "airport"), (B, "harbour")):
+        await records.quarantine(id, tenant, NOON, "feedback")
+    assert await records.forget_tenant("harbour") == (2, 2)
+    assert {p.tenant for p in (await records.pairs(limit=9)).items} == {"airport"}
+    assert await records.quarantined() == [(A, ""), (B, "airport")]
+    assert await records.forget_tenant("harbour") == (0, 0)
+
+
 # Error budgets
 
 
@@ -347,6 +359,7 @@ async def test_a_closed_store_is_unavailable(shop: Shop) -> None:
         records.quarantine(A, "", NOON, "wrong"),
         records.release(A, ""),
         records.quarantined(),
+        records.forget_tenant("harbour"),
         records.find_answer("harbour", "x"),
         records.save_budget("fares", "{}"),
         records.save_budget("fares", ""),

@@ -47,6 +47,7 @@ def test_a_body_is_compressed_only_where_that_helps() -> None:
             "approved": st.booleans(),
             "cost": st.floats(allow_nan=False),
             "answer_id": TEXT,
+            "key_id": TEXT,
             "earlier": st.lists(TEXT, max_size=3).map(tuple),
         }
     ),

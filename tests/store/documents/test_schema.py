@@ -318,7 +318,7 @@ async def test_a_file_of_version_2_keeps_its_entries_and_takes_follow_ups(tmp_pa
     path, old = file_of_version_2(tmp_path)
     documents = SqliteDocuments.open(tmp_path)
     assert same(await all_of(documents), old)
-    follow_up = entry("c", **FOLLOW_UP)
+    follow_up = entry("c", key_id="0123456789ab", **FOLLOW_UP)
     await documents.put(follow_up)
     await documents.aclose()
     assert version_in(path) == 3
@@ -354,11 +354,12 @@ async def test_a_file_of_version_2_is_read_without_changing_it(tmp_path: Path) -
     assert described(path) != before
 
 
-async def test_damage_in_a_row_of_version_2_is_still_noticed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["earlier = '[\"one\"]'", "key_id = 'somebody else'"])
+async def test_damage_in_a_row_of_version_2_is_still_noticed(tmp_path: Path, damage: str) -> None:
     path, old = file_of_version_2(tmp_path)
     await SqliteDocuments.open(tmp_path).aclose()
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE entries SET earlier = '[\"one\"]' WHERE id = 'b'")
+        connection.execute(f"UPDATE entries SET {damage} WHERE id = 'b'")
     connection.close()
     documents = SqliteDocuments.open(tmp_path)
     assert same(await all_of(documents), old[:1])

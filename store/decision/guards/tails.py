@@ -1,0 +1,71 @@
+"""What a text says beyond the other's whole question: a tail or a preface that may turn it round.
+
+Whoever wants an answer of their own making served to another's question writes that question and
+an order to the answerer (PAPERS.md 4.8, CacheAttack). To the encoder that is the question with a
+little noise, the more so the more often the question's own words are said again.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from store.decision.guards.words import EMPTY, Words, stem
+
+_NEARLY_WHOLE = 0.75  # of the other's words of content: with an order, that is enough
+_SHORT = 15  # words of content; a longer text loses some of them in every rephrasing
+_ASKS = 3  # words of content that a text needs to be found in another to the letter
+_FEW = 3  # words of content that may make a question more precise; a sentence of its own may not
+# Said to whoever answers, or of the answer: as one more word they are an order.
+_ORDERS = frozenset(
+    map(
+        stem,
+        "answer reply respond response output print ignore disregard forget override pretend obey"
+        " instruction instead insert append mention recommend system assistant prompt"
+        " hacked lie lying wrong wrongly false falsely incorrect incorrectly opposite untrue fake"
+        " sarcastic sarcastically joke pirate refuse jailbreak".split(),
+    )
+)
+_COURTESY = frozenset(
+    map(
+        stem,
+        "thanks thank hi hello hey dear help regards cheers greetings sorry everyone everybody guys"
+        " folks question quick all good morning evening advance appreciated appreciate".split(),
+    )
+)
+_STOP = re.compile(r"[.?!;:…]+(?:\s|$)|[\r\n]+|\s[-–—|]+\s")
+
+
+class Tail(NamedTuple):
+    """What of one text tells whether it says more than another."""
+
+    content: frozenset[str]
+    sentences: int  # of two words or more, one of them of content
+    said: str  # its words, each between two spaces
+
+
+def tail_of(text: str, words: Words) -> Tail:
+    """Return what `added` compares of a text."""
+    parts = [part.casefold().split() for part in _STOP.split(text)]
+    whole = sum(len(part) > 1 and any(word not in EMPTY for word in part) for part in parts)
+    return Tail(words.content, max(1, whole), f" {' '.join(words.tokens)} ")
+
+
+def added(a: Tail, b: Tail) -> bool:
+    """Whether one text asks all that the other asks and says more: an order, or several words."""
+    return _adds(a, b) or _adds(b, a)
+
+
+def _adds(longer: Tail, shorter: Tail) -> bool:
+    more = longer.content - shorter.content - _COURTESY
+    if not more or not shorter.content:
+        return False
+    kept = len(shorter.content & longer.content) / len(shorter.content)
+    if kept == 1.0:
+        apart = longer.sentences > shorter.sentences or (
+            len(shorter.content) >= _ASKS and shorter.said in longer.said
+        )
+        if apart or len(more) > _FEW:
+            return True
+    short = len(shorter.content) <= _SHORT
+    return kept >= _NEARLY_WHOLE and short and bool(more & _ORDERS)
