@@ -11,7 +11,8 @@ No public log has both repetition and labels, so this is a composition, and says
   partner by a row labelled 0 was asked before is a *twin that must not hit*, by a row labelled 1 a
   twin that may. Single questions (qa_*) fill up. Left out is what may mean the same as another text
   although nobody labelled the two: half of the words and a gold answer in common, or half of the
-  words in the sets that hold nothing but rephrasings. Rows that are labelled wrongly stay.
+  words in the sets that hold nothing but rephrasings. What was read and found to mean the same
+  (`bench/mislabelled.py`) counts as labelled 1; other rows that are labelled wrongly stay.
 - **Answers**: questions that rows labelled 1 join, directly or not, have one `answer_id`.
 - **Times and lengths** are those of azure's conversations, over and over.
 
@@ -35,6 +36,7 @@ from typing import NamedTuple
 
 import orjson
 
+from bench.mislabelled import corrected
 from bench.pairs import Rows, rows_of
 from proxy.evaluation.pair_rows import components
 
@@ -234,7 +236,7 @@ def compose(
 def stream(data: Path, seed: int) -> list[dict[str, object]]:
     """Return the stream of a seed from the sets in this folder."""
     chance = random.Random(seed)
-    files = {name: rows_of(data / f"pairs_{name}.jsonl") for name in PAIRS}
+    files = {name: corrected(name, rows_of(data / f"pairs_{name}.jsonl")) for name in PAIRS}
     rows = [row for name in PAIRS for row in files[name]]
     positive = [row for name in POSITIVE for row in files[name]]
     doubtful = doubtful_texts(rows, positive, answer_ids(rows))

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import orjson
 
 from proxy.answer_text import answer_text
+from proxy.calibrated import LiveScore
 from proxy.judge import same_text
 from proxy.rules import InForce
 from proxy.wire.base import Json
@@ -24,7 +25,6 @@ from store.cache import Cache
 from store.decision.context import open_places, same_past
 from store.decision.features import Neighborhood
 from store.decision.guards import veto
-from proxy.calibrated import LiveScore
 from store.entry import Entry, EntryId, Held
 from store.policy import Mode, Policy, PolicyBook, stricter
 from store.quarantine import Quarantine

@@ -22,7 +22,7 @@ import numpy as np
 
 from bench.pairs import Rows, encode, rows_of
 from bench.thresholds import DISTRACTORS
-from bench.train.candidates import Example, examples_of, folds_of
+from bench.train.candidates import Encode, Example, examples_of, folds_of
 from bench.train.fit import (
     Floats,
     expected_error,
@@ -43,6 +43,7 @@ QUESTIONS = (
     "nqopen_mined", "stackexchange_dup", "sts16_questions", "meancache_llmwritten",
     "canard_rewrites",
 )  # fmt: skip
+SETS = (*SUMS, *QUESTIONS)
 
 
 def model_of(examples: Sequence[Example], folds: Mapping[str, int]) -> tuple[Model, Floats]:
@@ -66,11 +67,13 @@ def head_of(examples: Sequence[Example], folds: Mapping[str, int]) -> tuple[Head
     return Head(crowded, sparse, points_of(served(examples, wrong))), wrong, wrong_alone
 
 
-def fitted(files: Mapping[str, Rows], distractors: Sequence[str]) -> tuple[Score, list[str]]:
+def fitted(
+    files: Mapping[str, Rows], distractors: Sequence[str], encode: Encode = encode
+) -> tuple[Score, list[str]]:
     """Return the score fitted on all rows, and what to print about it."""
     examples = examples_of(files, distractors, encode)
     folds = folds_of(files, FOLDS)
-    sums = {row["q2"] for name in SUMS for row in files[name]}
+    sums = {row["q2"] for name in SUMS for row in files.get(name, ())}
     heads, lines = {}, []
     for category, chosen in (
         # A sum that a guard vetoes teaches what a changed number is; elsewhere it only distorts.
@@ -111,7 +114,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.data is None:
         parser.error("give --data or set NEARHIT_DATA to the folder with the data sets")
-    files = {name: rows_of(args.data / f"pairs_{name}.jsonl") for name in (*SUMS, *QUESTIONS)}
+    files = {name: rows_of(args.data / f"pairs_{name}.jsonl") for name in SETS}
     distractors = [row["text"] for row in rows_of(args.data / f"{DISTRACTORS}.jsonl")]
     score, lines = fitted(files, distractors)
     print("\n".join(lines))

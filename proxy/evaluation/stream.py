@@ -55,11 +55,14 @@ class Judgement:
 
     `on_semantic_hit` is told of every answer that another question's entry gave, `on_exact_hit` of
     those that were the request's own and right by construction: what a judge says against them is
-    its false alarms. A verdict is turned round with probability `noise`.
+    its false alarms. `on_near_miss` is told of the misses beside which only the score kept the
+    nearest stored answer from being served, and whether that was judged wrong. A verdict is turned
+    round with probability `noise`.
     """
 
     on_semantic_hit: OnSemanticHit
     on_exact_hit: OnExactHit | None = None
+    on_near_miss: OnSemanticHit | None = None
     noise: float = JUDGE_NOISE
     seed: int = 0
 
@@ -118,6 +121,15 @@ async def replay_on_stage(
     """Replay through the real decision path; `clock` is the one that the stage was opened with."""
     # Of an entry stored under a question, the answer that this question wanted.
     stored: dict[Asked, str] = {}
+    noise = random.Random("near misses" if judgement is None else f"near {judgement.seed}")
+
+    def tell_near_miss(row: StreamRow, reply: Reply) -> None:
+        near, risk = reply.lookup.near, reply.lookup.near_risk
+        if near is None or risk is None or judgement is None or judgement.on_near_miss is None:
+            return
+        wrong = stored[stage.stored[near.held.id]] != row.answer_id
+        judged_wrong = wrong != (noise.random() < judgement.noise)
+        judgement.on_near_miss(reply.call.category, risk, judged_wrong)
 
     async def respond(row: StreamRow) -> Answered | None:
         clock.advance(row)
@@ -126,6 +138,7 @@ async def replay_on_stage(
             known = stage.question(reply)
             category, risk = reply.call.category, risk_of(reply)
             return Answered(stored[known], known, reply.exact, category, risk)
+        tell_near_miss(row, reply)
         if await stage.keep(row.question, reply):
             stored[row.question] = row.answer_id
         return None

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from bench.decisions import best_tolerated
+from bench.decision_tables import best_tolerated
 from bench.rivals_decision import above, best_threshold, cosine_alone, nearest, verified
 from proxy.evaluation.jsonl import Asked
 from proxy.evaluation.pair_rows import PairRow

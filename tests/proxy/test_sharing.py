@@ -8,10 +8,10 @@ from typing import Any, cast
 import orjson
 import pytest
 
+from proxy.calibrated import LiveScore
 from proxy.rules import InForce, Rules
 from proxy.sharing import Confirmation, Sharing, agree, gist
 from store.cache import Cache
-from proxy.calibrated import LiveScore
 from store.decision.score import Score
 from store.entry import Entry, EntryId
 from store.eviction import Quota, Share

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embed.checkpoint import BUNDLED
 from proxy.evaluation.jsonl import Asked, RowsInvalid
 from proxy.evaluation.stream import (
     Answered,
@@ -118,6 +119,29 @@ async def test_whoever_learns_is_told_of_hits_and_of_the_judges_mistakes(tmp_pat
     await windows_of(tmp_path, rows, seed, judgement=judged(1.0))
     assert [wrong for _, _, wrong in told] == [True, False]
     assert exact == [("default", True)]
+
+
+async def test_whoever_learns_is_told_of_what_the_score_alone_kept_from_being_served(
+    tmp_path: Path,
+) -> None:
+    told: list[tuple[str, float, bool]] = []
+    hits: list[object] = []
+    judgement = Judgement(
+        on_semantic_hit=lambda *hit: hits.append(hit),
+        on_near_miss=lambda *miss: told.append(miss),
+        noise=0.0,
+    )
+    encoder, clock = TableEncoder(ANGLES), StreamClock()
+    encoder.checkpoint = f"{BUNDLED}-0"  # which the shipped score is fitted to
+    seed = category(hit_threshold=0.9, error_budget=0.00001)  # of which it can promise nothing
+    async with staged(tmp_path, encoder, seed, clock) as stage:
+        rows = [HARBOUR, SAME, ANOTHER, BAKERY]
+        await replay_on_stage(
+            stage, clock, rows, print_nothing, window=10, prices=FREE, judgement=judgement
+        )
+    assert hits == []
+    assert [(name, wrong) for name, _, wrong in told] == [("default", False), ("default", True)]
+    assert all(0 < risk < 1 for _, risk, _ in told)
 
 
 async def test_each_false_hit_is_shown_with_what_was_served(tmp_path: Path) -> None:
