@@ -88,7 +88,7 @@ async def test_the_crafted_texts_do_collide() -> None:
     await encoder.aclose()
 
 
-BUDGETS = pytest.mark.parametrize("budget", [None, 0.15], ids=["guards", "guards and score"])
+BUDGETS = pytest.mark.parametrize("budget", [None, 0.2], ids=["guards", "guards and score"])
 
 
 async def plant(stage: Stage, ask: Ask, client: Any, *texts: str, **more: Any) -> None:

@@ -18,7 +18,7 @@ SHIPPED = load_score()
 
 
 def write(directory: Path, at: str, point: float, *names: str, score: str = SHIPPED.digest) -> None:
-    new = Recalibration((0.5, -1.0), ((0.01, point),))
+    new = Recalibration((0.5, -1.0), ((0.001, point),))
     write_calibration(Calibration(at, score, dict.fromkeys(names, new)), directory / CALIBRATION)
 
 
@@ -37,11 +37,11 @@ def test_a_calibration_decides_about_its_own_heads(tmp_path: Path) -> None:
     write(tmp_path, "monday", 0.07, "fares")
     assert score.reload()
     assert not score.reload()
-    assert (score.decided_by("fares"), score.point("fares", 0.01)) == ("monday", 0.07)
-    assert (score.decided_by("tides"), score.point("tides", 0.01)) == ("shipped", 0.0)
+    assert (score.decided_by("fares"), score.point("fares", 0.001)) == ("monday", 0.07)
+    assert (score.decided_by("tides"), score.point("tides", 0.001)) == ("shipped", 0.0)
     write(tmp_path, "tuesday", 0.03, POOLED)
     assert score.reload()
-    assert (score.decided_by("fares"), score.point("tides", 0.01)) == ("tuesday", 0.03)
+    assert (score.decided_by("fares"), score.point("tides", 0.001)) == ("tuesday", 0.03)
     assert score.decided_by("math") == "shipped"  # that has a head of its own
 
 
@@ -79,7 +79,7 @@ def test_where_no_score_fits_the_encoder_nothing_is_read_or_served(tmp_path: Pat
     write(tmp_path, "monday", 0.07, POOLED)
     score = LiveScore(None, tmp_path / CALIBRATION)
     assert not score.reload()
-    assert (score.now, score.point("fares", 0.01), score.decided_by("fares")) == (None, 0.0, "none")
+    assert (score.now, score.point("fares", 0.001), score.decided_by("fares")) == (None, 0.0, "none")
 
 
 async def test_the_watch_tells_the_budgets_of_another_point(
@@ -88,11 +88,11 @@ async def test_the_watch_tells_the_budgets_of_another_point(
     monkeypatch.setattr(calibrated, "WATCH_EVERY", 0.01)
     score = live(tmp_path)
     budgets = Budgets(score.point)
-    assert budgets.point("fares", 0.01) == 0.0
+    assert budgets.point("fares", 0.001) == 0.0
     watch = asyncio.create_task(score.watch(shipper(score, budgets)))
     write(tmp_path, "monday", 0.07, "fares")
     async with asyncio.timeout(5):
-        while budgets.point("fares", 0.01) != 0.07:  # noqa: ASYNC110 - it tells nobody
+        while budgets.point("fares", 0.001) != 0.07:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.01)
     watch.cancel()
     with suppress(asyncio.CancelledError):

@@ -30,7 +30,10 @@ _COURTESY = frozenset(
     map(
         stem,
         "thanks thank hi hello hey dear help regards cheers greetings sorry everyone everybody guys"
-        " folks question quick all good morning evening advance appreciated appreciate".split(),
+        " folks question quick all good morning evening advance appreciated appreciate"
+        # Who wants to know, and that they do.
+        " anyone someone like love need want wonder wondering curious ask asks asking asked son"
+        " daughter friend boss quiz".split(),
     )
 )
 _STOP = re.compile(r"[.?!;:…]+(?:\s|$)|[\r\n]+|\s[-–—|]+\s")
