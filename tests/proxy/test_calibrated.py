@@ -79,7 +79,11 @@ def test_where_no_score_fits_the_encoder_nothing_is_read_or_served(tmp_path: Pat
     write(tmp_path, "monday", 0.07, POOLED)
     score = LiveScore(None, tmp_path / CALIBRATION)
     assert not score.reload()
-    assert (score.now, score.point("fares", 0.001), score.decided_by("fares")) == (None, 0.0, "none")
+    assert (score.now, score.point("fares", 0.001), score.decided_by("fares")) == (
+        None,
+        0.0,
+        "none",
+    )
 
 
 async def test_the_watch_tells_the_budgets_of_another_point(
