@@ -114,10 +114,10 @@ class Nearest:
             policy = call.policy_over(held)
             if policy is None or policy.mode is not Mode.SEMANTIC:
                 continue
-            if candidate.similarity < policy.near_threshold or policy.expired(
-                now - held.created_at
-            ):
+            if candidate.similarity < policy.near_threshold:
                 continue
+            if held.earlier != call.question.earlier or policy.expired(now - held.created_at):
+                continue  # after another past, or too old, it would not have done anyway
             if may_have(call, held, self._quarantine):
                 return replace(miss, near=candidate, near_risk=refused.get(held.id))
         return miss

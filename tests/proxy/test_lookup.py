@@ -224,8 +224,19 @@ class Serving(RuleBasedStateMachine):
             self.check_past(call, lookup.found.held, past)
         else:
             self.check_not_owed(call)
+            if lookup.near is not None:
+                self.check_near(call, lookup.near.held)
             if lookup.storable:
                 self.store(call, lookup, past)
+
+    def check_near(self, call: Call, held: Held) -> None:
+        """What an answer is compared with must be what only cosine or score kept from a hit."""
+        assert held.earlier == call.question.earlier
+        assert held.tenant == call.caller.tenant or held.approved
+        assert not {(held.id, call.caller.tenant), (held.id, EVERYBODY)} & self.stopped
+        book = self.in_force.rules.book
+        for category in (call.category, self.entries[held.id].category):
+            assert self.now - self.entries[held.id].created_at <= book[category].ttl
 
     def check_past(self, call: Call, held: Held, past: Past) -> None:
         stored, book = self.pasts[held.id], self.in_force.rules.book

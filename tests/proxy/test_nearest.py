@@ -1,0 +1,181 @@
+"""Of what a search finds, only what every category's decision point lets pass is served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, cast
+
+import orjson
+import pytest
+
+from proxy.auth import Caller
+from proxy.calibrated import LiveScore
+from proxy.call import CallReader, Request
+from proxy.metrics import Metrics
+from proxy.nearest import Nearest
+from proxy.outcome import Lookup, Outcome
+from proxy.rules import InForce, Rules
+from proxy.turns import TurnEncoder
+from proxy.wire.chat import ChatWire
+from store.cache import Cache
+from store.decision.features import NEIGHBORS, Neighborhood
+from store.decision.score import Score
+from store.entry import Candidate, EntryId, Held, PartitionKey, Vector
+from store.policy import Policy, PolicyBook
+from store.quarantine import Quarantine
+from tests.entries import NOON, near
+from tests.fakes_documents import MemoryDocuments
+
+ASKED = "How can I oil a hinge?"
+STORED = "How do I oil a hinge?"
+OTHER = "How would I oil a hinge?"
+
+
+class FixedScore:
+    """Says what it was told of each stored question, and notes what it was shown."""
+
+    def __init__(self, risks: Mapping[str, float]) -> None:
+        self.risks = risks
+        self.shown: list[Neighborhood] = []
+
+    def wrong(
+        self, query: str, candidates: Sequence[tuple[str, str, Neighborhood]], category: str
+    ) -> list[float]:
+        self.shown += [place for *_, place in candidates]
+        return [self.risks[stored] for stored, *_ in candidates]
+
+
+class FoundCache:
+    """Finds what it was told."""
+
+    def __init__(self, found: list[Candidate]) -> None:
+        self.found = found
+
+    async def similar(self, key: PartitionKey, vector: Vector, k: int) -> list[Candidate]:
+        return self.found[:k]
+
+
+def held(query: str, category: str = "default", age: timedelta = timedelta()) -> Held:
+    return Held(
+        id=EntryId(query),
+        key=PartitionKey("p", ""),
+        tenant="harbour",
+        category=category,
+        query=query,
+        created_at=NOON - age,
+        size=1,
+        model="m",
+    )
+
+
+async def look_up(
+    found: list[Candidate],
+    risks: Mapping[str, float] | None,
+    points: Mapping[str, float],
+    *,
+    budget: float | None = 0.1,
+    other_budget: float | None = None,
+) -> tuple[Lookup, FixedScore]:
+    book = PolicyBook(
+        {
+            "default": Policy(name="default", hit_threshold=0.6, error_budget=budget),
+            "other": Policy(name="other", hit_threshold=0.6, error_budget=other_budget),
+        }
+    )
+    in_force = InForce(Rules(book=book))
+    body = {"model": "m", "messages": [{"role": "user", "content": ASKED}]}
+    request = Request(
+        raw=orjson.dumps(body), header_list=[], headers={}, query_string=b"", request_id="r"
+    )
+    call = CallReader(in_force, {}, lambda model: "").read(
+        ChatWire(), request, Caller(tenant="harbour")
+    )
+    call.place("default")
+    score = FixedScore(risks or {})
+    nearest = Nearest(
+        cache=cast(Cache, FoundCache(found)),
+        quarantine=Quarantine(MemoryDocuments().records),
+        turns=cast(TurnEncoder, None),  # no past, nothing to encode
+        score=LiveScore(cast(Score, score) if risks is not None else None),
+        point=lambda category, budget: points[category],
+        metrics=Metrics(book.names, []),
+        clock=lambda: NOON,
+        max_wait=1,
+    )
+    return await nearest.find(call, near(0, 1.0), Lookup(Outcome.MISS)), score
+
+
+def served(lookup: Lookup) -> Any:
+    return None if lookup.found is None else lookup.found.held.query
+
+
+@pytest.mark.parametrize(("risk", "hit"), [(0.19, True), (0.2, True), (0.21, False)])
+async def test_a_risk_up_to_the_decision_point_is_served(risk: float, hit: bool) -> None:
+    lookup, _ = await look_up([Candidate(held(STORED), 0.9)], {STORED: risk}, {"default": 0.2})
+    assert (lookup.outcome is Outcome.HIT) is hit
+    if lookup.found is not None:
+        assert lookup.found.risk == risk
+    else:
+        assert lookup.near is not None and lookup.near_risk == risk
+
+
+async def test_a_point_of_nothing_serves_not_even_no_risk() -> None:
+    lookup, _ = await look_up([Candidate(held(STORED), 1.0)], {STORED: 0.0}, {"default": 0.0})
+    assert lookup.outcome is Outcome.MISS
+
+
+async def test_the_least_doubtful_answers_and_not_the_nearest() -> None:
+    found = [Candidate(held(STORED), 0.95), Candidate(held(OTHER), 0.85)]
+    lookup, _ = await look_up(found, {STORED: 0.15, OTHER: 0.05}, {"default": 0.2})
+    assert served(lookup) == OTHER
+
+
+@pytest.mark.parametrize(("other_point", "hit"), [(0.1, True), (0.04, False)])
+async def test_the_entrys_own_category_has_a_say(other_point: float, hit: bool) -> None:
+    points = {"default": 0.2, "other": other_point}
+    found = [Candidate(held(STORED, "other"), 0.9)]
+    lookup, _ = await look_up(found, {STORED: 0.05}, points, other_budget=0.01)
+    assert (lookup.outcome is Outcome.HIT) is hit
+
+
+async def test_a_budget_on_either_side_asks_for_the_score() -> None:
+    found = [Candidate(held(STORED, "other"), 0.9)]
+    lookup, _ = await look_up(found, {STORED: 0.5}, {"other": 0.2}, budget=None, other_budget=0.1)
+    assert lookup.outcome is Outcome.MISS
+
+
+async def test_without_a_budget_nobody_asks_the_score() -> None:
+    lookup, score = await look_up([Candidate(held(STORED), 0.9)], {}, {}, budget=None)
+    assert served(lookup) == STORED
+    assert score.shown == []
+
+
+async def test_without_a_score_a_budget_lets_nothing_pass() -> None:
+    lookup, _ = await look_up([Candidate(held(STORED), 0.99)], None, {"default": 1.0})
+    assert lookup.outcome is Outcome.MISS
+
+
+async def test_a_guards_veto_is_never_scored() -> None:
+    negated = "How do I not oil a hinge?"
+    found = [Candidate(held(negated), 0.97)]
+    lookup, score = await look_up(found, {negated: 0.0}, {"default": 1.0})
+    assert lookup.outcome is Outcome.MISS
+    assert score.shown == []
+
+
+async def test_the_score_sees_where_a_candidate_stands_among_all_that_were_found() -> None:
+    far = [Candidate(held(f"Is number {n} far away?"), 0.5 - n / 100) for n in range(NEIGHBORS - 1)]
+    found = [Candidate(held(STORED), 0.9), *far]
+    _, score = await look_up(found, {STORED: 0.05}, {"default": 0.2})
+    (place,) = score.shown
+    assert place.margin == pytest.approx(0.4)
+    assert place.density == pytest.approx(sum(each.similarity for each in found) / NEIGHBORS)
+
+
+async def test_what_has_expired_is_stale_only_if_it_could_have_been_served() -> None:
+    old = [Candidate(held(STORED, age=timedelta(days=2)), 0.9)]
+    lookup, _ = await look_up(old, {STORED: 0.05}, {"default": 0.2})
+    assert lookup.outcome is Outcome.STALE
+    lookup, _ = await look_up(old, {STORED: 0.5}, {"default": 0.2})
+    assert lookup.outcome is Outcome.MISS
