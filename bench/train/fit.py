@@ -50,7 +50,7 @@ def fit(examples: Sequence[Example]) -> Model:
     trees.fit(seen, right)
     slopes = line.coef_[0] / scale
     bias = float(line.intercept_[0] - slopes @ mean)
-    return Model(Line(tuple(map(float, slopes)), bias), _flat(trees))
+    return Model(Line(slopes, bias), _flat(trees))
 
 
 def _flat(model: Any) -> Trees:

@@ -26,11 +26,11 @@ Floats = npt.NDArray[np.float64]
 Points = tuple[tuple[float, float], ...]  # (error budget, largest P(wrong) to serve), rising
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Line:
     """Log-odds of being right that rise and fall with each feature."""
 
-    slopes: tuple[float, ...]
+    slopes: Floats  # shape (f,)
     bias: float
 
 
@@ -68,7 +68,7 @@ class Model:
 
     def log_odds(self, seen: Floats) -> Floats:
         """Return raw log-odds of being right, shape (n,), of features of shape (n, f)."""
-        line: Floats = seen @ np.array(self.line.slopes) + self.line.bias
+        line: Floats = seen @ self.line.slopes + self.line.bias
         both: Floats = (line + self.trees.log_odds(seen)) / 2
         return both
 
@@ -222,7 +222,7 @@ def _head_of(said: Mapping[str, Any]) -> Head:
 def _model_of(said: Mapping[str, Any]) -> Model:
     trees = said["trees"]
     slope, bias = map(float, said["scaling"])
-    line = Line(tuple(map(float, said["line"]["slopes"])), float(said["line"]["bias"]))
+    line = Line(np.array(said["line"]["slopes"], np.float64), float(said["line"]["bias"]))
     nodes = Trees(
         base=float(trees["base"]),
         depth=int(trees["depth"]),
@@ -251,6 +251,6 @@ def _model_data(model: Model) -> dict[str, Any]:
     real = {name: [round(x, 7) for x in getattr(trees, name).tolist()] for name in _REAL}
     return {
         "scaling": model.scaling,
-        "line": {"slopes": model.line.slopes, "bias": model.line.bias},
+        "line": {"slopes": model.line.slopes.tolist(), "bias": model.line.bias},
         "trees": {"base": trees.base, "depth": trees.depth, **lists, **real},
     }

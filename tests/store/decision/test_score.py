@@ -46,7 +46,7 @@ def stump(value: float) -> Trees:
 
 
 def head(bias: float, points: tuple[tuple[float, float], ...] = ()) -> Head:
-    line = Line((0.0,) * len(FEATURE_NAMES), bias)
+    line = Line(np.zeros(len(FEATURE_NAMES)), bias)
     return Head(Model(line, stump(1.0)), Model(line, stump(1.0)), points)
 
 
