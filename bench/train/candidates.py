@@ -16,6 +16,7 @@ import numpy as np
 
 from bench.pairs import Rows
 from embed.encoder import Vectors
+from proxy.evaluation.pair_rows import components
 from store.decision.features import NEIGHBORS, features, neighborhoods
 from store.decision.guards import veto
 
@@ -65,19 +66,9 @@ def examples_of(
 
 def folds_of(files: Mapping[str, Rows], folds: int, seed: int = 0) -> dict[str, int]:
     """Return the fold of every text: texts that rows connect are always in one fold together."""
-    parent: dict[str, str] = {}
-
-    def root(text: str) -> str:
-        parent.setdefault(text, text)
-        while parent[text] != text:
-            parent[text] = parent[parent[text]]
-            text = parent[text]
-        return text
-
-    for rows in files.values():
-        for row in rows:
-            parent[root(row["q1"])] = root(row["q2"])
-    roots = sorted({root(text) for text in parent})
-    random.Random(seed).shuffle(roots)
-    number = {text: index % folds for index, text in enumerate(roots)}
-    return {text: number[root(text)] for text in parent}
+    pairs = [(row["q1"], row["q2"]) for rows in files.values() for row in rows]
+    groups = components(pairs)
+    numbers = list(range(max(groups, default=-1) + 1))
+    random.Random(seed).shuffle(numbers)
+    placed = [numbers[group] % folds for group in groups]
+    return {text: fold for pair, fold in zip(pairs, placed, strict=True) for text in pair}

@@ -32,6 +32,7 @@ FALLING = (
 DIRECTIONS = [(name in RISING) - (name in FALLING) for name in FEATURE_NAMES]
 BUDGETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3)
 
+MOST_DOUBT = 0.5  # P(wrong) of an answer that is served for any budget
 STRENGTH = 0.03  # of the line's fit: scikit-learn's C
 
 
@@ -112,13 +113,16 @@ def served(examples: Sequence[Example], wrong: Floats) -> list[tuple[float, bool
 def points_of(answers: Sequence[tuple[float, bool]]) -> tuple[tuple[float, float], ...]:
     """Return (budget, P(wrong) that may be served) pairs: the largest that kept to the budget.
 
-    Half a wrong answer more than was seen is counted (the rate's mean under Jeffreys' prior), so
-    that few answers show little.
+    Nobody is served what is itself more likely wrong than right, however well the others keep to
+    the budget. Half a wrong answer more than was seen is counted (the rate's mean under Jeffreys'
+    prior), so that few answers show little.
     """
     points = []
     for budget in BUDGETS:
         wrong, point = 0, 0.0
         for count, (risk, good) in enumerate(answers, start=1):
+            if risk > MOST_DOUBT:
+                break
             wrong += not good
             if (wrong + 0.5) / (count + 1) <= budget:
                 point = risk

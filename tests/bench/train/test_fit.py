@@ -60,6 +60,11 @@ def test_points_rise_with_the_budget_and_keep_to_it(answers: list[tuple[float, b
             assert (len(kept) - sum(kept) + 0.5) / (len(kept) + 1) <= budget
 
 
+def test_no_budget_serves_what_is_more_likely_wrong_than_right() -> None:
+    answers = [(n / 100, True) for n in range(100)]
+    assert {point for budget, point in points_of(answers) if budget >= 0.02} == {0.5}
+
+
 def test_a_question_is_served_its_least_doubtful_candidate_that_may_be() -> None:
     rows = [
         example("a", 0.9, False),
