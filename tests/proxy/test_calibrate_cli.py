@@ -24,7 +24,7 @@ from store.policy import Policy, PolicyBook
 THINGS = "bicycle kettle umbrella lantern violin carpet ladder mirror basket hammer".split()
 PLACES = "garden kitchen cellar attic garage office hallway balcony workshop library".split()
 BOOK = PolicyBook(
-    {name: Policy(name=name, hit_threshold=0.6, error_budget=0.05) for name in ("default", "fares")}
+    {name: Policy(name=name, hit_threshold=0.6, error_budget=0.2) for name in ("default", "fares")}
 )
 
 
@@ -85,7 +85,7 @@ def stored(directory: Path, *pairs: Pair) -> Path:
     asyncio.run(fill())
     policies = directory / "policies.yaml"
     policies.write_text(
-        "categories:\n- {name: default, error_budget: 0.05}\n- {name: fares, error_budget: 0.05}\n"
+        "categories:\n- {name: default, error_budget: 0.2}\n- {name: fares, error_budget: 0.2}\n"
     )
     config = directory / "nearhit.yaml"
     config.write_text(f"data_dir: {directory}\npolicies: {policies}\n")
@@ -120,8 +120,8 @@ def test_a_yes_writes_what_was_shown(way: str, tmp_path: Path) -> None:
     assert calibration is not None
     assert calibration.labels == {"fares": {"audit": 100}}
     score = calibration.over(load_score())
-    assert score.point("fares", 0.05) == 0.0  # half of what it would serve is wrong
-    assert score.point("default", 0.05) == load_score().point("default", 0.05) > 0
+    assert score.point("fares", 0.2) == 0.0  # half of what it would serve is wrong
+    assert score.point("default", 0.2) == load_score().point("default", 0.2) > 0
 
 
 def test_before_is_what_is_in_force_and_after_is_more_honest(tmp_path: Path) -> None:
