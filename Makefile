@@ -33,7 +33,7 @@ fmt: $(STAMP)
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-# wrk, for the tests of the benchmarks' load generator: from Debian, if it is not here.
+# wrk and Redis, for tests and benchmarks: from Debian, if they are not here.
 tools:
 	@sh bench/install_tools.sh
 

@@ -3,6 +3,7 @@
 StoreError
 ├── StoreUnavailable  the document store cannot be read or written now
 │   └── DirectoryInUse  another process has the data directory
+├── JournalGap        records that were asked for are no longer kept
 ├── PolicyInvalid     a policies file is refused; carries one line per fault
 └── ScoreInvalid      a fitted score cannot be used
 """
@@ -18,6 +19,10 @@ class StoreUnavailable(StoreError):
 
 class DirectoryInUse(StoreUnavailable):
     """Another process has the data directory."""
+
+
+class JournalGap(StoreError):
+    """Records that were asked for are no longer kept: what they changed has to be read anew."""
 
 
 class PolicyInvalid(StoreError):

@@ -1,0 +1,1 @@
+"""Entries, records, the journal and shared flights in Redis, for many replicas."""
