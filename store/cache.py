@@ -1,8 +1,9 @@
 """The only door to what is stored: look up, admit, remove.
 
 Memory is the truth about what may be served, and every change to it happens in one step of the
-event loop. Documents follow: they are written before an entry becomes visible, and deleted after
-it has become invisible. A row that memory does not hold is owed a deletion.
+event loop. An entry becomes visible when its record in the journal is applied, here and in every
+other process; what is removed becomes invisible here at once, and elsewhere by its record. A row
+that memory does not hold is owed a deletion.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from store.errors import StoreUnavailable
 from store.eviction import Occupancy, Share
 from store.hot import Document, HotDocuments
 from store.index import VectorIndex
+from store.journal import Approved, Put, Record, Removed
 
 HOT_BYTES = 64 * 2**20
 RESTORED_AT_ONCE = 500  # entries between two turns of the event loop
@@ -50,9 +52,10 @@ Progress = Callable[[int, int], None]  # (done, total)
 class Write:
     """An entry on its way into the documents."""
 
-    __slots__ = ("void",)
+    __slots__ = ("held", "void")
 
-    def __init__(self) -> None:
+    def __init__(self, held: Held) -> None:
+        self.held = held
         self.void = False  # set when it must not become visible any more
 
 
@@ -110,6 +113,7 @@ class Cache:
                 on_progress(done, total)
         if done < total:
             logger.warning("left out %d damaged entries of %d", total - done, total)
+        documents.follow(cache.apply)
         cache._pay_soon()
         return cache
 
@@ -140,10 +144,21 @@ class Cache:
         """
         held = [id for id in ids if id in self._held]
         await self._documents.approve(held)
-        for id in held:
-            if (entry := self._held.get(id)) is not None:
-                self._held[id] = replace(entry, approved=True)
         return len(held)
+
+    def apply(self, record: Record) -> None:
+        """Take up a change that is durable: of this process, of another, or of before a restart."""
+        change = record.change
+        if isinstance(change, Put):
+            if not (record.own and self._is_void(change.stored.held)):
+                self._take_up(change.stored, own=record.own)
+        elif isinstance(change, Removed):
+            for id in change.ids:
+                self._let_go(id)
+        elif isinstance(change, Approved):
+            for id in change.ids:
+                if (entry := self._held.get(id)) is not None:
+                    self._held[id] = replace(entry, approved=True)
 
     def set_shares(self, shares: Mapping[str, Share]) -> None:
         """Take other quotas and priorities; `shrink` brings what is held within them."""
@@ -210,10 +225,9 @@ class Cache:
             raise ValueError(
                 f"{len(entry.earlier_vectors)} vectors of {len(entry.earlier)} earlier turns"
             )
-        vector = entry.vector if entry.checkpoint == self._checkpoint else None
-        if vector is not None:
-            check_vectors((vector, *entry.earlier_vectors), self._index.dimension)
-        write = Write()
+        if entry.vector is not None and entry.checkpoint == self._checkpoint:
+            check_vectors((entry.vector, *entry.earlier_vectors), self._index.dimension)
+        write = Write(held_of(entry))
         writes = self._writes.setdefault(entry.id, [])
         writes.append(write)
         self._owed.discard(entry.id)  # its row is about to be replaced
@@ -221,10 +235,8 @@ class Cache:
             await self._documents.put(entry)
             if write.void:
                 return Admission.REMOVED
-            for earlier in writes[: writes.index(write)]:
-                earlier.void = True
-            self._hold(held_of(entry), vector)
-            self._hot.put(entry.id, Document(entry.body, entry.content_type))
+            if self._held.get(entry.id) == write.held:
+                self._hot.put(entry.id, Document(entry.body, entry.content_type))
             return Admission.STORED
         except StoreUnavailable as error:
             logger.warning("entry %s was not stored: %s", entry.id, error)
@@ -252,7 +264,7 @@ class Cache:
             await asyncio.sleep(0)
         try:
             for part in slices(doomed, DELETED_AT_ONCE):
-                await self._documents.delete(part)
+                await self._documents.delete(part, purged=True)
         except BaseException:
             for id in doomed:
                 self._owe(id)
@@ -296,13 +308,23 @@ class Cache:
             return
         if vector is not None and stored.checkpoint == self._checkpoint:
             check_vectors((vector, *held.earlier_vectors), self._index.dimension)
-            self._hold(held, vector)
-        else:
-            self._hold(held, None)
+        self._take_up(stored, own=True)
+
+    def _take_up(self, stored: Stored, *, own: bool) -> None:
+        """Hold an entry; whoever made it chooses who makes room for it, or each would choose."""
+        held = stored.held
+        if own:
+            for id in self._occupancy.victims(held.category, held.size, held.id) or ():
+                self._evict(id)
+        self._hold(held, stored.vector if stored.checkpoint == self._checkpoint else None)
+
+    def _is_void(self, held: Held) -> bool:
+        """Whether the put of this version was given up on while it was on its way."""
+        writes = self._writes.get(held.id, ())
+        mine = [write for write in writes if write.held == held]
+        return all(write.void for write in mine) if mine else held.id in self._owed
 
     def _hold(self, held: Held, vector: Vector | None) -> None:
-        for id in self._occupancy.victims(held.category, held.size, held.id) or ():
-            self._evict(id)
         self._let_go(held.id, replaced=True)
         if vector is None and held.earlier_vectors:  # never found by meaning, so never compared
             held = replace(held, earlier_vectors=())

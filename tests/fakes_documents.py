@@ -9,6 +9,7 @@ from dataclasses import replace
 from store.documents.base import Filter, Page, Stored, Summary, held_of, position
 from store.entry import Entry, EntryId, size_of
 from store.errors import StoreUnavailable
+from store.journal import Apply, Approved, Change, Put, Record, Removed
 from tests.fakes_records import MemoryRecords
 
 
@@ -27,11 +28,22 @@ class MemoryDocuments:
         self.reading.set()
         self.reads = 0
         self.waiting = 0  # writes that have begun
+        self.followers: list[Apply] = []
+        self.position = 0
         self.records = MemoryRecords(self)
         self._numbers = {entry.id: number for number, entry in enumerate(entries)}
         self._next = len(entries)
         self._order = asyncio.Lock()
         self._closed = False
+
+    def follow(self, apply: Apply) -> None:
+        self.followers.append(apply)
+
+    def tell(self, change: Change, *, own: bool = True) -> None:
+        """Record a change, of another process unless it is our own."""
+        self.position += 1
+        for apply in self.followers:
+            apply(Record(self.position, change, own))
 
     async def put(self, entry: Entry) -> None:
         await self._turn()
@@ -39,6 +51,7 @@ class MemoryDocuments:
         self.entries[entry.id] = entry
         self._numbers[entry.id] = self._next
         self._next += 1
+        self.tell(Put(Stored(held_of(entry), entry.checkpoint, entry.vector)))
 
     async def get(self, id: EntryId) -> Entry | None:
         self.reads += 1
@@ -47,9 +60,12 @@ class MemoryDocuments:
         await self.reading.wait()
         return found
 
-    async def delete(self, ids: Sequence[EntryId]) -> int:
+    async def delete(self, ids: Sequence[EntryId], *, purged: bool = False) -> int:
         await self._turn()
-        return sum(self.entries.pop(id, None) is not None for id in list(ids))
+        gone = [id for id in ids if self.entries.pop(id, None) is not None]
+        if gone:
+            self.tell(Removed(tuple(gone), purged=purged))
+        return len(gone)
 
     async def approve(self, ids: Sequence[EntryId]) -> int:
         await self._turn()
@@ -57,6 +73,8 @@ class MemoryDocuments:
         shared = [entry for entry in shared if entry.shared_key]
         for entry in shared:  # each keeps its place
             self.entries[entry.id] = replace(entry, approved=True)
+        if shared:
+            self.tell(Approved(tuple(entry.id for entry in shared)))
         return len(shared)
 
     async def load_all(self, batch: int) -> AsyncIterator[list[Stored]]:

@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from sys import intern
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from store.entry import Entry, EntryId, Held, Vector, size_of
+
+if TYPE_CHECKING:  # a journal records what is stored
+    from store.journal import Apply
 
 NEWEST = 2**63 - 1  # above every row number
 
@@ -65,6 +68,14 @@ class DocumentStore(Protocol):
     Writes take effect in the order in which their coroutines begin to run.
     """
 
+    def follow(self, apply: Apply) -> None:
+        """Tell `apply` every change from now on, in order.
+
+        A change of this process is told once it is durable and before the call that made it
+        returns; `apply` runs in the event loop, and more than one may follow.
+        """
+        ...
+
     async def put(self, entry: Entry) -> None:
         """Store the entry in place of any other with its id; it is durable on return."""
         ...
@@ -73,8 +84,11 @@ class DocumentStore(Protocol):
         """Return the entry; None when there is none, or what is there is damaged."""
         ...
 
-    async def delete(self, ids: Sequence[EntryId]) -> int:
-        """Delete durably; return how many there were."""
+    async def delete(self, ids: Sequence[EntryId], *, purged: bool = False) -> int:
+        """Delete durably; return how many there were.
+
+        `purged`: they must not come back even if the store loses what was written last.
+        """
         ...
 
     async def approve(self, ids: Sequence[EntryId]) -> int:

@@ -89,8 +89,10 @@ INSERT = (
     f"INSERT OR REPLACE INTO entries ({HEAD}, body_checksum, compressed, body)"
     f" VALUES ({', '.join('?' * (len(Head._fields) + 6))})"
 )
+DELETE = "DELETE FROM entries WHERE id = ?"
 SELECT_ONE = f"SELECT {HEAD}, body_checksum, compressed, body FROM entries WHERE id = ?"
 SELECT_HEAD = f"SELECT {HEAD} FROM entries WHERE id = ?"
+SELECT_NUMBERED_HEAD = f"SELECT n, {HEAD} FROM entries WHERE id = ?"
 SELECT_HEADS = f"SELECT n, {HEAD} FROM entries WHERE n > ? ORDER BY n LIMIT ?"
 # The caller's own first. `<> ''` is what lets SQLite use the index.
 FIND_ANSWER = (
@@ -100,6 +102,7 @@ FIND_ANSWER = (
 )
 
 Row = tuple[Any, ...]
+HeadDecoder = Callable[[Row], Stored | None]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -182,7 +185,7 @@ def decode(row: Row) -> Entry | None:
         return None
 
 
-def head_decoder() -> Callable[[Row], Stored | None]:
+def head_decoder() -> HeadDecoder:
     """Return a decoder of SELECT_HEADS rows, None for damaged ones; equal keys become one."""
     keys: dict[tuple[str, str], PartitionKey] = {}
 
@@ -217,9 +220,9 @@ def head_decoder() -> Callable[[Row], Stored | None]:
     return decode_head
 
 
-def approve(connection: sqlite3.Connection, ids: Sequence[EntryId]) -> int:
-    """Mark undamaged shared entries as approved; return how many of the ids are marked now."""
-    marked = 0
+def approve(connection: sqlite3.Connection, ids: Sequence[EntryId]) -> list[EntryId]:
+    """Mark undamaged shared entries as approved; return which of the ids are marked now."""
+    marked: list[EntryId] = []
     for id in ids:
         row = connection.execute(SELECT_HEAD, (id,)).fetchone()
         if row is None:
@@ -232,7 +235,7 @@ def approve(connection: sqlite3.Connection, ids: Sequence[EntryId]) -> int:
         connection.execute(
             "UPDATE entries SET approved = 1, checksum = ? WHERE id = ?", (renewed, id)
         )
-        marked += 1
+        marked.append(id)
     return marked
 
 

@@ -6,11 +6,17 @@ import itertools
 import sqlite3
 from pathlib import Path
 
-from store.documents import record_tables, rows
+from store.documents import record_tables, rows, sqlite_journal
 from store.errors import StoreUnavailable
 
-VERSION = 3  # of SCHEMA, kept in PRAGMA user_version
-SCHEMA = (rows.SCHEMA, rows.ANSWER_INDEX, *record_tables.SCHEMA, *record_tables.IN_VERSION_3)
+VERSION = 4  # of SCHEMA, kept in PRAGMA user_version
+SCHEMA = (
+    rows.SCHEMA,
+    rows.ANSWER_INDEX,
+    *record_tables.SCHEMA,
+    *record_tables.IN_VERSION_3,
+    *sqlite_journal.SCHEMA,
+)
 
 # What turns a file of version 1 into one of version 2. The first six cost nothing: SQLite notes
 # the column, and reads its default from every row that was written before. The checksums of such
@@ -32,7 +38,8 @@ FROM_VERSION_2 = (
     "ALTER TABLE entries ADD COLUMN earlier_vectors BLOB",
     *record_tables.IN_VERSION_3,
 )
-STEPS = {1: FROM_VERSION_1, 2: FROM_VERSION_2}  # each to the next version
+# Version 4 brings the journal, which begins empty.
+STEPS = {1: FROM_VERSION_1, 2: FROM_VERSION_2, 3: sqlite_journal.SCHEMA}  # each to the next version
 # What lets a file of an earlier version be read as it is, by a connection that may not change it.
 OVER_VERSION_1 = (
     "CREATE TEMP VIEW entries AS SELECT n, id, partition, context, tenant, category, route, model,"
@@ -54,7 +61,7 @@ OVER_VERSION_2 = (
     *record_tables.OVER_VERSION_2,
     "PRAGMA query_only = ON",
 )
-OVER = {1: OVER_VERSION_1, 2: OVER_VERSION_2}
+OVER = {1: OVER_VERSION_1, 2: OVER_VERSION_2, 3: ()}  # whoever only reads needs no journal
 
 
 def connect_to(path: Path, busy_seconds: float, *, read_only: bool) -> sqlite3.Connection:

@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import Self
 
 from store.documents import rows
-from store.documents.base import Filter, Page, Stored, position
+from store.documents.base import Filter, Page, Stored, held_of, position
 from store.documents.listing import SUMMARY, summary, where
 from store.documents.lock import DirectoryLock
 from store.documents.reader import Reader
 from store.documents.records import Bounds
 from store.documents.schema import connect_to, prepare
+from store.documents.sqlite_journal import JournaledWriter, SqliteJournal
 from store.documents.sqlite_records import SqliteRecords
 from store.documents.writer import GroupWriter
 from store.entry import Entry, EntryId, size_of
 from store.errors import StoreUnavailable
+from store.journal import Apply, Approved, Change, Put, Removed
 
 FILE = "nearhit.sqlite"
 BUSY_SECONDS = 2.0  # how long a call waits for another process's lock
@@ -33,7 +35,7 @@ DEFAULT_BOUNDS = Bounds()
 
 
 class SqliteDocuments:
-    """A DocumentStore in `nearhit.sqlite`, with `records` beside the entries.
+    """A DocumentStore in `nearhit.sqlite`, with `records` and the `journal` beside the entries.
 
     Nothing but the opening blocks the event loop.
     """
@@ -53,7 +55,9 @@ class SqliteDocuments:
         self._writer = GroupWriter(connect, max_writes=max_waiting, max_bytes=max_waiting_bytes)
         self._reader = Reader(connect, "nearhit-read")
         self._scanner = Reader(connect, "nearhit-scan")  # long reads do not hold up `get`
-        self.records = SqliteRecords(self._writer, self._scanner, bounds)
+        self._journaled = JournaledWriter(self._writer)
+        self.journal = SqliteJournal(self._writer, self._scanner)
+        self.records = SqliteRecords(self._writer, self._journaled, self._scanner, bounds)
 
     @classmethod
     def open(
@@ -92,8 +96,15 @@ class SqliteDocuments:
             bounds=bounds,
         )
 
+    def follow(self, apply: Apply) -> None:
+        self._journaled.follow(apply)
+
     async def put(self, entry: Entry) -> None:
-        await self._writer.submit(rows.INSERT, lambda: [rows.encode(entry)], size=size_of(entry))
+        def write(connection: sqlite3.Connection) -> tuple[int, Change]:
+            connection.execute(rows.INSERT, rows.encode(entry))
+            return 1, Put(Stored(held_of(entry), entry.checkpoint, entry.vector))
+
+        await self._journaled.write(write, size=size_of(entry))
 
     async def get(self, id: EntryId) -> Entry | None:
         row = await self._reader.read(
@@ -101,12 +112,19 @@ class SqliteDocuments:
         )
         return None if row is None else rows.decode(row)
 
-    async def delete(self, ids: Sequence[EntryId]) -> int:
-        statement = "DELETE FROM entries WHERE id = ?"
-        return await self._writer.submit(statement, lambda: [(id,) for id in ids])
+    async def delete(self, ids: Sequence[EntryId], *, purged: bool = False) -> int:
+        def write(connection: sqlite3.Connection) -> tuple[int, Change | None]:
+            gone = [id for id in ids if connection.execute(rows.DELETE, (id,)).rowcount]
+            return len(gone), Removed(tuple(gone), purged=purged) if gone else None
+
+        return await self._journaled.write(write)
 
     async def approve(self, ids: Sequence[EntryId]) -> int:
-        return await self._writer.apply(lambda connection: rows.approve(connection, ids))
+        def write(connection: sqlite3.Connection) -> tuple[int, Change | None]:
+            marked = rows.approve(connection, ids)
+            return len(marked), Approved(tuple(marked)) if marked else None
+
+        return await self._journaled.write(write)
 
     async def load_all(self, batch: int) -> AsyncIterator[list[Stored]]:
         decode = rows.head_decoder()

@@ -14,9 +14,11 @@ from store.documents.reader import Reader
 from store.documents.record_tables import Table
 from store.documents.records import AuditRow, Bounds, Forgotten, Listing, Pair, PolicyVersion
 from store.documents.rows import Row
+from store.documents.sqlite_journal import JournaledWriter
 from store.documents.writer import GroupWriter
 from store.entry import EntryId
 from store.errors import StoreUnavailable
+from store.journal import Change, PolicyAdded, Released, Stopped, TenantForgotten
 
 T = TypeVar("T")
 
@@ -24,19 +26,22 @@ T = TypeVar("T")
 class SqliteRecords:
     """The Records of an open SqliteDocuments, which closes them."""
 
-    def __init__(self, writer: GroupWriter, reader: Reader, bounds: Bounds) -> None:
+    def __init__(
+        self, writer: GroupWriter, journaled: JournaledWriter, reader: Reader, bounds: Bounds
+    ) -> None:
         self._writer = writer
+        self._journaled = journaled
         self._reader = reader
         self._bounds = bounds
 
     async def add_version(self, version: PolicyVersion, audit: AuditRow) -> int:
-        def write(connection: sqlite3.Connection) -> int:
+        def write(connection: sqlite3.Connection) -> tuple[int, Change]:
             row = tables.version_row(version)
             number = tables.VERSIONS.add(connection, row, self._bounds.versions)
             tables.AUDIT.add(connection, tables.audit_row(audit), self._bounds.audit)
-            return number
+            return number, PolicyAdded(number)
 
-        return await self._writer.apply(write, size=len(version.document) + size_of(audit))
+        return await self._journaled.write(write, size=len(version.document) + size_of(audit))
 
     async def latest_version(self) -> PolicyVersion | None:
         return await self._one_version("n <= ?", NEWEST)
@@ -68,11 +73,21 @@ class SqliteRecords:
 
     async def quarantine(self, entry_id: EntryId, tenant: str, at: datetime, why: str) -> None:
         row = (entry_id, tenant, rows.microseconds(at), why)
-        await self._add(tables.QUARANTINE, lambda: row, self._bounds.quarantine, len(why))
+
+        def write(connection: sqlite3.Connection) -> tuple[int, Change]:
+            number = tables.QUARANTINE.add(connection, row, self._bounds.quarantine)
+            return number, Stopped(entry_id, tenant)
+
+        await self._journaled.write(write, size=len(why))
 
     async def release(self, entry_id: EntryId, tenant: str) -> bool:
         statement = "DELETE FROM quarantine WHERE entry_id = ? AND tenant = ?"
-        return await self._writer.submit(statement, lambda: [(entry_id, tenant)]) > 0
+
+        def write(connection: sqlite3.Connection) -> tuple[int, Change | None]:
+            gone = connection.execute(statement, (entry_id, tenant)).rowcount
+            return gone, Released(entry_id, tenant) if gone else None
+
+        return await self._journaled.write(write) > 0
 
     async def quarantined(self) -> list[tuple[EntryId, str]]:
         statement = "SELECT entry_id, tenant FROM quarantine ORDER BY n"
@@ -81,14 +96,14 @@ class SqliteRecords:
     async def forget_tenant(self, tenant: str) -> Forgotten:
         gone: list[int] = []
 
-        def forget(connection: sqlite3.Connection) -> int:
+        def forget(connection: sqlite3.Connection) -> tuple[int, Change]:
             gone[:] = [
                 connection.execute(f"DELETE FROM {table} WHERE tenant = ?", (tenant,)).rowcount
                 for table in (tables.PAIRS.name, tables.QUARANTINE.name)
             ]
-            return sum(gone)
+            return sum(gone), TenantForgotten(tenant)
 
-        await self._writer.apply(forget)
+        await self._journaled.write(forget)
         return Forgotten(*gone)
 
     async def find_answer(self, tenant: str, answer_id: str) -> EntryId | None:

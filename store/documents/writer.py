@@ -27,6 +27,7 @@ class Write:
     work: Work
     size: int  # bytes that it keeps in memory while it waits
     done: asyncio.Future[int]
+    then: Callable[[], None] | None  # runs in the loop after the commit, whoever still waits
 
 
 class GroupWriter:
@@ -57,14 +58,18 @@ class GroupWriter:
             lambda connection: connection.executemany(statement, rows()).rowcount, size=size
         )
 
-    def apply(self, work: Work, *, size: int = 0) -> asyncio.Future[int]:
+    def apply(
+        self, work: Work, *, size: int = 0, then: Callable[[], None] | None = None
+    ) -> asyncio.Future[int]:
         """Queue statements that belong together; the future gives their outcome after the commit.
 
         `work` neither begins nor ends a transaction; when it raises, nothing that it did stays.
-        `size` is what it keeps in memory while it waits, in bytes.
+        `size` is what it keeps in memory while it waits, in bytes. After the commit `then` runs in
+        the caller's loop, in the order of the commits and before the future is done, even if
+        nobody waits for that any more.
         Raises StoreUnavailable when too much waits already or the writer is closed.
         """
-        write = Write(work, size, asyncio.get_running_loop().create_future())
+        write = Write(work, size, asyncio.get_running_loop().create_future(), then)
         with self._changed:
             if self._closing:
                 raise StoreUnavailable("the document store is closed")
@@ -141,6 +146,8 @@ def settle(outcomes: list[tuple[Write, Outcome]]) -> None:
 def tell(outcomes: list[tuple[Write, Outcome]]) -> None:
     """Resolve futures; runs in their loop."""
     for write, outcome in outcomes:
+        if write.then is not None and not isinstance(outcome, StoreUnavailable):
+            write.then()
         if write.done.done():  # whoever waited has been cancelled
             continue
         if isinstance(outcome, StoreUnavailable):

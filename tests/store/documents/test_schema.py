@@ -151,7 +151,7 @@ async def test_a_file_of_version_1_keeps_its_entries_and_gets_the_new_tables(
     await documents.records.add_audit(AuditRow(at=NOON, who="ops", action="look"))
     assert await documents.records.find_answer("airport", "x-1") == "a"
     await documents.aclose()
-    assert version_in(path) == 3
+    assert version_in(path) == schema.VERSION
     documents = SqliteDocuments.open(tmp_path)
     found = await all_of(documents)
     assert [one.id for one in found if one] == ["b", "c", "a", "d"]
@@ -321,7 +321,7 @@ async def test_a_file_of_version_2_keeps_its_entries_and_takes_follow_ups(tmp_pa
     follow_up = entry("c", key_id="0123456789ab", **FOLLOW_UP)
     await documents.put(follow_up)
     await documents.aclose()
-    assert version_in(path) == 3
+    assert version_in(path) == schema.VERSION
     documents = SqliteDocuments.open(tmp_path)
     assert same(await all_of(documents), [*old, follow_up])
     await documents.aclose()
@@ -404,7 +404,7 @@ async def test_pairs_of_version_2_are_feedback_and_budgets_can_be_kept(tmp_path:
     await documents.records.add_pair(replace(PAIR, event="req-2", source="audit"))
     await documents.records.save_budget("fares", "{}")
     await documents.aclose()
-    assert version_in(path) == 3
+    assert version_in(path) == schema.VERSION
     documents = SqliteDocuments.open(tmp_path)
     pairs = (await documents.records.pairs(limit=5)).items
     assert [pair.source for pair in pairs] == ["audit", "feedback"]

@@ -14,6 +14,7 @@ import pytest
 
 from store.documents import schema, sqlite
 from store.documents.base import Filter
+from store.documents.schema import VERSION
 from store.documents.sqlite import SqliteDocuments
 from store.entry import EntryId
 from store.errors import StoreUnavailable
@@ -148,7 +149,7 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     await SqliteDocuments.open(tmp_path).aclose()  # the lock was let go
 
 
-@pytest.mark.parametrize("version", [4, 99, -1])
+@pytest.mark.parametrize("version", [VERSION + 1, 99, -1])
 async def test_a_file_of_another_version_is_refused_and_left_alone(
     tmp_path: Path, version: int
 ) -> None:
@@ -156,7 +157,8 @@ async def test_a_file_of_another_version_is_refused_and_left_alone(
     change(tmp_path, f"PRAGMA user_version = {version}")
     before = (tmp_path / sqlite.FILE).read_bytes()
     with pytest.raises(
-        StoreUnavailable, match=f"schema version {version}; this Nearhit reads versions 1 to 3"
+        StoreUnavailable,
+        match=f"schema version {version}; this Nearhit reads versions 1 to {VERSION}",
     ):
         SqliteDocuments.open(tmp_path)
     assert (tmp_path / sqlite.FILE).read_bytes() == before
