@@ -4,6 +4,7 @@ StoreError
 ├── StoreUnavailable  the document store cannot be read or written now
 │   └── DirectoryInUse  another process has the data directory
 ├── PolicyInvalid     a policies file is refused; carries one line per fault
+├── TransferInvalid   a file of an export is refused; names the line
 └── ScoreInvalid      a fitted score cannot be used
 """
 
@@ -26,6 +27,10 @@ class PolicyInvalid(StoreError):
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
         self.faults = faults
+
+
+class TransferInvalid(StoreError):
+    """A file is not an export that can be imported, or not as it was written."""
 
 
 class ScoreInvalid(StoreError):
