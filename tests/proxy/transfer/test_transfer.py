@@ -149,7 +149,7 @@ def test_everything_arrives_as_it_was_and_in_its_order(
     assert list(theirs[0]) == list(mine[0]) == [each.id for each in entries]
     for one, other in zip(mine[0].values(), theirs[0].values(), strict=True):
         assert one.body == other.body and one.created_at == other.created_at
-        np.testing.assert_array_equal(one.vector, other.vector)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(one.vector, other.vector)
     assert theirs[1:] == mine[1:]
     again = json.loads(run("import", file, there, "--json").stdout)
     assert again["entries"]["already_there"] == 300
@@ -174,7 +174,7 @@ def test_entries_of_another_checkpoint_are_encoded_as_admission_would(
     assert (told["stored"], told["encoded"], told["exact_only"]) == (4, 3, 2)
     found = held(there)[0]
     assert found["a"].checkpoint == "other"
-    np.testing.assert_array_equal(found["a"].vector, axis(3))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found["a"].vector, axis(3))
     assert [vector is None for vector in found["a"].earlier_vectors] == [False, True]
     for id in ("exact", "long", "bad"):  # what was not compared by meaning is not now either
         assert found[id].vector is None
