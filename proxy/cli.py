@@ -23,6 +23,7 @@ from proxy.cli_options import (
 )
 from proxy.entries_cli import app as entries_app
 from proxy.eval_cli import app as eval_app
+from proxy.transfer_cli import export_command, import_command
 from store.policy_file import book_as_data, load_policies
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -31,6 +32,8 @@ app.add_typer(policies, name="policies")
 app.add_typer(entries_app, name="entries")
 app.add_typer(eval_app, name="eval")
 app.command()(calibrate)
+app.command("export")(export_command)
+app.command("import")(import_command)
 
 
 def _version(asked: bool) -> None:

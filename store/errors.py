@@ -5,6 +5,7 @@ StoreError
 │   └── DirectoryInUse  another process has the data directory
 ├── JournalGap        records that were asked for are no longer kept
 ├── PolicyInvalid     a policies file is refused; carries one line per fault
+├── TransferInvalid   a file of an export is refused; names the line
 └── ScoreInvalid      a fitted score cannot be used
 """
 
@@ -31,6 +32,10 @@ class PolicyInvalid(StoreError):
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
         self.faults = faults
+
+
+class TransferInvalid(StoreError):
+    """A file is not an export that can be imported, or not as it was written."""
 
 
 class ScoreInvalid(StoreError):

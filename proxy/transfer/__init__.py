@@ -1,0 +1,1 @@
+"""Export and import: between a document store and a file."""
