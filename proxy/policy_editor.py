@@ -16,7 +16,8 @@ from pathlib import Path
 from embed.errors import EmbedError
 from proxy.prototypes import Prototypes
 from proxy.rules import InForce, Rules
-from store.errors import PolicyInvalid
+from store.errors import PolicyInvalid, StoreUnavailable
+from store.journal import PolicyAdded, Record
 from store.policy import DEFAULT_CATEGORY, Policy, PolicyBook
 from store.policy_file import parse_policies, policy_as_data
 from store.policy_history import Change, PolicyHistory, Seed, read_seed
@@ -58,6 +59,7 @@ class PolicyEditor:
         self._on_change = on_change
         self._clock = clock
         self._turn = asyncio.Lock()
+        self._added = asyncio.Event()  # another process has made a version
         self._refused = ""  # the file's fault that was logged last
 
     @property
@@ -132,6 +134,43 @@ class PolicyEditor:
         self._refused = ""
         log.info("%s has changed and is in force", self._file)
         return True
+
+    def apply(self, record: Record) -> None:
+        """Note a version that another process has made; `watch` and `adopt` take it up."""
+        if isinstance(record.change, PolicyAdded) and not record.own:
+            self._added.set()
+
+    async def adopt(self) -> bool:
+        """Put the newest stored version in force if it is another; return whether it was.
+
+        Where none is stored any more, the policies in force become one. Raises StoreUnavailable.
+        """
+        async with self._turn:
+            try:
+                book = await self._history.latest()
+                if book is None:
+                    change: Change = ("restore", None, None, None)
+                    await self._history.edit(self.book, change, "nearhit", self._clock())
+                    return False
+                if book == self.book:
+                    return False
+                self._swap(book, await self._build(book))
+                return True
+            except (PolicyInvalid, EmbedError) as error:
+                log.error("the policies of another replica are not in force here: %s", error)
+                return False
+
+    async def follow(self) -> None:
+        """Take up versions that other processes make, as they come."""
+        while True:
+            await self._added.wait()
+            self._added.clear()
+            try:
+                await self.adopt()
+            except StoreUnavailable as error:
+                log.warning("the policies of another replica cannot be read: %s", error)
+                await asyncio.sleep(WATCH_EVERY)
+                self._added.set()
 
     async def watch(self) -> None:
         """Look at the file every two seconds, and make prototypes that are still owed."""

@@ -9,14 +9,14 @@ that memory does not hold is owed a deletion.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Self, TypeVar
+from typing import Self
 
+from store.deletions import DELETED_AT_ONCE, Deletions, slices
 from store.documents.base import DocumentStore, Stored, held_of
 from store.entry import (
     Admission,
@@ -41,12 +41,14 @@ RESTORED_AT_ONCE = 500  # entries between two turns of the event loop
 SWEPT_AT_ONCE = 256
 WARMED_AT_ONCE = 32
 WARMING_PAUSE = 0.05  # seconds between two steps: whoever asks meanwhile goes first
-DELETED_AT_ONCE = 500
-DELETION_PAUSE = 0.05  # seconds in which deletions gather: else every eviction is a commit
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 Progress = Callable[[int, int], None]  # (done, total)
+
+
+def nothing(held: Held) -> bool:
+    """Bar no entry."""
+    return False
 
 
 class Write:
@@ -79,8 +81,7 @@ class Cache:
         self._twins: dict[str, dict[EntryId, None]] = {}  # by shared key
         self._hot = HotDocuments(hot_bytes)  # of held entries only, each in its held version
         self._writes: dict[EntryId, list[Write]] = {}  # in the order in which they began
-        self._owed: set[EntryId] = set()
-        self._paying: asyncio.Task[None] | None = None
+        self._deletions = Deletions(documents.delete, wanted=self._is_wanted)
         self._entries: Counter[str] = Counter()
         self._evicted: Counter[str] = Counter()
         self._expired: Counter[str] = Counter()
@@ -94,28 +95,45 @@ class Cache:
         shares: Mapping[str, Share],
         checkpoint: str,
         hot_bytes: int = HOT_BYTES,
+        barred: Callable[[Held], bool] = nothing,
         on_progress: Progress | None = None,
     ) -> Self:
         """Restore what is stored, the most recently put last to go.
 
         Entries of another checkpoint than the index's are found by their exact key only.
         Raises StoreUnavailable.
+        `barred` names what was purged though it is stored: it is not restored, and goes.
         """
         cache = cls(
             documents, index=index, shares=shares, checkpoint=checkpoint, hot_bytes=hot_bytes
         )
-        total, done = await documents.count(), 0
-        async for batch in documents.load_all(RESTORED_AT_ONCE):
+        await cache._load(barred, on_progress)
+        documents.follow(cache.apply)
+        return cache
+
+    async def reload(self, barred: Callable[[Held], bool] = nothing) -> None:
+        """Forget everything and restore what is stored, as `open` does."""
+        for id in list(self._held):
+            self._let_go(id)
+        await self._load(barred, None)
+
+    async def _load(self, barred: Callable[[Held], bool], on_progress: Progress | None) -> None:
+        total, done = await self._documents.count(), 0
+        purged: list[EntryId] = []
+        async for batch in self._documents.load_all(RESTORED_AT_ONCE):
             for stored in batch:
-                cache._restore(stored)
+                if barred(stored.held):
+                    purged.append(stored.held.id)
+                else:
+                    self._restore(stored)
             done += len(batch)
             if on_progress is not None:
                 on_progress(done, total)
         if done < total:
             logger.warning("left out %d damaged entries of %d", total - done, total)
-        documents.follow(cache.apply)
-        cache._pay_soon()
-        return cache
+        for part in slices(purged, DELETED_AT_ONCE):
+            await self._documents.delete(part, purged=True)
+        self._deletions.pay_soon()
 
     def exact(self, id: EntryId) -> Held | None:
         """Return what is held under the exact key."""
@@ -172,7 +190,7 @@ class Cache:
                 self._evict(id)
             count += len(doomed)
             await asyncio.sleep(0)
-        self._pay_soon()
+        self._deletions.pay_soon()
         return count
 
     def hot(self, id: EntryId) -> Document | None:
@@ -193,7 +211,7 @@ class Cache:
         if entry is None or held_of(entry) != held:
             if id not in self._writes:  # lost or damaged, and not just being replaced
                 self._discard(held)
-                self._pay_soon()
+                self._deletions.pay_soon()
             return None
         document = Document(entry.body, entry.content_type)
         self._hot.put(id, document)
@@ -230,7 +248,7 @@ class Cache:
         write = Write(held_of(entry))
         writes = self._writes.setdefault(entry.id, [])
         writes.append(write)
-        self._owed.discard(entry.id)  # its row is about to be replaced
+        self._deletions.forgive(entry.id)  # its row is about to be replaced
         try:
             await self._documents.put(entry)
             if write.void:
@@ -245,8 +263,8 @@ class Cache:
             writes.remove(write)
             if not writes:
                 del self._writes[entry.id]
-            self._owe(entry.id)
-            self._pay_soon()
+            self._deletions.owe(entry.id)
+            self._deletions.pay_soon()
 
     async def remove(self, ids: Iterable[EntryId]) -> int:
         """Remove entries, and what is being admitted under their ids; return how many were held.
@@ -267,7 +285,7 @@ class Cache:
                 await self._documents.delete(part, purged=True)
         except BaseException:
             for id in doomed:
-                self._owe(id)
+                self._deletions.owe(id)
             raise
         return count
 
@@ -281,7 +299,7 @@ class Cache:
                     self._expired[held.category] += 1
                     count += 1
             await asyncio.sleep(0)
-        self._pay_soon()
+        self._deletions.pay_soon()
         return count
 
     def facts(self) -> Facts:
@@ -292,19 +310,17 @@ class Cache:
             hot_bytes=self._hot.bytes,
             evicted=dict(self._evicted),
             expired=dict(self._expired),
-            deletions_owed=len(self._owed),
+            deletions_owed=len(self._deletions),
         )
 
     async def aclose(self) -> None:
         """Finish the deletions that are owed, as far as the store lets us."""
-        self._pay_soon()
-        if self._paying is not None:
-            await asyncio.wait([self._paying])
+        await self._deletions.aclose()
 
     def _restore(self, stored: Stored) -> None:
         held, vector = stored.held, stored.vector
         if not self._occupancy.admits(held.category, held.size):
-            self._owe(held.id)
+            self._deletions.owe(held.id)
             return
         if vector is not None and stored.checkpoint == self._checkpoint:
             check_vectors((vector, *held.earlier_vectors), self._index.dimension)
@@ -322,7 +338,7 @@ class Cache:
         """Whether the put of this version was given up on while it was on its way."""
         writes = self._writes.get(held.id, ())
         mine = [write for write in writes if write.held == held]
-        return all(write.void for write in mine) if mine else held.id in self._owed
+        return all(write.void for write in mine) if mine else held.id in self._deletions
 
     def _hold(self, held: Held, vector: Vector | None) -> None:
         self._let_go(held.id, replaced=True)
@@ -362,33 +378,8 @@ class Cache:
 
     def _discard(self, held: Held) -> None:
         self._let_go(held.id)
-        self._owe(held.id)
+        self._deletions.owe(held.id)
 
-    def _owe(self, id: EntryId) -> None:
-        """Have the row deleted, unless it is held or a write is about to decide about it."""
-        if id not in self._held and id not in self._writes:
-            self._owed.add(id)
-
-    def _pay_soon(self) -> None:
-        if self._owed and (self._paying is None or self._paying.done()):
-            self._paying = asyncio.create_task(self._pay(), name="nearhit-deletions")
-
-    async def _pay(self) -> None:
-        while self._owed:
-            if len(self._owed) < DELETED_AT_ONCE:
-                await asyncio.sleep(DELETION_PAUSE)
-            part = list(itertools.islice(self._owed, DELETED_AT_ONCE))
-            self._owed.difference_update(part)
-            try:
-                await self._documents.delete(part)
-            except StoreUnavailable as error:
-                for id in part:
-                    self._owe(id)
-                logger.warning("%d deletions are still owed: %s", len(self._owed), error)
-                return
-
-
-def slices(items: list[T], length: int) -> Iterator[list[T]]:
-    """Yield the items in lists of at most `length`."""
-    for start in range(0, len(items), length):
-        yield items[start : start + length]
+    def _is_wanted(self, id: EntryId) -> bool:
+        """Whether the row is held, or a write is about to decide about it."""
+        return id in self._held or id in self._writes

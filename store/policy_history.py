@@ -119,6 +119,14 @@ class PolicyHistory:
             version, _audit(version, action, category, before, after)
         )
 
+    async def latest(self) -> PolicyBook | None:
+        """Return the newest version's book; None if there is none.
+
+        Raises PolicyInvalid, StoreUnavailable.
+        """
+        version = await self._records.latest_version()
+        return None if version is None else read_version(version)
+
     async def book(self, number: int) -> PolicyBook | None:
         """Return a version's book; None if there is none. Raises PolicyInvalid."""
         version = await self._records.version(number)

@@ -8,11 +8,12 @@ question would get the next one too.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Self
 
 from store.documents.records import Bounds, Forgotten, Records
 from store.entry import EntryId
+from store.journal import Record, Released, Stopped, TenantForgotten
 
 EVERYBODY = ""  # stands for all tenants
 MAX_QUARANTINED = Bounds().quarantine  # entries
@@ -38,6 +39,26 @@ class Quarantine:
         """Restore what is recorded; raise StoreUnavailable."""
         return cls(records, await records.quarantined())
 
+    async def reload(self) -> None:
+        """Take up what is recorded now, and record what is stopped here; StoreUnavailable."""
+        recorded = set(await self._records.quarantined())
+        for id, tenants in self._tenants.items():
+            for tenant in tenants:
+                if (id, tenant) not in recorded:
+                    await self._records.quarantine(id, tenant, datetime.now(UTC), "restored")
+        for id, tenant in recorded:
+            self._tenants.setdefault(id, set()).add(tenant)
+
+    def apply(self, record: Record) -> None:
+        """Take up a change that is durable, of this process or of another."""
+        change = record.change
+        if isinstance(change, Stopped):
+            self._stop(change.entry_id, change.tenant)
+        elif isinstance(change, Released):
+            self._release(change.entry_id, change.tenant)
+        elif isinstance(change, TenantForgotten):
+            self._forget(change.tenant)
+
     def holds(self, id: EntryId, tenant: str) -> bool:
         """Whether this tenant may not be served the entry."""
         tenants = self._tenants.get(id)
@@ -52,9 +73,7 @@ class Quarantine:
 
         Raises StoreUnavailable; the entry is stopped in this process all the same.
         """
-        self._tenants.setdefault(id, set()).add(tenant)
-        if len(self._tenants) > self._most:  # the records let go of their oldest as well
-            del self._tenants[next(iter(self._tenants))]
+        self._stop(id, tenant)
         await self._records.quarantine(id, tenant, at, why)
 
     async def lift(self, id: EntryId) -> bool:
@@ -64,8 +83,7 @@ class Quarantine:
             return False
         for tenant in list(tenants):  # durable first: a failure must not set it free
             await self._records.release(id, tenant)
-            tenants.discard(tenant)
-        self._tenants.pop(id, None)
+            self._release(id, tenant)
         return True
 
     async def forget_tenant(self, tenant: str) -> Forgotten:
@@ -74,11 +92,24 @@ class Quarantine:
         What is kept from everybody stays. Raises StoreUnavailable, and then forgets nothing.
         """
         forgotten = await self._records.forget_tenant(tenant)
-        for id in [id for id, tenants in self._tenants.items() if tenant in tenants]:
-            self._tenants[id].discard(tenant)
-            if not self._tenants[id]:
-                del self._tenants[id]
+        self._forget(tenant)
         return forgotten
+
+    def _stop(self, id: EntryId, tenant: str) -> None:
+        self._tenants.setdefault(id, set()).add(tenant)
+        if len(self._tenants) > self._most:  # the records let go of their oldest as well
+            del self._tenants[next(iter(self._tenants))]
+
+    def _release(self, id: EntryId, tenant: str) -> None:
+        tenants = self._tenants.get(id)
+        if tenants is not None:
+            tenants.discard(tenant)
+            if not tenants:
+                del self._tenants[id]
+
+    def _forget(self, tenant: str) -> None:
+        for id in [id for id, tenants in self._tenants.items() if tenant in tenants]:
+            self._release(id, tenant)
 
     def __len__(self) -> int:
         return len(self._tenants)

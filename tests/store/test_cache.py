@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from store.cache import Cache
+from store.documents.base import Stored, held_of
 from store.documents.sqlite import SqliteDocuments
 from store.entry import OVERHEAD, Admission, Entry, EntryId, Held, Vector, size_of
 from store.errors import StoreUnavailable
 from store.eviction import Quota, Share
 from store.hot import Document
 from store.index import PartitionedIndex
+from store.journal import Put, Removed
 from tests.entries import (
     CHECKPOINT,
     DIMENSION,
@@ -448,17 +450,14 @@ async def test_the_quota_of_bytes_is_never_exceeded(documents: MemoryDocuments) 
 async def test_the_rows_of_evicted_entries_are_deleted_together(
     documents: MemoryDocuments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache, deletions, delete = (
-        await opened(documents, Quota(2, 2**20)),
-        list[int](),
-        documents.delete,
-    )
+    deletions, delete = list[int](), documents.delete
 
     async def counted(ids: Sequence[EntryId]) -> int:
         deletions.append(len(ids))
         return await delete(ids)
 
     monkeypatch.setattr(documents, "delete", counted)
+    cache = await opened(documents, Quota(2, 2**20))
     for number in range(12):
         await cache.admit(entry(f"e{number}"))
         await asyncio.sleep(0.001)
@@ -862,3 +861,39 @@ async def test_after_a_restart_the_newest_documents_are_brought_back_into_half_t
     ready = [number for number in range(20) if again.hot(EntryId(f"{number:02}"))]
     assert ready == list(range(10, 20))
     await closed(again)
+
+
+async def test_what_another_process_stores_and_removes_is_seen_here(
+    documents: MemoryDocuments,
+) -> None:
+    cache = await opened(documents)
+    there = entry("a", vector=axis(1))
+    documents.tell(Put(Stored(held_of(there), there.checkpoint, there.vector)), own=False)
+    assert [found.held.id for found in await cache.similar(KEY, axis(1))] == ["a"]
+    documents.tell(Removed((there.id,), purged=True), own=False)
+    assert cache.exact(there.id) is None
+    assert await cache.similar(KEY, axis(1)) == []
+    await closed(cache)
+
+
+async def test_room_for_another_process_entry_is_made_by_that_process(
+    documents: MemoryDocuments,
+) -> None:
+    cache = await opened(documents, Quota(1, 2**20))
+    await cache.admit(entry("a"))
+    there = entry("b")
+    documents.tell(Put(Stored(held_of(there), there.checkpoint, None)), own=False)
+    assert cache.exact(EntryId("a")) is not None
+    documents.tell(Removed((EntryId("a"),), purged=False), own=False)
+    assert (cache.exact(EntryId("a")), cache.facts().entries["default"]) == (None, 1)
+    await closed(cache)
+
+
+async def test_what_was_purged_is_not_loaded_again_and_goes(documents: MemoryDocuments) -> None:
+    cache = await opened(documents)
+    for id in "abc":
+        await cache.admit(entry(id))
+    await cache.reload(lambda held: held.id == "b")
+    assert [cache.exact(EntryId(id)) is not None for id in "abc"] == [True, False, True]
+    assert documents.entries.keys() == {"a", "c"}
+    await closed(cache)
