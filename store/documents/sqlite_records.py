@@ -10,6 +10,7 @@ from typing import TypeVar
 from store.documents import record_tables as tables
 from store.documents import rows
 from store.documents.base import NEWEST, position
+from store.documents.heads import microseconds
 from store.documents.reader import Reader
 from store.documents.record_tables import Table
 from store.documents.records import AuditRow, Bounds, Forgotten, Listing, Pair, PolicyVersion
@@ -67,7 +68,7 @@ class SqliteRecords:
         return await self._list(tables.PAIRS, tables.pair_of, limit, cursor, category)
 
     async def quarantine(self, entry_id: EntryId, tenant: str, at: datetime, why: str) -> None:
-        row = (entry_id, tenant, rows.microseconds(at), why)
+        row = (entry_id, tenant, microseconds(at), why)
         await self._add(tables.QUARANTINE, lambda: row, self._bounds.quarantine, len(why))
 
     async def release(self, entry_id: EntryId, tenant: str) -> bool:
