@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from store.documents.base import Filter, Summary
-from store.documents.rows import Row, instant
+from store.documents.heads import instant
+from store.documents.rows import Row
 
 SUMMARY = "n, id, tenant, user, category, route, model, query, tags, created_us, size, approved"
 

@@ -7,8 +7,9 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
+from store.documents.heads import instant, microseconds, real
 from store.documents.records import AuditRow, Pair, PolicyVersion
-from store.documents.rows import Row, instant, microseconds, real
+from store.documents.rows import Row
 from store.entry import EntryId
 
 SCHEMA = (

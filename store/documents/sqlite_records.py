@@ -10,6 +10,7 @@ from typing import TypeVar
 from store.documents import record_tables as tables
 from store.documents import rows
 from store.documents.base import NEWEST, position
+from store.documents.heads import microseconds
 from store.documents.reader import Reader
 from store.documents.record_tables import Table
 from store.documents.records import AuditRow, Bounds, Forgotten, Listing, Pair, PolicyVersion
@@ -72,7 +73,7 @@ class SqliteRecords:
         return await self._list(tables.PAIRS, tables.pair_of, limit, cursor, category)
 
     async def quarantine(self, entry_id: EntryId, tenant: str, at: datetime, why: str) -> None:
-        row = (entry_id, tenant, rows.microseconds(at), why)
+        row = (entry_id, tenant, microseconds(at), why)
 
         def write(connection: sqlite3.Connection) -> tuple[int, Change]:
             number = tables.QUARANTINE.add(connection, row, self._bounds.quarantine)

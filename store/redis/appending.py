@@ -1,0 +1,97 @@
+"""Appending to the journal in Redis.
+
+Removals, quarantines and the like take effect while Redis is full: its memory limit would keep
+what must not be served any more. Scripts can be allowed that, plain commands cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+
+from redis.asyncio import Redis
+
+from store.entry import EntryId
+from store.journal import Change, Put
+from store.redis.codec import Fields, encode_change, position_of
+from store.redis.exchange import Command, reply_to
+from store.redis.keys import Keys
+
+IF_ROOM = "#!lua\n"  # refused as a whole while Redis is full
+THOUGH_FULL = "#!lua flags=allow-oom\n"
+ORIGIN = b"origin"  # the field that says which replica made the change
+ANSWERS_KEPT = 1_000  # entries found by one id in their answers: the newest
+
+APPEND = "return redis.call('XADD', KEYS[1], '*', unpack(ARGV))"
+APPEND_PUT = f"""
+local number = redis.call('INCR', KEYS[3])
+redis.call('ZADD', KEYS[2], number, ARGV[1])
+if KEYS[4] then
+  redis.call('ZADD', KEYS[4], number, ARGV[1])
+  redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -{ANSWERS_KEPT + 1})
+  redis.call('PEXPIRE', KEYS[4], ARGV[2])
+end
+return redis.call('XADD', KEYS[1], '*', unpack(ARGV, 3))
+"""
+# ids with 1 for each whose document there was; the record names those, or all of a purge.
+APPEND_REMOVED = """
+local gone, named = 0, {}
+for i = 3, #ARGV, 2 do
+  local there = redis.call('ZREM', KEYS[2], ARGV[i]) == 1 or ARGV[i + 1] == '1'
+  if there then gone = gone + 1 end
+  if there or ARGV[2] == '1' then named[#named + 1] = ARGV[i] end
+end
+if #named == 0 then return {0, false} end
+return {gone, redis.call('XADD', KEYS[1], '*', 'kind', 'removed', 'ids', cjson.encode(named),
+  'purged', ARGV[2], 'origin', ARGV[1])}
+"""
+
+
+async def append(client: Redis, keys: Keys, change: Change, *, origin: str) -> int:
+    """Append a change that is in the journal only; return its position.
+
+    `origin` is this replica's id. To be called through RedisConnection.ask, which turns what it
+    raises into StoreUnavailable; a call that was cut off may have taken effect.
+    """
+    return position_of(await reply_to(client, *append_command(keys, change, origin)))
+
+
+def append_command(keys: Keys, change: Change, origin: str) -> Command:
+    """Return the command that appends a change; its reply is the stream id."""
+    script = (IF_ROOM if isinstance(change, Put) else THOUGH_FULL) + APPEND
+    return ("EVAL", script, 1, keys.journal, *record(encode_change(change), origin))
+
+
+def put_command(
+    keys: Keys, id: EntryId, answer_id: str, fields: Fields, origin: str, expire_ms: int
+) -> Command:
+    """Return the command that notes a put, once the document is stored; its reply is the stream id.
+
+    `fields` are those of codec.put_fields; `answer_id` may be "".
+    """
+    names = [keys.journal, keys.entries, keys.puts]
+    if answer_id:
+        names.append(keys.answer(answer_id))
+    script = IF_ROOM + APPEND_PUT
+    return ("EVAL", script, len(names), *names, id, expire_ms, *record(fields, origin))
+
+
+def removed_command(
+    keys: Keys, there: Iterable[tuple[EntryId, bool]], origin: str, *, purged: bool
+) -> Command:
+    """Return the command that notes removals, once the documents are deleted.
+
+    `there` says of each id whether it had a document. The reply is how many there were, and the
+    stream id or None: nothing is noted when there were none. A purge names all of its ids: some
+    replica may hold what Redis has already lost.
+    """
+    flags: list[str | int] = []
+    for id, was in there:
+        flags += (id, int(was))
+    script = THOUGH_FULL + APPEND_REMOVED
+    return ("EVAL", script, 2, keys.journal, keys.entries, origin, int(purged), *flags)
+
+
+def record(fields: Fields, origin: str) -> tuple[bytes | str, ...]:
+    """Return a record's names and values in turn, the origin among them."""
+    return (*chain.from_iterable(fields.items()), ORIGIN, origin)

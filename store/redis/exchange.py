@@ -1,0 +1,50 @@
+"""Several commands in one round trip, each answered or refused for itself.
+
+As redis-py's pipeline, without its second try: a write that may have taken effect is not repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+Command = Sequence[bytes | str | int]
+Reply = Any  # what the server answered, or the ResponseError with which it refused
+
+
+async def exchange(client: Redis, commands: Sequence[Command]) -> list[Reply]:
+    """Return the replies in the order of the commands, which one connection takes in order.
+
+    Raises ConnectionError, TimeoutError. A call that is cut off gives up its connection, so that
+    nobody else reads its replies.
+    """
+    if not commands:
+        return []
+    pool = client.connection_pool
+    connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+    try:
+        packed = connection.pack_commands(commands)
+        await connection.send_packed_command(packed, check_health=False)
+        replies: list[Reply] = []
+        for _ in commands:
+            try:
+                replies.append(await connection.read_response())
+            except ResponseError as error:
+                replies.append(error)
+        return replies
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    finally:
+        await pool.release(connection)
+
+
+async def reply_to(client: Redis, *command: bytes | str | int) -> Any:
+    """Return the reply to one command; raises ResponseError too."""
+    (reply,) = await exchange(client, [command])
+    if isinstance(reply, ResponseError):
+        raise reply
+    return reply

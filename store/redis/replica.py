@@ -1,0 +1,281 @@
+"""A replica follows the journal in Redis, and knows how sure it is of what it holds.
+
+Memory changes only by the records of the stream, this process' own among them, in their order. A
+beat asks where the journal ends; once everything up to there is applied, memory is as of the time
+at which that was asked. When this was longer ago than `max_staleness`, nothing may be served: a
+purge may have been acknowledged meanwhile, which waits exactly so long for whoever is out of reach.
+
+When the record that was applied last is not in the stream, Redis has lost some: it was emptied, or
+came back without its last writes. That begins another epoch: memory is loaded anew, every replica
+holds against it what it remembers of purges, and nothing is served before all have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from store.errors import StoreUnavailable
+from store.journal import Apply, Put, Record
+from store.redis.codec import decode_change, position_of, stream_id
+from store.redis.connection import RedisConnection
+from store.redis.keys import Keys
+from store.redis.remembered import Remembered, must_last
+from store.redis.replica_scripts import Beat, beat, behind, joined, leave, renew
+
+MAX_STALENESS = 2.0  # seconds
+BEATS = 8  # within max_staleness
+READ_AT_ONCE = 500  # records
+BLOCK_MS = 500
+RETRY_SECONDS = 0.1
+JOINING_SECONDS = 30.0  # that a new epoch waits for replicas that were known
+OWN_SECONDS = 1.0  # that a write waits to become visible here
+POLL_SECONDS = 0.01
+
+logger = logging.getLogger(__name__)
+Reload = Callable[[], Awaitable[None]]
+
+
+class Replica:
+    """This process' place in the journal. All methods are called from one event loop."""
+
+    def __init__(
+        self,
+        connection: RedisConnection,
+        keys: Keys,
+        remembered: Remembered,
+        *,
+        max_staleness: float = MAX_STALENESS,
+        joining_seconds: float = JOINING_SECONDS,
+    ) -> None:
+        self.name = remembered.replica
+        self.position = 0  # of the last record applied
+        self.epoch = ""
+        self.resyncs = 0
+        self._connection = connection
+        self._keys = keys
+        self._remembered = remembered
+        self._max_staleness = max_staleness
+        self._joining_ms = int(joining_seconds * 1000)
+        self._followers: list[Apply] = []
+        self._reloads: list[Reload] = []
+        self._asked: deque[tuple[float, int]] = deque(maxlen=64)  # when, and the end as of then
+        self._confirmed = -1e9  # monotonic seconds as of which memory is known to be whole
+        self._behind = True  # memory has to be loaded anew before it can follow
+        self._lost = False  # the journal is known to have lost records
+        self._joining = True  # others have not yet held against this epoch what they remember
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap, by position
+        self._published = asyncio.Event()  # there is something that others wait for
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def fresh(self) -> bool:
+        """Whether what memory holds may be served."""
+        sure = time.monotonic() - self._confirmed <= self._max_staleness
+        return sure and not self._behind and not self._joining
+
+    def follow(self, apply: Apply) -> None:
+        """Tell `apply` every record from now on, in order."""
+        self._followers.append(apply)
+
+    def on_reload(self, reload: Reload) -> None:
+        """Have `reload` called whenever memory has to be read anew, in this order."""
+        self._reloads.append(reload)
+
+    async def join(self) -> None:
+        """Take a place at the end of the journal; what is loaded after this misses nothing.
+
+        Raises StoreUnavailable.
+        """
+        await self._take_place()
+
+    async def start(self) -> None:
+        """Follow from the place that `join` took; what was stored has been loaded meanwhile.
+
+        Raises StoreUnavailable.
+        """
+        await self._loaded()
+        self._behind = False
+        for work in (self._tail(), self._beat_for_ever()):
+            self._tasks.append(asyncio.create_task(work, name="nearhit-replica"))
+
+    async def applied(self, position: int) -> None:
+        """Wait until the record is applied here; at most a second, for it is durable anyway."""
+        if position <= self.position:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (position, id(future), future))
+        try:
+            async with asyncio.timeout(OWN_SECONDS):
+                await future
+        except TimeoutError:
+            return
+
+    async def settled(self) -> None:
+        """Wait until no live replica can serve what a record so far has taken back.
+
+        That is when all have applied it, or after `max_staleness`. Raises StoreUnavailable.
+        """
+        since = time.monotonic()
+        end = (await self._ask_beat()).last
+        limit = int(self._max_staleness * 1000)
+        while time.monotonic() - since < self._max_staleness:
+            if not await self._connection.ask(lambda r: behind(r, self._keys, end, limit)):
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def caught_up(self, seconds: float) -> bool:
+        """Wait until memory may be served; return whether it may."""
+        for _ in range(int(seconds / POLL_SECONDS)):
+            if self.fresh:
+                break
+            await asyncio.sleep(POLL_SECONDS)
+        return self.fresh
+
+    async def ping(self) -> None:
+        """Raise StoreUnavailable unless what memory holds may be served."""
+        if not self.fresh:
+            raise StoreUnavailable("this replica has not caught up with the journal")
+
+    async def aclose(self) -> None:
+        """Leave the others."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        try:
+            await self._connection.ask(lambda r: leave(r, self._keys, self.name))
+        except StoreUnavailable:
+            logger.warning("the other replicas will wait for this one once")
+
+    async def _take_place(self) -> None:
+        """Find the epoch, beginning one if there is none, and its end."""
+        place = await self._ask_beat()
+        if self._lost or not place.epoch:
+            await self._renew(self.epoch if self._lost else "")
+            self._lost = False
+            place = await self._ask_beat()
+        self.epoch, self.position = place.epoch, place.last
+        self._asked.clear()
+        self._wake()
+
+    async def _renew(self, old: str) -> None:
+        new = uuid.uuid4().hex
+        logger.warning("the journal has lost records: another epoch begins")
+        await self._connection.ask(
+            lambda r: renew(
+                r, self._keys, self.name, old=old, new=new, patience_ms=self._joining_ms
+            )
+        )
+
+    async def _tail(self) -> None:
+        while True:
+            try:
+                if self._behind:
+                    await self._resync()
+                await self._read()
+            except StoreUnavailable as error:
+                logger.warning("the journal cannot be read: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception:
+                logger.exception("following the journal failed; memory is loaded anew")
+                self._behind = True
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _resync(self) -> None:
+        """Load memory anew, as of a place in the journal."""
+        self.resyncs += 1
+        await self._take_place()
+        for reload in self._reloads:
+            await reload()
+        await self._loaded()
+        self._behind = False
+
+    async def _loaded(self) -> None:
+        """Note that what this replica remembers is held against what it has loaded."""
+        await self._connection.ask(lambda r: joined(r, self._keys, self.name))
+
+    async def _read(self) -> None:
+        after = stream_id(self.position)
+        found: Any = await self._connection.ask(
+            lambda r: r.xread({self._keys.journal: after}, count=READ_AT_ONCE, block=BLOCK_MS)
+        )
+        if found and not self._behind:  # found to be lost while this waited
+            await self._take(found[0][1])
+
+    async def _take(self, items: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        records = []
+        for number, fields in items:
+            change = decode_change(fields)
+            if change is None:  # of a later version, say: what it did is in what is stored
+                logger.error("record %s cannot be read; memory is loaded anew", number.decode())
+                self._behind = True
+                self.position = position_of(number)
+                return
+            own = fields.get(b"origin") == self.name.encode()
+            records.append(Record(position_of(number), change, own))
+        for record in records:
+            for apply in self._followers:
+                apply(record)
+        lasting = [record.change for record in records if must_last(record.change)]
+        if lasting:  # on this disk before anybody is told that it was applied
+            await self._remembered.note(lasting, datetime.now(UTC))
+        self.position = records[-1].position
+        self._wake()
+        self._confirm()
+        if not all(isinstance(record.change, Put) for record in records):
+            self._published.set()
+
+    async def _beat_for_ever(self) -> None:
+        pause = self._max_staleness / BEATS
+        while True:
+            try:
+                asked = time.monotonic()
+                place = await self._ask_beat()
+                self._look(asked, place)
+            except StoreUnavailable as error:
+                logger.warning("Redis does not tell where the journal ends: %s", error)
+            except Exception:
+                logger.exception("asking where the journal ends failed")
+            try:
+                async with asyncio.timeout(pause):
+                    await self._published.wait()
+            except TimeoutError:
+                continue
+            self._published.clear()
+
+    def _look(self, asked: float, place: Beat) -> None:
+        """Judge by where the journal is whether memory can go on following it."""
+        self._joining = place.joining > 0
+        if self._behind:
+            return
+        here = place.here or self.position == 0
+        if place.epoch == self.epoch and here:
+            self._asked.append((asked, place.last))
+            self._confirm()
+        elif place.epoch == self.epoch and place.first > self.position:
+            logger.warning("the journal no longer reaches back to here: loading anew")
+            self._behind = True
+        else:
+            self._behind = True
+            self._lost = place.epoch == self.epoch  # and nobody else has noticed
+
+    def _confirm(self) -> None:
+        while self._asked and self._asked[0][1] <= self.position:
+            self._confirmed = self._asked.popleft()[0]
+
+    def _wake(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self.position:
+            future = heapq.heappop(self._waiting)[2]
+            if not future.done():
+                future.set_result(None)
+
+    async def _ask_beat(self) -> Beat:
+        return await self._connection.ask(lambda r: beat(r, self._keys, self.name, self.position))

@@ -1,0 +1,106 @@
+"""What replicas ask of Redis together: each script reads one moment, by the server's clock."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from redis.asyncio import Redis
+
+from store.redis.codec import position_of, stream_id
+from store.redis.keys import Keys
+
+ALLOWED_FULL = "#!lua flags=allow-oom\n"
+NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+
+# Notes where this replica is, and tells where the journal is. Whoever was last seen a day ago is
+# forgotten.
+BEAT = f"""{ALLOWED_FULL}{NOW}
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[2] .. ' ' .. now)
+local seen = redis.call('HGETALL', KEYS[3])
+for i = 1, #seen, 2 do
+  local at = tonumber(string.match(seen[i + 1], ' (%d+)$') or '0')
+  if now - at > 86400000 then redis.call('HDEL', KEYS[3], seen[i]) end
+end
+local mine = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2], 'COUNT', 1)
+local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+local waiting = redis.call('SCARD', KEYS[4])
+if waiting > 0 and now > tonumber(redis.call('GET', KEYS[5]) or '0') then
+  redis.call('DEL', KEYS[4], KEYS[5])
+  waiting = 0
+end
+return {{redis.call('GET', KEYS[2]) or '', #mine, first[1] and first[1][1] or '0-0',
+  last[1] and last[1][1] or '0-0', waiting}}
+"""
+# Begins another epoch unless somebody else just has: everybody known has to join anew.
+RENEW = f"""{ALLOWED_FULL}{NOW}
+local epoch = redis.call('GET', KEYS[1]) or ''
+if epoch ~= ARGV[1] then return epoch end
+redis.call('SET', KEYS[1], ARGV[2])
+local seen = redis.call('HKEYS', KEYS[2])
+for _, name in ipairs(seen) do redis.call('SADD', KEYS[3], name) end
+redis.call('SADD', KEYS[3], ARGV[3])
+redis.call('SET', KEYS[4], now + tonumber(ARGV[4]))
+return ARGV[2]
+"""
+# Counts the live that have not applied a record yet. Who was not seen for so long serves nothing.
+BEHIND = f"""{NOW}
+local count = 0
+local seen = redis.call('HGETALL', KEYS[1])
+for i = 1, #seen, 2 do
+  local ms, seq, at = string.match(seen[i + 1], '^(%d+)-(%d+) (%d+)$')
+  local before = tonumber(ms) < tonumber(ARGV[1])
+    or (tonumber(ms) == tonumber(ARGV[1]) and tonumber(seq) < tonumber(ARGV[2]))
+  if before and now - tonumber(at) <= tonumber(ARGV[3]) then count = count + 1 end
+end
+return count
+"""
+
+
+class Beat(NamedTuple):
+    """Where the journal is."""
+
+    epoch: str  # "": there is none
+    here: bool  # whether the record at this replica's position is still kept
+    first: int  # position of the oldest record that is kept; 0: there is none
+    last: int  # of the newest
+    joining: int  # replicas that a new epoch still waits for
+
+
+async def beat(client: Redis, keys: Keys, replica: str, position: int) -> Beat:
+    """Note where this replica is; return where the journal is."""
+    names = [keys.journal, keys.epoch, keys.replicas, keys.joining, keys.joining_until]
+    answer = await client.eval(BEAT, len(names), *names, replica, stream_id(position))
+    epoch, here, first, last, joining = answer
+    return Beat(epoch.decode(), bool(here), position_of(first), position_of(last), joining)
+
+
+async def renew(
+    client: Redis, keys: Keys, replica: str, *, old: str, new: str, patience_ms: int
+) -> str:
+    """Begin the epoch `new` unless the present one is no longer `old`; return the one that rules.
+
+    For `patience_ms` it waits for every known replica to hold against it what it remembers.
+    """
+    names = [keys.epoch, keys.replicas, keys.joining, keys.joining_until]
+    ruling = await client.eval(RENEW, len(names), *names, old, new, replica, patience_ms)
+    return str(ruling, "ascii")
+
+
+async def behind(client: Redis, keys: Keys, position: int, max_staleness_ms: int) -> int:
+    """Return how many live replicas have not applied the record at a position."""
+    milliseconds, sequence = stream_id(position).split(b"-")
+    return int(
+        await client.eval(BEHIND, 1, keys.replicas, milliseconds, sequence, max_staleness_ms)
+    )
+
+
+async def joined(client: Redis, keys: Keys, replica: str) -> None:
+    """Let the epoch not wait for this replica any more."""
+    await client.srem(keys.joining, replica)
+
+
+async def leave(client: Redis, keys: Keys, replica: str) -> None:
+    """Let nobody wait for this replica any more."""
+    await client.hdel(keys.replicas, replica)
+    await client.srem(keys.joining, replica)

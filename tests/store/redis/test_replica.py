@@ -1,0 +1,271 @@
+"""Replicas on a real Redis: what they hold, how sure they are, and what they do when it forgets."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from store.entry import EntryId
+from store.errors import StoreUnavailable
+from store.journal import Change, Record, Removed, Stopped
+from store.redis.appending import append
+from store.redis.connection import RedisConnection
+from store.redis.keys import Keys
+from store.redis.remembered import Remembered
+from store.redis.replica import Replica
+from tests.redis_servers import VERSIONS, RedisServer
+
+A, B = EntryId("a"), EntryId("b")
+KEYS = Keys()
+STALENESS = 0.4  # seconds
+
+
+@pytest.fixture(params=VERSIONS)
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path / "redis", request.param).start()
+    yield server
+    server.stop()
+
+
+class Member:
+    """A replica with what it was told."""
+
+    def __init__(self, server: RedisServer, directory: Path, joining: float = 5.0) -> None:
+        self.connection = RedisConnection.to(server.url, write_seconds=1.0)
+        self.remembered = Remembered.open(directory)
+        self.replica = Replica(
+            self.connection,
+            KEYS,
+            self.remembered,
+            max_staleness=STALENESS,
+            joining_seconds=joining,
+        )
+        self.told: list[Record] = []
+        self.reloads = 0
+        self.reloading = asyncio.Event()
+        self.reloading.set()
+        self.replica.follow(self.told.append)
+        self.replica.on_reload(self._reload)
+
+    async def _reload(self) -> None:
+        self.reloads += 1
+        await self.reloading.wait()
+
+    async def append(self, change: Change) -> int:
+        name = self.replica.name
+        position = await self.connection.ask(lambda r: append(r, KEYS, change, origin=name))
+        await self.replica.applied(position)
+        return position
+
+    def changes(self) -> list[Change]:
+        return [record.change for record in self.told]
+
+
+@asynccontextmanager
+async def member(
+    server: RedisServer, directory: Path, joining: float = 5.0
+) -> AsyncIterator[Member]:
+    one = Member(server, directory, joining)
+    await one.replica.join()
+    await one.replica.start()
+    assert await one.replica.caught_up(5)
+    try:
+        yield one
+    finally:
+        await one.replica.aclose()
+        await one.remembered.aclose()
+        await one.connection.aclose()
+
+
+async def until(holds: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.005)
+
+
+def purge(*ids: EntryId) -> Removed:
+    return Removed(ids, purged=True)
+
+
+async def test_everybody_is_told_everything_in_one_order(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with member(server, tmp_path / "1") as one, member(server, tmp_path / "2") as two:
+        for number in range(20):
+            await (one, two)[number % 2].append(purge(EntryId(f"e{number}")))
+        await until(lambda: len(one.told) == len(two.told) == 20)
+        assert one.changes() == two.changes()
+        assert [record.own for record in one.told] == [True, False] * 10
+        assert [record.own for record in two.told] == [False, True] * 10
+
+
+async def test_own_changes_are_applied_when_the_write_returns(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with member(server, tmp_path / "1") as one:
+        await one.append(purge(A))
+        assert one.changes() == [purge(A)]
+
+
+async def test_a_replica_that_hears_nothing_stops_serving_and_comes_back(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with member(server, tmp_path / "1") as one:
+        server.send(signal.SIGSTOP)
+        stopped = time.monotonic()
+        await until(lambda: not one.replica.fresh)
+        assert time.monotonic() - stopped <= STALENESS + 0.1
+        with pytest.raises(StoreUnavailable):
+            await one.replica.ping()
+        server.send(signal.SIGCONT)
+        assert await one.replica.caught_up(5)
+        assert one.reloads == 0  # it has missed nothing
+
+
+async def test_a_purge_waits_for_whoever_may_still_serve(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with member(server, tmp_path / "1") as one, member(server, tmp_path / "2") as two:
+        await one.append(purge(A))
+        await one.replica.settled()
+        assert two.changes() == [purge(A)]  # it was out of reach of nothing
+
+        held_up = asyncio.create_task(_never(two.replica))  # the second hears nothing from now on
+        await held_up
+        began = time.monotonic()
+        await one.append(purge(B))
+        await one.replica.settled()
+        assert not two.replica.fresh
+        assert time.monotonic() - began <= STALENESS + 0.3
+        assert two.changes() == [purge(A)]
+
+
+async def _never(replica: Replica) -> None:
+    for task in replica._tasks:
+        task.cancel()
+    await asyncio.wait(replica._tasks)
+
+
+async def test_an_emptied_redis_begins_another_epoch(server: RedisServer, tmp_path: Path) -> None:
+    async with member(server, tmp_path / "1") as one, member(server, tmp_path / "2") as two:
+        await one.append(purge(A))
+        before = one.replica.epoch
+        await one.connection.ask(lambda r: r.flushall())
+        await until(lambda: one.reloads == 1 and two.reloads == 1)
+        assert await one.replica.caught_up(5)
+        assert await two.replica.caught_up(5)
+        assert one.replica.epoch == two.replica.epoch != before
+
+
+async def test_a_redis_that_lost_its_last_writes_begins_another_epoch(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path / "redis", "7", "--save", "", "--dbfilename", "dump.rdb").start()
+    try:
+        async with member(server, tmp_path / "1") as one:
+            await one.append(purge(A))
+            await one.connection.ask(lambda r: r.save())
+            await one.append(purge(B))
+            before = one.replica.epoch
+            server.kill()
+            server.start()
+            await until(lambda: one.reloads == 1)
+            assert await one.replica.caught_up(5)
+            assert one.replica.epoch != before
+            assert set(await one.remembered.purged()) == {A, B}
+    finally:
+        server.stop()
+
+
+async def test_a_redis_that_lost_nothing_goes_on(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path / "redis", "7", "--save", "", "--appendonly", "yes").start()
+    try:
+        async with member(server, tmp_path / "1") as one:
+            await one.append(purge(A))
+            server.kill()
+            await until(lambda: not one.replica.fresh)
+            server.start()
+            assert await one.replica.caught_up(5)
+            await one.append(purge(B))
+            assert (one.changes(), one.reloads) == ([purge(A), purge(B)], 0)
+    finally:
+        server.stop()
+
+
+async def test_nothing_is_served_before_all_hold_against_an_epoch_what_they_remember(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with member(server, tmp_path / "1") as one, member(server, tmp_path / "2") as two:
+        await one.append(purge(A))
+        await until(lambda: len(two.told) == 1)
+        two.reloading.clear()  # the second takes its time
+        # Records go, the registry stays: as after a return to an older state.
+        await one.connection.ask(lambda r: r.delete(KEYS.journal))
+        await until(lambda: one.reloads == 1 and two.reloads == 1)
+        assert not await one.replica.caught_up(STALENESS * 2)
+        two.reloading.set()
+        assert await one.replica.caught_up(5)
+
+
+async def test_a_new_epoch_does_not_wait_for_ever_for_who_is_gone(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with member(server, tmp_path / "1", joining=1.0) as one:
+        await one.append(purge(A))
+        await one.connection.ask(lambda r: r.hset(KEYS.replicas, "gone", "1-0 1"))
+        now = int(time.time() * 1000)
+        await one.connection.ask(lambda r: r.hset(KEYS.replicas, "gone", f"1-0 {now}"))
+        await one.connection.ask(lambda r: r.delete(KEYS.journal))
+        await until(lambda: one.reloads == 1)
+        assert not one.replica.fresh
+        assert await one.replica.caught_up(5)
+
+
+async def test_what_was_purged_and_quarantined_is_on_this_disk_too(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with member(server, tmp_path / "1") as one:
+        await one.append(purge(A, B))
+        await one.append(Removed((EntryId("evicted"),), purged=False))
+        await one.append(Stopped(A, "harbour"))
+        name = one.replica.name
+    again = Remembered.open(tmp_path / "1")
+    try:
+        assert again.replica == name
+        assert set(await again.purged()) == {A, B}
+        assert await again.stopped() == [(A, "harbour")]
+    finally:
+        await again.aclose()
+
+
+async def test_a_journal_that_was_cut_is_loaded_anew_without_another_epoch(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with member(server, tmp_path / "1") as one:
+        await one.append(purge(A))
+        epoch = one.replica.epoch
+        gone: Callable[[], Awaitable[object]] = lambda: one.connection.ask(  # noqa: E731
+            lambda r: r.eval(
+                "redis.call('XADD', KEYS[1], '*', 'kind', 'removed', 'ids', '[\"b\"]',"
+                " 'purged', '1'); redis.call('XTRIM', KEYS[1], 'MAXLEN', 1)",
+                1,
+                KEYS.journal,
+            )
+        )
+        held = one.replica._take
+        one.replica._take = _deaf  # type: ignore[method-assign]  # too slow for what comes
+        await gone()
+        await until(lambda: one.replica._behind)
+        one.replica._take = held  # type: ignore[method-assign]
+        await until(lambda: one.reloads == 1)
+        assert await one.replica.caught_up(5)
+        assert one.replica.epoch == epoch
+
+
+async def _deaf(items: object) -> None:
+    await asyncio.sleep(0.01)
