@@ -271,6 +271,39 @@ async def test_a_lease_that_is_renewed_outlives_its_time(real: Replicas) -> None
     assert await lease.confirm()
 
 
+async def test_a_server_that_was_emptied_has_no_leader_and_tokens_still_grow(
+    real: Replicas,
+) -> None:
+    assert real.connection is not None
+    old = leading(await real.one.acquire("k"))
+    await real.connection.client.flushall()
+    assert leading(await real.two.acquire("k")).token > old.token
+    assert not await old.confirm()
+    assert old.lost
+
+
+async def test_a_full_server_gives_no_lease_and_what_was_published_arrives_later(
+    real: Replicas,
+) -> None:
+    assert real.connection is not None
+    client = real.connection.client
+    lease = leading(await real.one.acquire("k"))
+    standing = await real.two.acquire("k")
+    await client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(StoreUnavailable):
+            await real.two.acquire("other")
+        for piece in (HEAD, Piece(Kind.CHUNK, b"all"), Piece(Kind.END)):
+            lease.publish(piece)
+        reading = asyncio.create_task(read(standing))
+        await asyncio.sleep(2 * LEASE)
+        assert await lease.confirm()
+        assert not reading.done()
+    finally:
+        await client.config_set("maxmemory", 0)
+    assert [piece.data for piece in await asyncio.wait_for(reading, 5)] == [b"{}", b"all", b""]
+
+
 async def test_all_keys_of_a_flight_share_a_slot_and_run_out(real: Replicas) -> None:
     assert real.connection is not None
     client = real.connection.client
