@@ -30,18 +30,21 @@ from proxy.headers import (
     credential,
     upstream_headers,
 )
+from proxy.leasing import LeadingAlone, LeaseOutcome, Leasing, Led, led
 from proxy.metrics import Metrics
 from proxy.outcome import Lookup
 from proxy.upstream import UpstreamAnswer, UpstreamCall, Upstreams
 from proxy.wire.base import Json
 from proxy.wire.sse import SseReader
 from store.entry import Admission
-from store.flight import Flight, Flights, LeaderGone, LeaderSilent, Reader
+from store.flight import Flight, Flights, LeaderGone, LeaderSilent
+from store.leases import AnswerLanded, Lease
 
 log = logging.getLogger("nearhit.forward")
 
 _WHOLE = 1024 * 1024  # bytes of a JSON answer that is sent in one piece
 _LEAST_PATIENCE = 2.0  # seconds
+_TRIES = 3  # to join a shared call again whose leader elsewhere has died, before going alone
 
 
 class Forwarder:
@@ -57,7 +60,9 @@ class Forwarder:
         metrics: Metrics,
         patience: float | None,
         audits: Audits | None = None,
+        leasing: Leasing | None = None,
     ) -> None:
+        """`leasing` shares flights with other replicas."""
         self._upstreams = upstreams
         self._flights = flights
         self._admitter = admitter
@@ -65,6 +70,7 @@ class Forwarder:
         self._metrics = metrics
         self._patience = patience
         self._audits = audits
+        self._leasing = leasing
         self._alone = itertools.count()
 
     async def relay(self, call: Call, status: bytes) -> Answer:
@@ -74,29 +80,59 @@ class Forwarder:
             head = head_of(upstream)
             return await _pass_on(call, head, status, upstream.chunks(), stack)
 
-    async def fetch(self, call: Call, lookup: Lookup, status: bytes, *, shared: bool) -> Answer:
+    async def fetch(
+        self,
+        call: Call,
+        lookup: Lookup,
+        status: bytes,
+        *,
+        shared: bool,
+        mind_landed: bool = True,
+        tries: int = _TRIES,
+    ) -> Answer:
         """Return the upstream's answer and offer it to the cache.
 
         When `shared`, an identical call that is under way is joined, streams from their first
-        chunk on; a leader that stays silent too long is left for a call of our own.
+        chunk on; a leader that stays silent too long is left for a call of our own. Raises
+        AnswerLanded when another replica has just stored an answer, if that is minded.
         """
         # A key that nobody else can ask for makes a flight that nobody can join.
         key = call.id if shared else f"{call.id}/{next(self._alone)}"
-        flight, joined = self._flights.join_or_lead(key, lambda f: self._lead(call, lookup, f))
+        leasing = self._leasing if shared else None
+
+        async def lead(flight: Flight) -> None:
+            if leasing is None:
+                return await self._lead(call, lookup, flight, LeadingAlone())
+            patience = self._patience_for(call)
+            lease = await leasing.lease(call, flight, patience, mind_landed=mind_landed)
+            if lease is not None:
+                await self._lead(call, lookup, flight, lease)
+
+        flight, joined = self._flights.join_or_lead(key, lead)
         try:
             async with AsyncExitStack() as stack:
-                reader = await stack.enter_async_context(flight.follow())
-                return await self._follow(call, reader, status, joined, stack)
-        except (LeaderSilent, LeaderGone):
-            if not joined:
+                return await self._follow(call, flight, status, joined, stack)
+        except AnswerLanded:  # of a flight that was led by one who had not looked for it yet
+            if mind_landed:
                 raise
+        except (LeaderSilent, LeaderGone):
+            if not joined and not flight.borrowed:
+                raise
+            if not flight.borrowed or flight.error is None:
+                tries = 0
+        if not tries:
             return await self.fetch(call, lookup, status, shared=False)
+        return await self.fetch(
+            call, lookup, status, shared=shared, mind_landed=mind_landed, tries=tries - 1
+        )
 
     async def _follow(
-        self, call: Call, reader: Reader, status: bytes, joined: bool, stack: AsyncExitStack
+        self, call: Call, flight: Flight, status: bytes, joined: bool, stack: AsyncExitStack
     ) -> Answer:
+        reader = await stack.enter_async_context(flight.follow())
         patience = self._patience_for(call) if joined else None
         head: Head = await reader.head(patience)
+        joined = joined or flight.borrowed
         if not joined or head.status != 200 or head.is_stream == call.stream:
             seen = COLLAPSED if joined else status
             chunks = reader.chunks(patience)
@@ -137,20 +173,41 @@ class Forwarder:
             )
         )
 
-    async def _lead(self, call: Call, lookup: Lookup, flight: Flight) -> None:
+    async def _lead(self, call: Call, lookup: Lookup, flight: Flight, lease: Lease) -> None:
         """Make the upstream call, publish what comes, and store it if it may be stored."""
         started = time.perf_counter()
-        async with await self._open(call, _body_to_send(call)) as upstream:
-            head = head_of(upstream)
-            flight.start(head)
-            async for chunk in upstream.chunks():
-                await flight.feed(chunk)
+        async with led(lease, flight) as leading:
+            async with await self._open(call, _body_to_send(call)) as upstream:
+                head = head_of(upstream)
+                flight.start(head)
+                leading.start(head)
+                async for chunk in upstream.chunks():
+                    leading.feed(chunk)
+                    await flight.feed(chunk)
+            leading.finish()
+            await self._land(call, lookup, flight, head, started, leading)
+
+    async def _land(
+        self,
+        call: Call,
+        lookup: Lookup,
+        flight: Flight,
+        head: Head,
+        started: float,
+        leading: Led,
+    ) -> None:
+        """End a flight whose answer is complete, and store it."""
         cost = time.perf_counter() - started
         raw = b"" if flight.overflowed else b"".join(flight.chunks)
         whole = await self._admitter.read(call, head, raw) if raw and head.readable else None
         flight.finish(whole)
         await asyncio.sleep(0)  # the clients first: they need not wait for what storing takes
-        outcome = await self._admitter.admit(call, lookup, head, raw, whole, cost)
+        outcome: str = LeaseOutcome.SUPERSEDED
+        if await leading.may_store():
+            outcome = await self._admitter.admit(call, lookup, head, raw, whole, cost)
+            leading.landed = outcome == Admission.STORED
+        elif self._leasing is not None:
+            self._leasing.count(LeaseOutcome.SUPERSEDED)
         if flight.overflowed:
             outcome = Admission.TOO_LARGE
         self._metrics.admissions.labels(self._metrics.category(call.category), outcome).inc()

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import orjson
+
 from proxy.call import HeaderList
 from proxy.headers import client_headers
 from proxy.upstream import UpstreamAnswer
+
+CACHE_STATUS = b"cache-status"
+CONTENT_ENCODING = b"content-encoding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,7 @@ class Head:
     @property
     def readable(self) -> bool:
         """Whether the body is an answer as plain bytes."""
-        encoding = header_value(self.received, b"content-encoding")
+        encoding = header_value(self.received, CONTENT_ENCODING)
         return self.status == 200 and encoding.lower() in (b"", b"identity")
 
 
@@ -41,6 +46,40 @@ def head_of(answer: UpstreamAnswer) -> Head:
         header_value(answer.headers, b"content-type"),
         int(length) if length.isdigit() else None,
     )
+
+
+def pack(head: Head) -> bytes:
+    """Return what another replica needs to know of a head, as JSON.
+
+    Of the headers as they came only those that are read later: the upstream's own Cache-Status,
+    and how the body is encoded.
+    """
+    received = [
+        header for header in head.received if header[0].lower() in (CACHE_STATUS, CONTENT_ENCODING)
+    ]
+    return orjson.dumps(
+        [
+            head.status,
+            _texts(head.headers),
+            _texts(received),
+            head.content_type.decode("latin-1"),
+            head.length,
+        ]
+    )
+
+
+def unpack(packed: bytes) -> Head:
+    """Return the head that `pack` packed; raise ValueError for anything else."""
+    status, headers, received, content_type, length = orjson.loads(packed)
+    return Head(status, _pairs(headers), _pairs(received), content_type.encode("latin-1"), length)
+
+
+def _texts(headers: HeaderList) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+
+
+def _pairs(headers: list[tuple[str, str]]) -> HeaderList:
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
 def header_value(headers: HeaderList, name: bytes) -> bytes:

@@ -133,7 +133,7 @@ class Searcher:
             raise Unplaced("fault") from None
 
     async def _find(self, call: Call) -> Lookup:
-        lookup = self._find_exact(call)
+        lookup = self.find_exact(call)
         if lookup.outcome is Outcome.HIT or call.policy.mode is not Mode.SEMANTIC:
             return lookup
         reason = exact_only_reason(call)
@@ -145,7 +145,8 @@ class Searcher:
             return replace(lookup, outcome=Outcome.BYPASS, reason=reason)
         return lookup
 
-    def _find_exact(self, call: Call) -> Lookup:
+    def find_exact(self, call: Call) -> Lookup:
+        """Look in memory under the exact key, and under that of other tenants' in scope shared."""
         if call.directives.no_cache:
             return Lookup(Outcome.REQUEST)
         lookup = Lookup(Outcome.MISS)

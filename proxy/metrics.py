@@ -60,6 +60,9 @@ class Metrics:
             "nearhit_faults", "Requests that the cache failed and the upstream answered",
             ["part"], registry=r,
         )  # fmt: skip
+        self.lease_outcomes = Counter(
+            "nearhit_lease_outcomes", "Misses by who led their call", ["outcome"], registry=r
+        )
         self.feedback = Counter(
             "nearhit_feedback", "Verdicts of clients that were taken in", ["verdict"], registry=r
         )

@@ -27,6 +27,7 @@ from store.decision.budgets import Budgets
 from store.entry import Candidate, EntryId, Held
 from store.flight import LeaderGone
 from store.hot import Document
+from store.leases import AnswerLanded
 from store.quarantine import Quarantine
 
 log = logging.getLogger("nearhit.pipeline")
@@ -145,7 +146,24 @@ class Pipeline:
             return await self._forwarder.relay(call, status)
         self._note(call, call.id, call.question.text, 1.0, self._clock(), hit=False)
         shared = not call.directives.no_cache
-        return await self._forwarder.fetch(call, lookup, status, shared=shared)
+        try:
+            return await self._forwarder.fetch(call, lookup, status, shared=shared)
+        except AnswerLanded:
+            answer = await self._look_again(call)
+        if answer is not None:
+            return answer
+        return await self._forwarder.fetch(call, lookup, status, shared=shared, mind_landed=False)
+
+    async def _look_again(self, call: Call) -> Answer | None:
+        """Return what another replica has stored under this very key since it was looked up."""
+        lookup = self._searcher.find_exact(call)
+        if lookup.outcome is not Outcome.HIT or lookup.found is None:
+            return None
+        answer = await self._replay(call, lookup.found)
+        if answer is not None:
+            self._metrics.looked_up(call.category, Outcome.HIT)
+            self._follow_up(call, lookup.found)
+        return answer
 
     async def _replay(self, call: Call, found: Candidate) -> Answer | None:
         """Return the entry's answer; None if its document is gone or cannot be read."""

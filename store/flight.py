@@ -42,6 +42,8 @@ class Flight:
         self.overflowed = False  # longer than the buffer: no longer whole, so not to be stored
         self.last_sign = asyncio.get_running_loop().time()
         self.first = 0  # number of the oldest chunk that is still kept
+        self.borrowed = False  # what it publishes comes from a leader elsewhere
+        self.wanted_elsewhere: Callable[[], bool] = lambda: False
         self.chunks: deque[bytes] = deque()
         self.readers: set[Reader] = set()
         self._trace: TracebackType | None = None
@@ -54,13 +56,13 @@ class Flight:
     def start(self, head: Any) -> None:
         """Publish the head: any value, such as status and headers."""
         self.head, self.started = head, True
-        self._wake()
+        self.sign()
 
     async def feed(self, chunk: bytes) -> None:
         """Publish a chunk. Beyond the buffer, wait for the slowest reader."""
         self.chunks.append(chunk)
         self._buffered += len(chunk)
-        self._wake()
+        self.sign()
         if self._buffered > self._max_buffer and not self.overflowed:
             self.overflowed = True
             self._on_close(self)
@@ -70,13 +72,13 @@ class Flight:
             try:
                 await self._room.wait()
             finally:
-                self._wake()
+                self.sign()
 
     def finish(self, result: Any = None) -> None:
         """End well. Until the lead coroutine returns, newcomers still join and read it all."""
         if not self.ended:
             self.result, self.ended = result, True
-            self._wake()
+            self.sign()
 
     def fail(self, error: BaseException) -> None:
         """End badly: readers get the chunks published so far, then the error."""
@@ -84,7 +86,7 @@ class Flight:
             self.error, self.ended = error, True
             self._trace = error.__traceback__
             self._on_close(self)
-            self._wake()
+            self.sign()
 
     def follow(self) -> Reader:
         """Return an async context manager that yields a reader from the beginning."""
@@ -100,9 +102,24 @@ class Flight:
         """Let a reader go; the last one to go before the end takes the leader along."""
         self.readers.discard(reader)
         self._room.set()
-        if not self.readers and not self.ended and self.task is not None:
-            self.fail(LeaderGone("everybody who waited for the answer has left"))
-            self.task.cancel()
+        self.stop_if_unwanted()
+
+    def stop_if_unwanted(self) -> None:
+        """Cancel the leader if nobody waits for the answer, here or elsewhere."""
+        if self.readers or self.ended or self.task is None or self.wanted_elsewhere():
+            return
+        self.fail(LeaderGone("everybody who waited for the answer has left"))
+        self.task.cancel()
+
+    def hold_patience(self) -> None:
+        """Count no silence until `sign`: the leader waits for one elsewhere, and has patience."""
+        self.last_sign = math.inf
+
+    def sign(self) -> None:
+        """Give a sign of life: silence counts from now."""
+        self.last_sign = asyncio.get_running_loop().time()
+        for reader in self.readers:
+            reader.wake()
 
     def progressed(self) -> None:
         """Note that a reader took a chunk or needs none."""
@@ -133,11 +150,6 @@ class Flight:
             self._buffered -= len(self.chunks.popleft())
             self.first += 1
         return self._buffered
-
-    def _wake(self) -> None:
-        self.last_sign = asyncio.get_running_loop().time()
-        for reader in self.readers:
-            reader.wake()
 
 
 class Reader:

@@ -69,6 +69,7 @@ class Replica:
         self._asked: deque[tuple[float, int]] = deque(maxlen=64)  # when, and the end as of then
         self._confirmed = -1e9  # monotonic seconds as of which memory is known to be whole
         self._behind = True  # memory has to be loaded anew before it can follow
+        self._closing = False
         self._lost = False  # the journal is known to have lost records
         self._joining = True  # others have not yet held against this epoch what they remember
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap, by position
@@ -146,6 +147,7 @@ class Replica:
 
     async def aclose(self) -> None:
         """Leave the others."""
+        self._closing = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -176,7 +178,7 @@ class Replica:
         )
 
     async def _tail(self) -> None:
-        while True:
+        while not self._closing:  # a client that is cut off may swallow a cancellation
             try:
                 if self._behind:
                     await self._resync()
@@ -235,7 +237,7 @@ class Replica:
 
     async def _beat_for_ever(self) -> None:
         pause = self._max_staleness / BEATS
-        while True:
+        while not self._closing:
             try:
                 asked = time.monotonic()
                 place = await self._ask_beat()
