@@ -47,7 +47,7 @@ class MemoryDocuments:
         await self.reading.wait()
         return found
 
-    async def delete(self, ids: Sequence[EntryId]) -> int:
+    async def delete(self, ids: Sequence[EntryId], *, purged: bool = False) -> int:
         await self._turn()
         return sum(self.entries.pop(id, None) is not None for id in list(ids))
 

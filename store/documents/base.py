@@ -73,8 +73,11 @@ class DocumentStore(Protocol):
         """Return the entry; None when there is none, or what is there is damaged."""
         ...
 
-    async def delete(self, ids: Sequence[EntryId]) -> int:
-        """Delete durably; return how many there were."""
+    async def delete(self, ids: Sequence[EntryId], *, purged: bool = False) -> int:
+        """Delete durably; return how many there were.
+
+        `purged`: on purpose, so that they must not come back by any way.
+        """
         ...
 
     async def approve(self, ids: Sequence[EntryId]) -> int:

@@ -101,7 +101,7 @@ class SqliteDocuments:
         )
         return None if row is None else rows.decode(row)
 
-    async def delete(self, ids: Sequence[EntryId]) -> int:
+    async def delete(self, ids: Sequence[EntryId], *, purged: bool = False) -> int:
         statement = "DELETE FROM entries WHERE id = ?"
         return await self._writer.submit(statement, lambda: [(id,) for id in ids])
 
