@@ -120,31 +120,36 @@ class OrderedWriter:
 
     async def _send(self, client: Redis, group: list[Write]) -> None:
         """Do the writes; raise the first refusal when all have been told, so that it counts."""
-        (what, _, done), *_ = ((write.what, write.size, write.done) for write in group)
-        if callable(what):
-            outcome = await what(client)
-            if not done.done():
-                done.set_result(outcome)
-            return
-        ready = [(write, steps) for write in group if (steps := await steps_of(write)) is not None]
-        replies = await exchange(client, [each for _, steps in ready for each in steps.first])
         refusals: list[ResponseError] = []
-        second: list[tuple[Write, Command]] = []
-        start = 0
-        for write, steps in ready:
-            part = replies[start : start + len(steps.first)]
-            start += len(steps.first)
-            refused = next((each for each in part if isinstance(each, ResponseError)), None)
-            if refused is None:
-                second.append((write, steps.then(part)))
-            else:
-                tell(write, refused, refusals)
-        for (write, _), reply in zip(
-            second, await exchange(client, [command for _, command in second]), strict=True
-        ):
-            tell(write, reply, refusals)
+        what = group[0].what
+        if callable(what):
+            try:
+                tell(group[0], await what(client), refusals)
+            except ResponseError as error:
+                tell(group[0], error, refusals)
+        else:
+            await send_steps(client, group, refusals)
         if refusals:
             raise refusals[0]
+
+
+async def send_steps(client: Redis, group: list[Write], refusals: list[ResponseError]) -> None:
+    """Send the first halves, then the second ones of those that were not refused."""
+    ready = [(write, steps) for write in group if (steps := await steps_of(write)) is not None]
+    replies = await exchange(client, [each for _, steps in ready for each in steps.first])
+    second: list[tuple[Write, Command]] = []
+    start = 0
+    for write, steps in ready:
+        part = replies[start : start + len(steps.first)]
+        start += len(steps.first)
+        refused = next((each for each in part if isinstance(each, ResponseError)), None)
+        if refused is None:
+            second.append((write, steps.then(part)))
+        else:
+            tell(write, refused, refusals)
+    answers = await exchange(client, [command for _, command in second])
+    for (write, _), reply in zip(second, answers, strict=True):
+        tell(write, reply, refusals)
 
 
 async def steps_of(write: Write) -> Steps | None:

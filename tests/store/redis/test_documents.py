@@ -31,6 +31,7 @@ from store.redis.appending import append
 from store.redis.codec import decode_change, position_of
 from store.redis.connection import RedisConnection
 from store.redis.documents import RedisDocuments
+from store.redis.exchange import exchange
 from tests.entries import NOON, entry
 from tests.redis_servers import VERSIONS, RedisServer
 from tests.redis_stores import KEYS, ServerOf, connected, redis_documents
@@ -61,7 +62,7 @@ async def documents(server: RedisServer) -> AsyncIterator[RedisDocuments]:
 
 async def journal(documents: RedisDocuments) -> list[tuple[int, bytes, Change | None]]:
     """Return every record: its position, its origin and the change."""
-    read = await documents._connection.ask(lambda client: client.xrange(KEYS.journal))
+    read: Any = await documents._connection.ask(lambda client: client.xrange(KEYS.journal))
     return [(position_of(id), f[b"origin"], decode_change(f)) for id, f in read]
 
 
@@ -277,6 +278,21 @@ async def test_a_cancelled_call_hands_its_reply_to_nobody_else(own_server: Redis
             assert found.id == B
 
 
+async def test_a_cancelled_put_hands_its_reply_to_nobody_else(own_server: RedisServer) -> None:
+    async with redis_documents(own_server) as documents:
+        await documents.put(entry("a"))
+        own_server.send(signal.SIGSTOP)
+        put = asyncio.create_task(documents.put(entry("b")))
+        await asyncio.wait([put], timeout=0.05)  # it has been sent
+        put.cancel()
+        await asyncio.wait([put])
+        later = asyncio.create_task(documents.delete([A, B, C]))
+        await asyncio.sleep(0)
+        own_server.send(signal.SIGCONT)
+        assert await later == 2
+        assert put.cancelled()
+
+
 async def test_a_killed_redis_is_unavailable_and_serves_again_when_it_is_back(
     own_server: RedisServer,
 ) -> None:
@@ -336,9 +352,8 @@ async def test_what_version_1_wrote_is_read(server: RedisServer) -> None:
     stored = json.loads((Path(__file__).parent / "version_1.json").read_text())
     async with connected(server) as connection:
         await connection.ask(lambda client: client.flushall())
-        for command in stored:
-            raw = [part.encode("latin-1") for part in command]
-            await connection.ask(lambda client, raw=raw: client.execute_command(*raw))
+        commands = [[part.encode("latin-1") for part in command] for command in stored]
+        await connection.ask(lambda client: exchange(client, commands))
         documents = await RedisDocuments.open(connection, keys=KEYS, origin="one")
         found = await documents.get(A)
         assert found is not None
