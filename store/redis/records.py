@@ -26,7 +26,7 @@ from store.redis.writer import OrderedWriter, Steps
 
 T = TypeVar("T")
 
-LISTED_AT_ONCE = 500  # rows
+LISTED_AT_ONCE = 500  # rows, where many may not be wanted
 SCANNED_AT_ONCE = 2_000  # names
 ANSWERS_AT_ONCE = 50  # entries with one id in their answers
 
@@ -112,11 +112,13 @@ class RedisRecords:
         self, *, limit: int, cursor: str | None = None, category: str | None = None
     ) -> Listing[Pair]:
         def wanted(pair: Pair) -> bool:
-            return category is None or pair.category == category
+            return pair.category == category
 
-        return await self._list(
-            self._pairs, lambda _, row: rows.pair_of(row), limit, cursor, wanted
-        )
+        def decode(_: int, row: bytes) -> Pair | None:
+            return rows.pair_of(row)
+
+        chosen = None if category is None else wanted
+        return await self._list(self._pairs, decode, limit, cursor, chosen)
 
     async def quarantine(self, entry_id: EntryId, tenant: str, at: datetime, why: str) -> None:
         change = record(encode_change(Stopped(entry_id, tenant)), self._origin)
@@ -210,18 +212,19 @@ class RedisRecords:
         decode: Callable[[int, bytes], T | None],
         limit: int,
         cursor: str | None,
-        wanted: Callable[[T], bool] = lambda _: True,
+        wanted: Callable[[T], bool] | None = None,
     ) -> Listing[T]:
         below = position(cursor)
         shown = list[tuple[int, T]]()
+        at_once = limit + 1 if wanted is None else LISTED_AT_ONCE
         while len(shown) <= limit:
-            found = await self._rows(series, below, LISTED_AT_ONCE)
+            found = await self._rows(series, below, at_once)
             if not found:
                 break
             below = found[-1][0]
             for number, row in found:
                 item = decode(number, row)
-                if item is not None and wanted(item):
+                if item is not None and (wanted is None or wanted(item)):
                     shown.append((number, item))
         more = str(shown[limit - 1][0]) if len(shown) > limit else None
         return Listing(tuple(item for _, item in shown[:limit]), more)
