@@ -21,8 +21,10 @@ async def redis_documents(server: RedisServer, **options: Any) -> AsyncIterator[
     async with connected(server) as connection:
         await connection.ask(lambda client: client.flushall())
         store = await RedisDocuments.open(connection, keys=KEYS, **({"origin": "one"} | options))
-        yield store
-        await store.aclose()
+        try:
+            yield store
+        finally:
+            await store.aclose()
 
 
 @asynccontextmanager
@@ -31,5 +33,7 @@ async def connected(
 ) -> AsyncIterator[RedisConnection]:
     """Yield a connection; its budgets suit a busy machine unless others are given."""
     connection = RedisConnection.to(server.url, request_seconds=request_seconds, **options)
-    yield connection
-    await connection.aclose()
+    try:
+        yield connection
+    finally:
+        await connection.aclose()
