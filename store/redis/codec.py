@@ -88,6 +88,14 @@ def decode_stored(answer: Answer) -> Stored | None:
         return None
 
 
+def decode_entry_head(answer: Answer) -> Head | None:
+    """Return the head of STORED_FIELDS; None if it is damaged or not there."""
+    blob, checked, vector, earlier = answer
+    if blob is None or not _sound(blob, checked, vector, earlier):
+        return None
+    return head_from(blob)
+
+
 def approve(answer: Answer) -> tuple[bytes, bytes] | None:
     """Return the head and checksum of STORED_FIELDS once approved.
 

@@ -18,6 +18,7 @@ from store.entry import Entry, EntryId, Vector
 from store.errors import StoreUnavailable
 from tests.entries import NOON, OTHER_KEY, axis, directions, entry
 from tests.fakes_documents import MemoryDocuments
+from tests.redis_stores import ServerOf, redis_documents
 
 SHARED: dict[str, Any] = {
     "shared_key": "s-1",
@@ -28,9 +29,15 @@ SHARED: dict[str, Any] = {
 }
 
 
-@pytest.fixture(params=["sqlite", "memory"])
-async def documents(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[DocumentStore]:
+@pytest.fixture(params=["sqlite", "memory", "redis 7", "redis 8"])
+async def documents(
+    request: pytest.FixtureRequest, tmp_path: Path, redis_server: ServerOf
+) -> AsyncIterator[DocumentStore]:
     store: DocumentStore
+    if request.param.startswith("redis"):
+        async with redis_documents(redis_server(request.param[-1])) as store:
+            yield store
+        return
     store = SqliteDocuments.open(tmp_path) if request.param == "sqlite" else MemoryDocuments()
     yield store
     await store.aclose()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -18,8 +19,10 @@ from store.errors import StoreUnavailable
 from tests.entries import NOON, entry
 from tests.fakes_documents import MemoryDocuments
 from tests.fakes_records import MemoryRecords
+from tests.redis_stores import ServerOf, redis_documents
 
 T = TypeVar("T")
+KINDS = ["sqlite", "memory", "redis 7", "redis 8"]
 FEW = Bounds(versions=3, audit=4, pairs=5, quarantine=3)
 A, B, C, D = (EntryId(letter) for letter in "abcd")
 HIT = AuditRow(at=NOON, who="ops", action="policy.put", category="fares", before="{}", after="[1]")
@@ -30,26 +33,37 @@ class Shop(NamedTuple):
     records: Records
 
 
-def shop_of(kind: str, directory: Path, bounds: Bounds) -> Shop:
-    if kind == "sqlite":
+@asynccontextmanager
+async def shop_of(
+    kind: str, directory: Path, redis_server: ServerOf, bounds: Bounds
+) -> AsyncIterator[Shop]:
+    if kind.startswith("redis"):
+        async with redis_documents(redis_server(kind[-1]), bounds=bounds) as shared:
+            yield Shop(shared, shared.records)
+    elif kind == "sqlite":
         documents = SqliteDocuments.open(directory, bounds=bounds)
-        return Shop(documents, documents.records)
-    memory = MemoryDocuments()
-    return Shop(memory, MemoryRecords(memory, bounds))
+        yield Shop(documents, documents.records)
+        await documents.aclose()
+    else:
+        memory = MemoryDocuments()
+        yield Shop(memory, MemoryRecords(memory, bounds))
+        await memory.aclose()
 
 
-@pytest.fixture(params=["sqlite", "memory"])
-async def shop(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shop]:
-    shop = shop_of(request.param, tmp_path, Bounds())
-    yield shop
-    await shop.documents.aclose()
+@pytest.fixture(params=KINDS)
+async def shop(
+    request: pytest.FixtureRequest, tmp_path: Path, redis_server: ServerOf
+) -> AsyncIterator[Shop]:
+    async with shop_of(request.param, tmp_path, redis_server, Bounds()) as shop:
+        yield shop
 
 
-@pytest.fixture(params=["sqlite", "memory"])
-async def small(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Records]:
-    shop = shop_of(request.param, tmp_path, FEW)
-    yield shop.records
-    await shop.documents.aclose()
+@pytest.fixture(params=KINDS)
+async def small(
+    request: pytest.FixtureRequest, tmp_path: Path, redis_server: ServerOf
+) -> AsyncIterator[Records]:
+    async with shop_of(request.param, tmp_path, redis_server, FEW) as shop:
+        yield shop.records
 
 
 @pytest.fixture
