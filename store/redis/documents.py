@@ -19,7 +19,7 @@ from store.documents.base import Filter, Page, Stored, Summary, position
 from store.documents.records import Bounds
 from store.entry import Entry, EntryId, size_of
 from store.errors import StoreUnavailable
-from store.journal import Approved
+from store.journal import Apply, Approved
 from store.redis import codec
 from store.redis.appending import append, put_command, removed_command
 from store.redis.codec import ENTRY_FIELDS, STORED_FIELDS, position_of
@@ -51,6 +51,10 @@ async def at_once(position: int) -> None:
     """Do not wait for a record to be applied."""
 
 
+def nobody(apply: Apply) -> None:
+    """Tell nobody: nothing in this process reads the journal."""
+
+
 class RedisDocuments:
     """A DocumentStore in Redis, with `records` beside the entries.
 
@@ -65,16 +69,21 @@ class RedisDocuments:
         keys: Keys,
         origin: str,
         applied: Callable[[int], Awaitable[None]] = at_once,
+        follow: Callable[[Apply], None] = nobody,
         expire_after: timedelta = EXPIRE_AFTER,
         max_waiting: int = MAX_WAITING,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
         bounds: Bounds = DEFAULT_BOUNDS,
     ) -> None:
-        """`origin` is this replica's id, `expire_after` when Redis itself forgets an entry."""
+        """`origin` is this replica's id, `expire_after` when Redis itself forgets an entry.
+
+        `applied` and `follow` are those of what reads the journal in this process.
+        """
         self._connection = connection
         self._keys = keys
         self._origin = origin
         self._applied = applied
+        self._follow = follow
         self._expire_ms = expire_after // timedelta(milliseconds=1)
         self._writer = OrderedWriter(
             connection, max_writes=max_waiting, max_bytes=max_waiting_bytes
@@ -97,6 +106,9 @@ class RedisDocuments:
         """
         await prepare(connection, keys)
         return cls(connection, keys=keys, **options)
+
+    def follow(self, apply: Apply) -> None:
+        self._follow(apply)
 
     async def put(self, entry: Entry) -> None:
         large = len(entry.body) >= LARGE_BODY

@@ -18,10 +18,12 @@ from store.documents.base import Filter
 from store.entry import EntryId
 from store.errors import StoreUnavailable
 from store.journal import (
+    Apply,
     Approved,
     Change,
     PolicyAdded,
     Put,
+    Record,
     Released,
     Removed,
     Stopped,
@@ -151,6 +153,14 @@ async def test_a_write_returns_when_its_record_is_applied(server: RedisServer) -
         assert seen == [position for position, _, _ in await journal(documents)]
         applied.set()
         await asyncio.gather(*writes)
+
+
+async def test_who_follows_is_told_by_what_reads_the_journal(server: RedisServer) -> None:
+    followers: list[Apply] = []
+    seen: list[Record] = []
+    async with redis_documents(server, follow=followers.append) as documents:
+        documents.follow(seen.append)
+        assert followers == [seen.append]
 
 
 async def test_a_change_that_is_in_the_journal_only_can_be_appended(
