@@ -128,11 +128,13 @@ class Ranking:
         self._step = 1.0 / max(1, self.entries)
 
     def _put_up(self, ranked: Ranked, number: int) -> None:
-        ranked.shelf = number
         shelf = self._shelves.get(number)
         if shelf is None:
             shelf = self._shelves[number] = {}
             insort(self._numbers, number)
+        else:  # one number object a shelf, not one an entry
+            number = next(iter(shelf.values())).shelf
+        ranked.shelf = number
         shelf[ranked.id] = ranked
 
     def _take_down(self, ranked: Ranked) -> None:

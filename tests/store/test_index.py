@@ -16,13 +16,9 @@ from hypothesis import strategies as st
 
 from store.entry import EntryId, PartitionKey, Vector
 from store.hnsw import Graph
-from store.index import (
-    BURIED_AT_ONCE,
-    INLINE_ROWS,
-    KEPT_SHARE,
-    MOVED_AT_ONCE,
-    PartitionedIndex,
-)
+from store.index import INLINE_ROWS, MOVED_AT_ONCE, PartitionedIndex
+from store.labels import SLOT_MASK
+from store.partition import BURIED_AT_ONCE, KEPT_SHARE
 from tests.entries import DIMENSION, KEY, OTHER_KEY, axis, directions, near
 
 PROMOTE = 32  # rows from which these tests' partitions are large
@@ -54,6 +50,15 @@ def held_up(index: PartitionedIndex) -> Iterator[None]:
         yield
     finally:
         release.set()
+
+
+def living(index: PartitionedIndex, graph: Graph) -> list[EntryId]:
+    """Return who lives in the graph, by label."""
+    labels = index._partitions[KEY].labels
+    homes = index._labels.homes
+    ids = [id for id, label in labels.items() if homes[label & SLOT_MASK] == graph.number]
+    assert len(ids) == graph.live
+    return sorted(ids, key=labels.__getitem__)
 
 
 async def found(index: PartitionedIndex, vector: Vector, k: int = 1) -> list[EntryId]:
@@ -126,7 +131,7 @@ async def test_a_large_partition_moves_into_a_graph_and_finds_everyone(
     await index.settled()
     partition = index._partitions[KEY]
     assert len(partition.flat) == 0
-    assert sum(len(graph.live) for graph in partition.graphs) == 200
+    assert sum(graph.live for graph in partition.graphs) == 200
     assert [await found(index, VECTORS[n]) for n in range(200)] == [[name(n)] for n in range(200)]
 
 
@@ -245,8 +250,8 @@ async def test_those_who_move_out_of_a_graph_do_not_pile_up_in_the_matrix(
     await index.settled()
     partition = index._partitions[KEY]
     for graph in partition.graphs:
-        for label in sorted(graph.live)[: len(graph.live) * 2 // 3]:
-            index.remove(KEY, partition.ids[label])
+        for id in living(index, graph)[: graph.live * 2 // 3]:
+            index.remove(KEY, id)
     most = 0
     while index._work is not None and not index._work.done():
         await asyncio.sleep(0)
@@ -261,8 +266,8 @@ async def test_the_dead_of_a_graph_are_buried_together(index: PartitionedIndex) 
     fill(index, range(100))
     await index.settled()
     partition = index._partitions[KEY]
-    (graph,) = [graph for graph in partition.graphs if len(graph.live) > 2 * BURIED_AT_ONCE]
-    doomed = [partition.ids[label] for label in sorted(graph.live)[:BURIED_AT_ONCE]]
+    (graph,) = [graph for graph in partition.graphs if graph.live > 2 * BURIED_AT_ONCE]
+    doomed = living(index, graph)[:BURIED_AT_ONCE]
     for id in doomed[1:]:
         index.remove(KEY, id)
     await index.settled()
@@ -279,8 +284,8 @@ async def test_the_dead_of_ids_that_are_put_again_are_buried_too() -> None:
     await index.settled()
     partition = index._partitions[KEY]
     (graph,) = partition.graphs
-    for label in sorted(graph.live)[:BURIED_AT_ONCE]:
-        index.put(KEY, partition.ids[label], VECTORS[599])
+    for id in living(index, graph)[:BURIED_AT_ONCE]:
+        index.put(KEY, id, VECTORS[599])
     assert not partition.overflows(32 * KEPT_SHARE)  # which would be a reason of its own
     await index.settled()
     assert not graph.dead
@@ -321,9 +326,9 @@ async def test_a_graph_that_is_mostly_dead_moves_its_living_out(index: Partition
     (first,) = index._partitions[KEY].graphs
     fill(index, range(PROMOTE + 1, 600))
     await index.settled()
-    survivors = [index._partitions[KEY].ids[label] for label in sorted(first.live)[:3]]
-    for label in sorted(first.live)[3:]:
-        index.remove(KEY, index._partitions[KEY].ids[label])
+    survivors = living(index, first)[:3]
+    for id in living(index, first)[3:]:
+        index.remove(KEY, id)
     await index.settled()
     assert first not in index._partitions[KEY].graphs
     for survivor in survivors:
