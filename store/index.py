@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Protocol, TypeVar, TypeVarTuple
@@ -28,6 +28,7 @@ HURRIED_AT_ONCE = 4096  # the same while nobody searches
 BACKLOG = 8192  # rows of a matrix that `keep_pace` lets wait for their graph
 LONGEST_REST = 0.1  # seconds
 GRAPH_GROWTH = 2  # a new graph's capacity, in times of what the partition holds
+HURRIED_GROWTH = 1.5  # of a graph's capacity, while nobody searches
 
 logger = logging.getLogger(__name__)
 Ts = TypeVarTuple("Ts")
@@ -80,7 +81,7 @@ class PartitionedIndex:
         self.dimension = dimension
         self._promote_rows = promote_rows
         self._partitions: dict[PartitionKey, Partition] = {}
-        self._labels = Labels()
+        self.labels = Labels()  # of all partitions
         self._workers = threads or os.cpu_count() or 1
         self._searchers = ThreadPoolExecutor(self._workers, thread_name_prefix="nearhit-search")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="nearhit-index")
@@ -95,7 +96,7 @@ class PartitionedIndex:
         check_vector(vector, self.dimension)
         partition = self._partitions.get(key)
         if partition is None:
-            partition = self._partitions[key] = Partition(self.dimension, self._labels)
+            partition = self._partitions[key] = Partition(self.dimension, self.labels)
         partition.put(id, vector)
         if partition.has_dead or partition.overflows(self._promote_rows):
             self._tend_soon(partition)
@@ -156,6 +157,14 @@ class PartitionedIndex:
         async with self._slice:
             yield
 
+    def contents(self) -> Iterable[tuple[PartitionKey, Partition]]:
+        """Return all partitions, to be saved inside `still`."""
+        return self._partitions.items()
+
+    def adopt(self, key: PartitionKey, partition: Partition) -> None:
+        """Take over a partition whose vectors are in the table of labels already."""
+        self._partitions[key] = partition
+
     async def aclose(self) -> None:
         if self._work is not None:
             self._work.cancel()
@@ -210,7 +219,7 @@ class PartitionedIndex:
         They are not marked in the graph: a search under way may have scanned the matrix
         before they came, and must still find them here.
         """
-        labels, graph.leaving = self._labels.some_in(graph.number, MOVED_AT_ONCE, graph.leaving)
+        labels, graph.leaving = self.labels.some_in(graph.number, MOVED_AT_ONCE, graph.leaving)
         vectors = await run_in(self._writer, graph.fetch, labels)
         for label, vector in zip(labels, vectors, strict=True):
             partition.out_of_graph(graph, label, vector)
@@ -237,12 +246,12 @@ class PartitionedIndex:
         for graph in open_ones:
             if graph.room:
                 return graph
-        capacity = GRAPH_GROWTH * max(len(partition.labels), self._promote_rows)
         if self._hurried and open_ones:
             graph = open_ones[-1]
-            await run_in(self._writer, graph.grow, max(capacity, GRAPH_GROWTH * graph.capacity))
+            await run_in(self._writer, graph.grow, int(HURRIED_GROWTH * graph.capacity))
             return graph
-        number = self._labels.next_graph()
+        capacity = GRAPH_GROWTH * max(len(partition.labels), self._promote_rows)
+        number = self.labels.next_graph()
         graph = await run_in(self._writer, Graph, self.dimension, capacity, number)
         partition.graphs = (*partition.graphs, graph)
         return graph

@@ -22,14 +22,14 @@ SCANNED_AT_ONCE = 2**16
 class Labels:
     """The labels of one index. Belongs to the event loop, but for `owner`."""
 
-    __slots__ = ("homes", "last", "owners", "_free", "_graphs")
+    __slots__ = ("_free", "graphs", "homes", "last", "owners")
 
     def __init__(self) -> None:
         self.owners: list[EntryId | None] = []  # by slot; None: free
         self.last = array("q")  # the label that each slot was given out as last
         self.homes = array("i")  # the number of a graph, or MATRIX
         self._free: list[int] = []
-        self._graphs = 0
+        self.graphs = 0  # the highest number given to one
 
     def __contains__(self, label: int) -> bool:
         return self.owner(label) is not None
@@ -38,9 +38,10 @@ class Labels:
         """Return a label for a vector of the id, which lies in a matrix."""
         if self._free:
             slot = self._free.pop()
-            self.last[slot] += AGAIN
+            label: int = self.last[slot] + AGAIN
+            self.last[slot] = label
             self.owners[slot] = id
-            return self.last[slot]
+            return label
         slot = len(self.owners)
         self.last.append(slot)
         self.homes.append(MATRIX)
@@ -50,7 +51,7 @@ class Labels:
     def drop(self, label: int) -> int:
         """Let a living label die; return its home."""
         slot = label & SLOT_MASK
-        home = self.homes[slot]
+        home: int = self.homes[slot]
         self.owners[slot] = None
         self.homes[slot] = MATRIX
         self._free.append(slot)
@@ -67,8 +68,8 @@ class Labels:
 
     def next_graph(self) -> int:
         """Return a number for another graph."""
-        self._graphs += 1
-        return self._graphs
+        self.graphs += 1
+        return self.graphs
 
     def some_in(self, graph: int, limit: int, start: int = 0) -> tuple[list[int], int]:
         """Return up to `limit` living labels of a graph from slot `start` on.
@@ -87,5 +88,5 @@ class Labels:
         self, owners: list[EntryId | None], last: array[int], homes: array[int], graphs: int
     ) -> None:
         """Become what a table was when these were its columns and `graphs` its highest number."""
-        self.owners, self.last, self.homes, self._graphs = owners, last, homes, graphs
+        self.owners, self.last, self.homes, self.graphs = owners, last, homes, graphs
         self._free = [slot for slot, owner in enumerate(owners) if owner is None]

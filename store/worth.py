@@ -34,15 +34,20 @@ LONGEST_CLOCK = 2**20  # halvings after which it starts from zero again, to keep
 class Ranked:
     """One entry in its category's order."""
 
-    __slots__ = ("id", "size", "ranking", "weight", "rank", "shelf")
+    __slots__ = ("cost", "id", "rank", "ranking", "shelf", "size")
 
     def __init__(self, id: EntryId, size: int, cost: float, ranking: Ranking) -> None:
         self.id = id
         self.size = size
         self.ranking = ranking
-        self.weight = log2(min(max(LEAST_COST, cost), MOST_COST) / max(size, 1))  # NaN: the least
+        self.cost = cost  # seconds; the caller's object, so it takes no memory of its own
         self.rank = -inf
         self.shelf = 0
+
+    @property
+    def weight(self) -> float:
+        """What a reference is worth, in halvings."""
+        return log2(min(max(LEAST_COST, self.cost), MOST_COST) / max(self.size, 1))  # NaN: least
 
 
 class Ranking:

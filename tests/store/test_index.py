@@ -55,7 +55,7 @@ def held_up(index: PartitionedIndex) -> Iterator[None]:
 def living(index: PartitionedIndex, graph: Graph) -> list[EntryId]:
     """Return who lives in the graph, by label."""
     labels = index._partitions[KEY].labels
-    homes = index._labels.homes
+    homes = index.labels.homes
     ids = [id for id, label in labels.items() if homes[label & SLOT_MASK] == graph.number]
     assert len(ids) == graph.live
     return sorted(ids, key=labels.__getitem__)
