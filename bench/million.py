@@ -93,7 +93,8 @@ async def measure(plan: Plan) -> list[Outcome]:
         outcomes += restarted(again)
         say("restarted")
         await asyncio.sleep(SETTLING)
-        outcomes.append(await lookups(books, samples, plan))
+        idle = await lookups(books, samples, plan, puts=0)
+        outcomes.append(beside(await lookups(books, samples, plan, puts=PUTS), idle))
         await index.aclose()
         return outcomes
 
@@ -149,8 +150,15 @@ def restarted(parts: dict[str, float]) -> list[Outcome]:
     ]
 
 
-async def lookups(books: Books, samples: Floats, plan: Plan) -> Outcome:
-    """Look up at a steady rate, each timed from when another process sent it, under puts."""
+def beside(busy: Reading, idle: Reading) -> Outcome:
+    """Return the row of lookups, with those of an idle process beside them."""
+    row = Row("lookup", "lookup p99 while 200 puts a second stream in", "ms", at_most(5))
+    parts = {"idle p50 ms": idle.parts["p50 ms"], "idle p99 ms": idle.value, **busy.parts}
+    return settle(row, [Reading(value=busy.value, parts=parts, faults=busy.faults)])
+
+
+async def lookups(books: Books, samples: Floats, plan: Plan, puts: float) -> Reading:
+    """Look up at a steady rate, each timed from when another process sent it; return the p99."""
     count = int(plan.seconds * LOOKUPS)
     population = Population(seed=11)
     picked = np.random.default_rng(3).integers(len(samples), size=count)
@@ -171,7 +179,9 @@ async def lookups(books: Books, samples: Floats, plan: Plan) -> Outcome:
         pending.add(task)
         task.add_done_callback(pending.discard)
 
-    putting = asyncio.create_task(put_on(books, population.vectors(int(plan.seconds * 2 * PUTS))))
+    before = books.number
+    newcomers = population.vectors(int(plan.seconds * 2 * puts))
+    putting = asyncio.create_task(put_on(books, newcomers))
     await arrivals(LOOKUPS, count, 5, arrived)
     await asyncio.gather(*pending)
     putting.cancel()
@@ -180,11 +190,9 @@ async def lookups(books: Books, samples: Floats, plan: Plan) -> Outcome:
         "p50 ms": float(np.percentile(times, 50)),
         "longest ms": max(times),
         "found %": 100 * right / count,
-        "puts": books.number - plan.entries,
+        "puts": books.number - before,
     }
-    row = Row("lookup", "lookup p99 while 200 puts a second stream in", "ms", at_most(5))
-    value = float(np.percentile(times, 99))
-    return settle(row, [Reading(value=value, parts=parts, faults=faults)])
+    return Reading(value=float(np.percentile(times, 99)), parts=parts, faults=faults)
 
 
 async def put_on(books: Books, vectors: Floats) -> None:
