@@ -86,6 +86,7 @@ def live_as_child(work: Callable[[], None], report: int) -> NoReturn:
         nowhere = os.open(os.devnull, os.O_RDWR)
         for standard in range(3):
             os.dup2(nowhere, standard)
+        os.close(nowhere)
         work()
         status = 0
     except BaseException as error:  # nobody above is to see it

@@ -472,3 +472,75 @@ async def agrees(
     assert cosines == sorted(cosines, reverse=True)
     for neighbor in neighbors:
         assert abs(neighbor.similarity - float(alive[neighbor.id] @ query)) < 1e-5
+
+
+async def test_in_a_hurry_one_graph_grows_and_takes_many_in_one_turn(
+    index: PartitionedIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, add_many = list[int](), Graph.add_many
+
+    def counted(
+        graph: Graph, labels: Sequence[int], vectors: npt.NDArray[np.float32], threads: int
+    ) -> None:
+        turns.append(len(labels))
+        assert threads == 2
+        add_many(graph, labels, vectors, threads)
+
+    monkeypatch.setattr(Graph, "add_many", counted)
+    with index.hurry():
+        for start in range(0, 600, 100):
+            fill(index, range(start, start + 100))
+            await index.settled()
+    (graph,) = index._partitions[KEY].graphs
+    assert (graph.live, sum(turns)) == (600, 600)
+    assert 600 <= graph.capacity <= 900
+    assert len(turns) < 600 // MOVED_AT_ONCE
+    assert [await found(index, VECTORS[n]) for n in range(600)] == [[name(n)] for n in range(600)]
+    fill(index, range(5))
+    await index.settled()
+    assert len(turns) < 600 // MOVED_AT_ONCE
+
+
+async def test_whoever_keeps_pace_waits_until_few_wait_for_their_graph(
+    index: PartitionedIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.index.BACKLOG", 50)
+    monkeypatch.setattr("store.index.HURRIED_AT_ONCE", 20)
+    await index.keep_pace()  # nothing to do
+    with index.hurry():
+        fill(index, range(300))
+        await index.keep_pace()
+        assert 30 < len(index._partitions[KEY].flat) <= 50
+        assert index._work is not None
+        assert not index._work.done()
+
+
+async def test_keeping_pace_ends_when_a_graph_takes_no_more(
+    index: PartitionedIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("store.index.BACKLOG", 50)
+    monkeypatch.setattr(Graph, "add_many", fail)
+    with index.hurry():
+        fill(index, range(300))
+        await asyncio.wait_for(index.keep_pace(), 10)
+    assert await found(index, VECTORS[7]) == [name(7)]
+
+
+async def test_inside_still_no_vector_is_on_its_way_and_searches_go_on(
+    index: PartitionedIndex,
+) -> None:
+    fill(index, range(200))
+    await asyncio.sleep(0)
+    async with index.still():
+        (graph,) = index._partitions[KEY].graphs
+        taken = graph.taken
+        assert taken == graph.live
+        assert await found(index, VECTORS[7]) == [name(7)]
+        fill(index, range(200, 300))
+        assert await found(index, VECTORS[250]) == [name(250)]
+        assert graph.taken == taken
+    await index.settled()
+    assert len(index._partitions[KEY].flat) <= PROMOTE // KEPT_SHARE

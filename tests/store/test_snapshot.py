@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +14,8 @@ from hypothesis import strategies as st
 
 from store import snapshot
 from store.documents.base import held_of
-from store.documents.lock import DirectoryLock
 from store.entry import EntryId, Held, PartitionKey, Vector
 from store.errors import SnapshotFailed, SnapshotInvalid
-from store.forked import Child, ChildFailed
 from store.index import PartitionedIndex
 from store.journal import Mark
 from store.snapshot import Contents
@@ -27,6 +24,14 @@ from tests.entries import CHECKPOINT, DIMENSION, KEY, NOON, OTHER_KEY, direction
 PROMOTE = 32
 VECTORS = directions(400)
 MARK = Mark("first", 41)
+
+
+def files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
 
 
 def new_index() -> PartitionedIndex:
@@ -127,6 +132,54 @@ async def test_ids_of_the_index_are_those_of_the_entries(tmp_path: Path) -> None
         await one.aclose()
 
 
+async def test_entries_that_many_blocks_hold_keep_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.held_file.BLOCK", 7)
+    index = new_index()
+    entries = [held(number, (KEY, OTHER_KEY)[number % 3 == 0]) for number in range(50)]
+    write(tmp_path, index, *entries)
+    assert await read_and_close(tmp_path) == entries
+    await index.aclose()
+
+
+async def test_a_child_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    index, _ = await filled(3)
+
+    class Endless:
+        def __iter__(self) -> Iterator[Held]:
+            signal.pause()
+            yield held(0)
+
+    with pytest.raises(SnapshotFailed, match="not done after"):
+        await snapshot.take(
+            tmp_path,
+            checkpoint=CHECKPOINT,
+            index=index,
+            contents=lambda: Contents(MARK, Endless(), []),
+            patience=0.2,
+        )
+    assert read(tmp_path) is None
+    await index.aclose()
+
+
+async def test_vectors_on_their_way_arrive_before_memory_is_copied(tmp_path: Path) -> None:
+    index, entries = await filled(3)
+    for number in range(3, 100):
+        index.put(KEY, EntryId(f"e{number}"), VECTORS[number])
+    await asyncio.sleep(0)
+    assert index._slice.locked()
+
+    def now() -> Contents:
+        (graph,) = index._partitions[KEY].graphs
+        assert graph.live == graph.taken > 0
+        return Contents(MARK, map(held, range(100)), [])
+
+    await snapshot.take(tmp_path, checkpoint=CHECKPOINT, index=index, contents=now)
+    assert len(await read_and_close(tmp_path)) == 100
+    await index.aclose()
+
+
 @pytest.mark.parametrize(
     "changes", [{"checkpoint": "mini-2"}, {"dimension": 16}], ids=["checkpoint", "dimension"]
 )
@@ -154,10 +207,11 @@ async def test_a_snapshot_of_another_format_is_refused(
 async def test_a_flipped_byte_anywhere_is_refused(tmp_path: Path) -> None:
     index, entries = await filled(60)
     write(tmp_path, index, *entries)
-    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
-    assert len(files) >= 9
-    for path in files:
-        whole = path.read_bytes()
+    written = {path: path.read_bytes() for path in files(tmp_path)}
+    assert len([whole for whole in written.values() if whole]) >= 9
+    for path, whole in written.items():
+        if not whole:
+            continue
         for place in {0, 1, len(whole) // 3, len(whole) // 2, len(whole) - 1}:
             damaged = bytearray(whole)
             damaged[place] ^= 0x20
@@ -172,7 +226,7 @@ async def test_a_flipped_byte_anywhere_is_refused(tmp_path: Path) -> None:
 async def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
     index, entries = await filled(60)
     write(tmp_path, index, *entries)
-    for path in [path for path in tmp_path.rglob("*") if path.is_file()]:
+    for path in files(tmp_path):
         whole = path.read_bytes()
         path.unlink()
         with pytest.raises(SnapshotInvalid):
@@ -191,7 +245,7 @@ async def test_the_next_snapshot_replaces_the_former_and_sweeps_up_broken_ones(
     write(tmp_path, index, *entries[:3])
     (tmp_path / "0000000009.77.partial").mkdir()
     write(tmp_path, index, *entries, held(7))
-    assert [path.name for path in tmp_path.iterdir()] == ["0000000002"]
+    assert names(tmp_path) == ["0000000002"]
     assert len(await read_and_close(tmp_path)) == 4
     await index.aclose()
 
@@ -205,7 +259,7 @@ async def test_a_failure_in_the_child_is_told_and_leaves_the_former_snapshot(
         await snapshot.take(
             tmp_path, checkpoint=CHECKPOINT, index=index, contents=contents(held(9))
         )
-    assert [path.name for path in tmp_path.iterdir()] == ["0000000001"]
+    assert names(tmp_path) == ["0000000001"]
     assert await read_and_close(tmp_path) == entries
     await index.aclose()
 
@@ -218,7 +272,7 @@ async def test_a_child_that_is_killed_in_the_middle_leaves_the_former_snapshot(
 
     class Deadly(Held):
         @property
-        def cost(self) -> float:  # type: ignore[override]
+        def cost(self) -> float:
             os.kill(os.getpid(), signal.SIGKILL)
             return 0.0
 
@@ -228,43 +282,9 @@ async def test_a_child_that_is_killed_in_the_middle_leaves_the_former_snapshot(
             object.__setattr__(deadly, name, getattr(entries[0], name))
     with pytest.raises(SnapshotFailed, match="ended by signal 9"):
         await snapshot.take(tmp_path, checkpoint=CHECKPOINT, index=index, contents=contents(deadly))
-    assert len(list(tmp_path.glob("*.partial"))) == 1
+    assert [name.rpartition(".")[2] for name in names(tmp_path)] == ["0000000001", "partial"]
     assert await read_and_close(tmp_path) == entries
     await index.aclose()
-
-
-async def test_a_child_inherits_neither_locks_nor_sockets(tmp_path: Path) -> None:
-    lock = DirectoryLock(tmp_path)
-    reader, writer = os.pipe()
-    child = Child(lambda: os.abort() if os.read(0, 1) else signal.pause())
-    child.ended  # noqa: B018  it only reads nothing from a closed standard input and waits
-    lock.release()
-    again = os.open(tmp_path / "nearhit.lock", os.O_RDWR)
-    for _ in range(200):
-        try:
-            fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            await asyncio.sleep(0.01)
-    else:
-        pytest.fail("the child still holds the lock")
-    os.close(writer)
-    assert await asyncio.wait_for(asyncio.to_thread(os.read, reader, 1), 5) == b""
-    with pytest.raises(ChildFailed, match="not done after"):
-        await child.ended(0.05)
-    os.close(reader)
-    os.close(again)
-
-
-async def test_a_child_ends_with_whoever_waits_for_it() -> None:
-    child = Child(signal.pause)
-    waiting = asyncio.create_task(child.ended(60))
-    await asyncio.sleep(0)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    with pytest.raises(ProcessLookupError):
-        os.kill(child._process, 0)
 
 
 STEPS = st.lists(
