@@ -89,7 +89,10 @@ def chunks(entries: int) -> Iterator[Floats]:
 
 
 def bare_seconds(entries: int, threads: int) -> float:
-    """Return how long hnswlib alone takes to add so many vectors to one graph."""
+    """Return how long hnswlib alone takes to add so many vectors to one graph.
+
+    They are whole chunks, the first ones that `build` puts.
+    """
     graph = hnswlib.Index(space="ip", dim=DIMENSION)
     graph.init_index(2 * entries, M=hnsw.LINKS, ef_construction=hnsw.BUILD_BREADTH)
     spent, done = 0.0, 0
@@ -101,12 +104,12 @@ def bare_seconds(entries: int, threads: int) -> float:
     return spent
 
 
-async def build(books: Books, entries: int) -> tuple[float, Floats]:
+async def build(books: Books, entries: int) -> tuple[list[float], Floats]:
     """Fill the books in a hurry: the large partition, then the small ones.
 
-    Returns the seconds that the large one took, and some of its vectors.
+    Returns the seconds that each chunk of the large one took, and some of its vectors.
     """
-    large, spent, samples = in_large(entries), 0.0, []
+    large, spent, samples = in_large(entries), list[float](), []
     with books.index.hurry():
         for vectors in chunks(large):
             started = time.perf_counter()
@@ -116,7 +119,7 @@ async def build(books: Books, entries: int) -> tuple[float, Floats]:
                 await books.index.keep_pace()
                 await asyncio.sleep(0)
             await books.index.settled()
-            spent += time.perf_counter() - started
+            spent.append(time.perf_counter() - started)
             samples.append(vectors[:: max(1, large // 5_000)].copy())
             del vectors  # or a chunk is resident besides
         for vectors in chunks(entries - large):
