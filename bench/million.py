@@ -3,9 +3,9 @@
     python -m bench.million [--entries 1000000] [--threads 2] [--seconds 20]
 
 Synthetic vectors (`bench.population`), four fifths in one partition, the others in small ones of
-10. hnswlib alone is given the first COMPARED. What `store.cache` keeps of an entry is kept here too (`bench.million_books`), documents are
-not. hnswlib alone and a restart run in processes of their own. The page cache is warm at the
-restart: the snapshot was just written. Takes some ten minutes and 6 GB at a million.
+10. What `store.cache` keeps of an entry is kept here too (`bench.million_books`), documents are
+not. hnswlib alone is given the first 100,000 in a process of its own, and a restart has one, too.
+The page cache is warm then: the snapshot was just written. Takes ten minutes and 6 GB at a million.
 Ends with status 1 when a row fails or does not count.
 """
 

@@ -76,12 +76,14 @@ def live_as_child(work: Callable[[], None], report: int) -> NoReturn:
     """Do the work and end, whatever happens, without running anything of the parent's."""
     status = 1
     try:
+        if (
+            report != REPORT
+        ):  # first: a failure is written there, and it may be a file of the parent's
+            os.dup2(report, REPORT)
         gc.disable()  # it would touch, and thereby copy, every page
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        if report != REPORT:
-            os.dup2(report, REPORT)
         close_from(REPORT + 1)
         nowhere = os.open(os.devnull, os.O_RDWR)
         for standard in range(3):
