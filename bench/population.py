@@ -105,7 +105,7 @@ class Population:
         traffic = np.array([kind.traffic for kind in KINDS.values()])
         traffic /= traffic.sum()
         while True:
-            vectors = self._vectors(AT_ONCE)
+            vectors = self.vectors(AT_ONCE)
             chosen = self._random.choice(len(names), AT_ONCE, p=traffic)
             places = self._random.choice(len(self._weights), AT_ONCE, p=self._weights)
             costs = self._random.lognormal(0.7, 0.8, AT_ONCE)
@@ -138,7 +138,8 @@ class Population:
         start = int(self._random.integers(len(self._prose) - length))
         return BODY % (id.encode(), self._prose[start : start + length])
 
-    def _vectors(self, count: int) -> Floats:
+    def vectors(self, count: int) -> Floats:
+        """Return new unit rows of shape (count, DIMENSION)."""
         topics = self._topics[self._random.integers(TOPICS, size=count)]
         latent = topics + DEVIATION * unit_rows(self._random, count, LATENT)
         rows = latent @ self._basis + NOISE * unit_rows(self._random, count, DIMENSION)

@@ -3,6 +3,8 @@
 StoreError
 ├── StoreUnavailable  the document store cannot be read or written now
 │   └── DirectoryInUse  another process has the data directory
+├── SnapshotInvalid   a snapshot of memory cannot be trusted or is not of this kind
+├── SnapshotFailed    a snapshot of memory could not be written
 ├── JournalGap        records that were asked for are no longer kept
 ├── PolicyInvalid     a policies file is refused; carries one line per fault
 ├── TransferInvalid   a file of an export is refused; names the line
@@ -24,6 +26,14 @@ class DirectoryInUse(StoreUnavailable):
 
 class JournalGap(StoreError):
     """Records that were asked for are no longer kept: what they changed has to be read anew."""
+
+
+class SnapshotInvalid(StoreError):
+    """A snapshot of memory is damaged, or of another format, checkpoint or dimension."""
+
+
+class SnapshotFailed(StoreError):
+    """A snapshot of memory could not be written; the former one is as it was."""
 
 
 class PolicyInvalid(StoreError):

@@ -28,6 +28,8 @@ class Flat:
     A label is never used twice, which is what lets `scan` notice a row that changed under it.
     """
 
+    __slots__ = ("_free", "_labels", "_rows", "_slots", "_used")
+
     def __init__(self, dimension: int) -> None:
         self._rows = np.empty((1, dimension), np.float32)
         self._labels = np.full(1, NO_LABEL, np.int64)
@@ -57,6 +59,12 @@ class Flat:
         self._rows[slot] = vector
         self._labels[slot] = label  # last: a scan in another thread must not see it earlier
         self._slots[label] = slot
+
+    def fill(self, labels: npt.NDArray[np.int64], rows: npt.NDArray[np.float32]) -> None:
+        """Take all vectors of an empty matrix at once: labels of shape (n,), rows (n, d)."""
+        self._rows, self._labels = rows, labels
+        self._used = len(labels)
+        self._slots = {label: slot for slot, label in enumerate(labels.tolist())}
 
     def release(self, label: int) -> None:
         """Free the label's row; a label that is not here is ignored."""

@@ -8,27 +8,27 @@ graph behind its back; whatever they bring is checked against the living as the 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Protocol, TypeVar, TypeVarTuple
 
 from store.entry import EntryId, Neighbor, PartitionKey, Vector, check_vector
-from store.flat import Flat, Found, View, scan
+from store.flat import Found, View, scan
 from store.hnsw import Graph
+from store.labels import Labels
+from store.partition import BURIED_AT_ONCE, Partition
 
 PROMOTE_ROWS = 4096  # a flat search costs 0.15 ms here, about what a graph's does
 INLINE_ROWS = 512  # up to here a thread hop costs more than the search
-# Newcomers wait in the matrix beside a graph: scanning this part of PROMOTE_ROWS costs some 20 us a
-# search, while moving them one by one would cost every admission a trip of the writer thread.
-KEPT_SHARE = 16
 MOVED_AT_ONCE = 32  # vectors per trip of the writer thread
-BURIED_AT_ONCE = 16  # a search asks for as many more neighbours meanwhile
+HURRIED_AT_ONCE = 4096  # the same while nobody searches
+BACKLOG = 8192  # rows of a matrix that `keep_pace` lets wait for their graph
 LONGEST_REST = 0.1  # seconds
 GRAPH_GROWTH = 2  # a new graph's capacity, in times of what the partition holds
+HURRIED_GROWTH = 1.5  # of a graph's capacity, while nobody searches
 
 logger = logging.getLogger(__name__)
 Ts = TypeVarTuple("Ts")
@@ -59,62 +59,17 @@ class VectorIndex(Protocol):
         """Return how many ids the partition holds."""
         ...
 
+    def hurry(self) -> AbstractContextManager[None]:
+        """Inside, background work comes before searches: for filling it while nobody asks."""
+        ...
+
+    async def keep_pace(self) -> None:
+        """Wait until background work is not far behind the puts; for whoever puts very many."""
+        ...
+
     async def aclose(self) -> None:
         """Stop background work and free threads."""
         ...
-
-
-class Partition:
-    """One vector set: newcomers in `flat`, and once it was large, most of it in `graphs`."""
-
-    __slots__ = ("flat", "graphs", "ids", "labels")
-
-    def __init__(self, dimension: int) -> None:
-        self.flat = Flat(dimension)
-        self.graphs: tuple[Graph, ...] = ()
-        self.labels: dict[EntryId, int] = {}
-        self.ids: dict[int, EntryId] = {}  # the living; a label stands for one vector for ever
-
-    def put(self, id: EntryId, label: int, vector: Vector) -> None:
-        self.remove(id)
-        self.flat.put(label, vector)
-        self.labels[id] = label
-        self.ids[label] = id
-
-    def remove(self, id: EntryId) -> bool:
-        label = self.labels.pop(id, None)
-        if label is None:
-            return False
-        del self.ids[label]
-        self.flat.release(label)
-        for graph in self.graphs:
-            if label in graph.live:
-                graph.live.remove(label)
-                graph.dead.append(label)
-        return True
-
-    def name(self, found: Found, k: int) -> list[Neighbor]:
-        """Turn labels into neighbors, leaving out whoever died since they were found."""
-        cosines = {label: cosine for label, cosine in found if label in self.ids}
-        nearest = heapq.nlargest(k, cosines.items(), key=lambda pair: pair[1])
-        return [Neighbor(self.ids[label], max(-1.0, min(1.0, c))) for label, c in nearest]
-
-    def settle(self, promote_rows: int) -> None:
-        """Close graphs that no longer pay, and let go of closed ones that are empty."""
-        small = len(self.labels) < promote_rows // 4
-        for graph in self.graphs:
-            graph.closed = graph.closed or small or graph.sparse
-        self.graphs = tuple(graph for graph in self.graphs if graph.live or not graph.closed)
-
-    @property
-    def has_dead(self) -> bool:
-        """Whether enough have died in a graph to be buried together."""
-        return any(len(graph.dead) >= BURIED_AT_ONCE for graph in self.graphs)
-
-    def overflows(self, promote_rows: int) -> bool:
-        """Whether vectors of the flat matrix belong in a graph."""
-        large = len(self.labels) > promote_rows or any(not g.closed for g in self.graphs)
-        return len(self.flat) > (promote_rows // KEPT_SHARE if large else promote_rows)
 
 
 class PartitionedIndex:
@@ -126,19 +81,23 @@ class PartitionedIndex:
         self.dimension = dimension
         self._promote_rows = promote_rows
         self._partitions: dict[PartitionKey, Partition] = {}
-        self._next_label = itertools.count().__next__
-        workers = threads or os.cpu_count() or 1
-        self._searchers = ThreadPoolExecutor(workers, thread_name_prefix="nearhit-search")
+        self.labels = Labels()  # of all partitions
+        self._workers = threads or os.cpu_count() or 1
+        self._searchers = ThreadPoolExecutor(self._workers, thread_name_prefix="nearhit-search")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="nearhit-index")
         self._busy: dict[Partition, None] = {}  # in turn order
+        self._tended: Partition | None = None  # whose turn it is
         self._work: asyncio.Task[None] | None = None
+        self._slice = asyncio.Lock()  # held while vectors are on their way
+        self._sliced = asyncio.Event()  # set, and replaced, after each slice
+        self._hurried = False
 
     def put(self, key: PartitionKey, id: EntryId, vector: Vector) -> None:
         check_vector(vector, self.dimension)
         partition = self._partitions.get(key)
         if partition is None:
-            partition = self._partitions[key] = Partition(self.dimension)
-        partition.put(id, self._next_label(), vector)
+            partition = self._partitions[key] = Partition(self.dimension, self.labels)
+        partition.put(id, vector)
         if partition.has_dead or partition.overflows(self._promote_rows):
             self._tend_soon(partition)
 
@@ -171,10 +130,40 @@ class PartitionedIndex:
         """How many partitions hold anything."""
         return len(self._partitions)
 
+    @contextmanager
+    def hurry(self) -> Iterator[None]:
+        """Inside, vectors go into graphs many at a time, with all threads and without rests."""
+        self._hurried = True
+        try:
+            yield
+        finally:
+            self._hurried = False
+
+    async def keep_pace(self) -> None:
+        while self._work is not None and not self._work.done():
+            waiting = [*self._busy, *([self._tended] if self._tended is not None else [])]
+            if all(len(partition.flat) <= BACKLOG for partition in waiting):
+                return
+            await self._sliced.wait()
+
     async def settled(self) -> None:
         """Wait until no background work is left."""
         while self._work is not None and not self._work.done():
             await asyncio.wait([self._work])
+
+    @asynccontextmanager
+    async def still(self) -> AsyncIterator[None]:
+        """Inside, no vector is on its way and no thread changes a graph; searches go on."""
+        async with self._slice:
+            yield
+
+    def contents(self) -> Iterable[tuple[PartitionKey, Partition]]:
+        """Return all partitions, to be saved inside `still`."""
+        return self._partitions.items()
+
+    def adopt(self, key: PartitionKey, partition: Partition) -> None:
+        """Take over a partition whose vectors are in the table of labels already."""
+        self._partitions[key] = partition
 
     async def aclose(self) -> None:
         if self._work is not None:
@@ -193,15 +182,19 @@ class PartitionedIndex:
         """Work at most half of the time: whoever searches needs the cores, too."""
         clock = asyncio.get_running_loop().time
         while self._busy:
-            partition = next(iter(self._busy))
+            partition = self._tended = next(iter(self._busy))
             del self._busy[partition]
-            started = clock()
-            try:
-                if await self._tend(partition):
-                    self._busy[partition] = None
-            except Exception:  # out of memory, say: its vectors stay where they are and are found
-                logger.exception("moving vectors into a graph failed; the next put tries again")
-            await asyncio.sleep(min(clock() - started, LONGEST_REST))
+            async with self._slice:
+                started = clock()
+                try:
+                    if await self._tend(partition):
+                        self._busy[partition] = None
+                except Exception:  # out of memory, say: its vectors stay where they are, findable
+                    logger.exception("moving vectors into a graph failed; the next put tries again")
+            self._tended = None
+            self._sliced.set()
+            self._sliced = asyncio.Event()
+            await asyncio.sleep(0 if self._hurried else min(clock() - started, LONGEST_REST))
 
     async def _tend(self, partition: Partition) -> bool:
         """Do one slice of a partition's background work; return whether there may be more."""
@@ -226,36 +219,40 @@ class PartitionedIndex:
         They are not marked in the graph: a search under way may have scanned the matrix
         before they came, and must still find them here.
         """
-        labels = list(itertools.islice(graph.live, MOVED_AT_ONCE))
+        labels, graph.leaving = self.labels.some_in(graph.number, MOVED_AT_ONCE, graph.leaving)
         vectors = await run_in(self._writer, graph.fetch, labels)
         for label, vector in zip(labels, vectors, strict=True):
-            if label in partition.ids:
-                partition.flat.put(label, vector)
-                graph.live.remove(label)
+            partition.out_of_graph(graph, label, vector)
 
     async def _drain(self, partition: Partition) -> None:
         """Move some vectors from the flat matrix into a graph; in between both have them."""
+        hurried = self._hurried
         graph = await self._graph_with_room(partition)
-        labels, vectors = partition.flat.tail(min(MOVED_AT_ONCE, graph.room))
+        most = HURRIED_AT_ONCE if hurried else MOVED_AT_ONCE
+        labels, vectors = partition.flat.tail(min(most, graph.room))
         graph.taken += len(labels)
         try:
-            await run_in(self._writer, graph.add, labels, vectors)
+            if hurried:
+                await run_in(self._writer, graph.add_many, labels, vectors, self._workers)
+            else:
+                await run_in(self._writer, graph.add, labels, vectors)
         except Exception:
             graph.closed = True  # what it took before it failed is unknown: it takes no more
             raise
-        for label in labels:
-            if label in partition.ids:
-                graph.live.add(label)
-                partition.flat.release(label)
-            else:
-                graph.dead.append(label)  # removed on the way in
+        partition.into_graph(graph, labels)
 
     async def _graph_with_room(self, partition: Partition) -> Graph:
-        for graph in partition.graphs:
-            if not graph.closed and graph.room:
+        open_ones = [graph for graph in partition.graphs if not graph.closed]
+        for graph in open_ones:
+            if graph.room:
                 return graph
+        if self._hurried and open_ones:
+            graph = open_ones[-1]
+            await run_in(self._writer, graph.grow, int(HURRIED_GROWTH * graph.capacity))
+            return graph
         capacity = GRAPH_GROWTH * max(len(partition.labels), self._promote_rows)
-        graph = await run_in(self._writer, Graph, self.dimension, capacity)
+        number = self.labels.next_graph()
+        graph = await run_in(self._writer, Graph, self.dimension, capacity, number)
         partition.graphs = (*partition.graphs, graph)
         return graph
 

@@ -34,15 +34,20 @@ LONGEST_CLOCK = 2**20  # halvings after which it starts from zero again, to keep
 class Ranked:
     """One entry in its category's order."""
 
-    __slots__ = ("id", "size", "ranking", "weight", "rank", "shelf")
+    __slots__ = ("cost", "id", "rank", "ranking", "shelf", "size")
 
     def __init__(self, id: EntryId, size: int, cost: float, ranking: Ranking) -> None:
         self.id = id
         self.size = size
         self.ranking = ranking
-        self.weight = log2(min(max(LEAST_COST, cost), MOST_COST) / max(size, 1))  # NaN: the least
+        self.cost = cost  # seconds; the caller's object, so it takes no memory of its own
         self.rank = -inf
         self.shelf = 0
+
+    @property
+    def weight(self) -> float:
+        """What a reference is worth, in halvings."""
+        return log2(min(max(LEAST_COST, self.cost), MOST_COST) / max(self.size, 1))  # NaN: least
 
 
 class Ranking:
@@ -128,11 +133,13 @@ class Ranking:
         self._step = 1.0 / max(1, self.entries)
 
     def _put_up(self, ranked: Ranked, number: int) -> None:
-        ranked.shelf = number
         shelf = self._shelves.get(number)
         if shelf is None:
             shelf = self._shelves[number] = {}
             insort(self._numbers, number)
+        else:  # one number object a shelf, not one an entry
+            number = next(iter(shelf.values())).shelf
+        ranked.shelf = number
         shelf[ranked.id] = ranked
 
     def _take_down(self, ranked: Ranked) -> None:

@@ -72,7 +72,7 @@ def test_it_counts_room_whoever_has_died() -> None:
     graph = Graph(DIMENSION, 100)
     graph.taken = 80
     assert graph.room == 20
-    graph.live.update(range(5))
+    graph.live = 5
     assert graph.room == 20
 
 
@@ -91,7 +91,7 @@ def test_it_is_sparse_when_the_dead_are_more_than_the_living_and_many(
 ) -> None:
     graph = Graph(DIMENSION, 100 if taken == 80 else 800)
     graph.taken = taken
-    graph.live.update(range(live))
+    graph.live = live
     assert graph.sparse is sparse
 
 

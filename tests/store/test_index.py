@@ -16,13 +16,9 @@ from hypothesis import strategies as st
 
 from store.entry import EntryId, PartitionKey, Vector
 from store.hnsw import Graph
-from store.index import (
-    BURIED_AT_ONCE,
-    INLINE_ROWS,
-    KEPT_SHARE,
-    MOVED_AT_ONCE,
-    PartitionedIndex,
-)
+from store.index import INLINE_ROWS, MOVED_AT_ONCE, PartitionedIndex
+from store.labels import SLOT_MASK
+from store.partition import BURIED_AT_ONCE, KEPT_SHARE
 from tests.entries import DIMENSION, KEY, OTHER_KEY, axis, directions, near
 
 PROMOTE = 32  # rows from which these tests' partitions are large
@@ -54,6 +50,15 @@ def held_up(index: PartitionedIndex) -> Iterator[None]:
         yield
     finally:
         release.set()
+
+
+def living(index: PartitionedIndex, graph: Graph) -> list[EntryId]:
+    """Return who lives in the graph, by label."""
+    labels = index._partitions[KEY].labels
+    homes = index.labels.homes
+    ids = [id for id, label in labels.items() if homes[label & SLOT_MASK] == graph.number]
+    assert len(ids) == graph.live
+    return sorted(ids, key=labels.__getitem__)
 
 
 async def found(index: PartitionedIndex, vector: Vector, k: int = 1) -> list[EntryId]:
@@ -126,7 +131,7 @@ async def test_a_large_partition_moves_into_a_graph_and_finds_everyone(
     await index.settled()
     partition = index._partitions[KEY]
     assert len(partition.flat) == 0
-    assert sum(len(graph.live) for graph in partition.graphs) == 200
+    assert sum(graph.live for graph in partition.graphs) == 200
     assert [await found(index, VECTORS[n]) for n in range(200)] == [[name(n)] for n in range(200)]
 
 
@@ -245,8 +250,8 @@ async def test_those_who_move_out_of_a_graph_do_not_pile_up_in_the_matrix(
     await index.settled()
     partition = index._partitions[KEY]
     for graph in partition.graphs:
-        for label in sorted(graph.live)[: len(graph.live) * 2 // 3]:
-            index.remove(KEY, partition.ids[label])
+        for id in living(index, graph)[: graph.live * 2 // 3]:
+            index.remove(KEY, id)
     most = 0
     while index._work is not None and not index._work.done():
         await asyncio.sleep(0)
@@ -261,8 +266,8 @@ async def test_the_dead_of_a_graph_are_buried_together(index: PartitionedIndex) 
     fill(index, range(100))
     await index.settled()
     partition = index._partitions[KEY]
-    (graph,) = [graph for graph in partition.graphs if len(graph.live) > 2 * BURIED_AT_ONCE]
-    doomed = [partition.ids[label] for label in sorted(graph.live)[:BURIED_AT_ONCE]]
+    (graph,) = [graph for graph in partition.graphs if graph.live > 2 * BURIED_AT_ONCE]
+    doomed = living(index, graph)[:BURIED_AT_ONCE]
     for id in doomed[1:]:
         index.remove(KEY, id)
     await index.settled()
@@ -279,8 +284,8 @@ async def test_the_dead_of_ids_that_are_put_again_are_buried_too() -> None:
     await index.settled()
     partition = index._partitions[KEY]
     (graph,) = partition.graphs
-    for label in sorted(graph.live)[:BURIED_AT_ONCE]:
-        index.put(KEY, partition.ids[label], VECTORS[599])
+    for id in living(index, graph)[:BURIED_AT_ONCE]:
+        index.put(KEY, id, VECTORS[599])
     assert not partition.overflows(32 * KEPT_SHARE)  # which would be a reason of its own
     await index.settled()
     assert not graph.dead
@@ -321,9 +326,9 @@ async def test_a_graph_that_is_mostly_dead_moves_its_living_out(index: Partition
     (first,) = index._partitions[KEY].graphs
     fill(index, range(PROMOTE + 1, 600))
     await index.settled()
-    survivors = [index._partitions[KEY].ids[label] for label in sorted(first.live)[:3]]
-    for label in sorted(first.live)[3:]:
-        index.remove(KEY, index._partitions[KEY].ids[label])
+    survivors = living(index, first)[:3]
+    for id in living(index, first)[3:]:
+        index.remove(KEY, id)
     await index.settled()
     assert first not in index._partitions[KEY].graphs
     for survivor in survivors:
@@ -467,3 +472,75 @@ async def agrees(
     assert cosines == sorted(cosines, reverse=True)
     for neighbor in neighbors:
         assert abs(neighbor.similarity - float(alive[neighbor.id] @ query)) < 1e-5
+
+
+async def test_in_a_hurry_one_graph_grows_and_takes_many_in_one_turn(
+    index: PartitionedIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, add_many = list[int](), Graph.add_many
+
+    def counted(
+        graph: Graph, labels: Sequence[int], vectors: npt.NDArray[np.float32], threads: int
+    ) -> None:
+        turns.append(len(labels))
+        assert threads == 2
+        add_many(graph, labels, vectors, threads)
+
+    monkeypatch.setattr(Graph, "add_many", counted)
+    with index.hurry():
+        for start in range(0, 600, 100):
+            fill(index, range(start, start + 100))
+            await index.settled()
+    (graph,) = index._partitions[KEY].graphs
+    assert (graph.live, sum(turns)) == (600, 600)
+    assert 600 <= graph.capacity <= 900
+    assert len(turns) < 600 // MOVED_AT_ONCE
+    assert [await found(index, VECTORS[n]) for n in range(600)] == [[name(n)] for n in range(600)]
+    fill(index, range(5))
+    await index.settled()
+    assert len(turns) < 600 // MOVED_AT_ONCE
+
+
+async def test_whoever_keeps_pace_waits_until_few_wait_for_their_graph(
+    index: PartitionedIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.index.BACKLOG", 50)
+    monkeypatch.setattr("store.index.HURRIED_AT_ONCE", 20)
+    await index.keep_pace()  # nothing to do
+    with index.hurry():
+        fill(index, range(300))
+        await index.keep_pace()
+        assert 30 < len(index._partitions[KEY].flat) <= 50
+        assert index._work is not None
+        assert not index._work.done()
+
+
+async def test_keeping_pace_ends_when_a_graph_takes_no_more(
+    index: PartitionedIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("store.index.BACKLOG", 50)
+    monkeypatch.setattr(Graph, "add_many", fail)
+    with index.hurry():
+        fill(index, range(300))
+        await asyncio.wait_for(index.keep_pace(), 10)
+    assert await found(index, VECTORS[7]) == [name(7)]
+
+
+async def test_inside_still_no_vector_is_on_its_way_and_searches_go_on(
+    index: PartitionedIndex,
+) -> None:
+    fill(index, range(200))
+    await asyncio.sleep(0)
+    async with index.still():
+        (graph,) = index._partitions[KEY].graphs
+        taken = graph.taken
+        assert taken == graph.live
+        assert await found(index, VECTORS[7]) == [name(7)]
+        fill(index, range(200, 300))
+        assert await found(index, VECTORS[250]) == [name(250)]
+        assert graph.taken == taken
+    await index.settled()
+    assert len(index._partitions[KEY].flat) <= PROMOTE // KEPT_SHARE
