@@ -10,6 +10,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -53,8 +54,8 @@ class Server(Section):
 
     host: str = Field("127.0.0.1", description="address to bind")
     port: int = Field(8080, ge=0, le=65535, description="port to bind; 0 picks a free one")
-    workers: Literal[1] = Field(
-        1, description="processes; more than one arrives in a later version"
+    workers: int = Field(
+        1, ge=1, le=64, description="processes; more than one needs `documents: redis://...`"
     )
     body_limit: int = Field(8 * 2**20, description="largest request body, as 8MiB; beyond it 413")
     header_timeout: float = Field(10.0, gt=0, description="time for a request's headers to arrive")
@@ -192,6 +193,58 @@ class FeedbackSettings(Section):
     )
 
 
+class RedisSettings(Section):
+    """How to reach the Redis that `documents` names, and what to expect of it."""
+
+    username: str = Field("", description="of its ACL; unset: the default user, or the URL's")
+    password_env: str | None = Field(None, description="the variable that holds the password")
+    password_file: Path | None = Field(None, description="the file that holds the password")
+    ca_certs: Path | None = Field(None, description="with rediss://: who may sign its certificate")
+    prefix: str = Field(
+        "nearhit", pattern=r"^[A-Za-z0-9_.:-]{1,64}$", description="how every key begins"
+    )
+    request_timeout: float = Field(
+        0.05, gt=0, description="time for a call that a client waits for; beyond it a miss"
+    )
+    write_timeout: float = Field(2.0, gt=0, description="time for any other call")
+    expire_after: timedelta = Field(
+        timedelta(days=30), description="when Redis itself forgets an entry, whatever its policy"
+    )
+
+    _time = field_validator("request_timeout", "write_timeout", mode="before")(_seconds)
+    _long = field_validator("expire_after", mode="before")(parse_duration)
+
+    @model_validator(mode="after")
+    def _one_password(self) -> RedisSettings:
+        if self.password_env is not None and self.password_file is not None:
+            raise ValueError("password_env and password_file: only one may be set")
+        return self
+
+
+class Replication(Section):
+    """Replicas of one Redis."""
+
+    max_staleness: float = Field(
+        2.0,
+        ge=0.1,
+        le=60,
+        description="how long a replica may serve without knowing where the journal ends;"
+        " a purge waits so long for whoever is out of reach",
+    )
+
+    _time = field_validator("max_staleness", mode="before")(_seconds)
+
+
+class Snapshots(Section):
+    """Copies of memory on this process's own disk, which make a restart short."""
+
+    every: float = Field(
+        600.0, ge=0, description="time between two, if anything has changed; 0: only at the end"
+    )
+
+    _time = field_validator("every", mode="before")(_seconds)
+
+
 class Key(Section):
     """One API key, by its digest."""
 
@@ -219,7 +272,14 @@ class Settings(BaseSettings):
 
     server: Server = Server()
     data_dir: Path = Field(Path("./nearhit-data"), description="SQLite file, lock, checkpoints")
-    documents: Literal["sqlite"] = Field("sqlite", description="where entries live")
+    documents: str = Field(
+        "sqlite",
+        pattern=r"^(sqlite|(rediss?|unix)://\S+)$",
+        description="where entries live: sqlite, or redis://host:6379/0 (rediss://, unix://)",
+    )
+    redis: RedisSettings = RedisSettings()
+    replication: Replication = Replication()
+    snapshots: Snapshots = Snapshots()
     hot_bytes: int = Field(64 * 2**20, description="answers kept in memory beside their documents")
     upstreams: list[Upstream] = Field([], description="the APIs that we forward to")
     model_groups: dict[str, list[str]] = Field(
@@ -241,6 +301,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
+        if self.server.workers > 1 and self.documents == "sqlite":
+            raise ValueError(
+                f"server.workers: {self.server.workers} is not allowed with documents: sqlite;"
+                " allowed: 1, or documents: redis://host:6379/0"
+            )
         names = [upstream.name for upstream in self.upstreams]
         if len(set(names)) < len(names):
             raise ValueError("upstreams: every name must be unique")
@@ -283,6 +348,9 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("encoder",): EncoderSettings,
     ("flight",): Flight,
     ("feedback",): FeedbackSettings,
+    ("redis",): RedisSettings,
+    ("replication",): Replication,
+    ("snapshots",): Snapshots,
     ("auth",): Auth,
     ("auth", "keys"): Key,
 }

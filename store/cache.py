@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Self
@@ -31,10 +31,12 @@ from store.entry import (
     size_of,
 )
 from store.errors import StoreUnavailable
-from store.eviction import Occupancy, Share
-from store.hot import Document, HotDocuments
+from store.eviction import Share
+from store.hot import Document
 from store.index import VectorIndex
-from store.journal import Approved, Put, Record, Removed
+from store.journal import Approved, Mark, Put, Record, Removed
+from store.memory import Memory
+from store.snapshot import Contents, Snapshot
 
 HOT_BYTES = 64 * 2**20
 RESTORED_AT_ONCE = 500  # entries between two turns of the event loop
@@ -74,16 +76,9 @@ class Cache:
         hot_bytes: int,
     ) -> None:
         self._documents = documents
-        self._index = index
-        self._checkpoint = checkpoint
-        self._held: dict[EntryId, Held] = {}
-        self._occupancy = Occupancy(shares)
-        self._twins: dict[str, dict[EntryId, None]] = {}  # by shared key
-        self._hot = HotDocuments(hot_bytes)  # of held entries only, each in its held version
         self._writes: dict[EntryId, list[Write]] = {}  # in the order in which they began
         self._deletions = Deletions(documents.delete, wanted=self._is_wanted)
-        self._entries: Counter[str] = Counter()
-        self._evicted: Counter[str] = Counter()
+        self._memory = Memory(index, shares, checkpoint, hot_bytes, self._deletions.owe)
         self._expired: Counter[str] = Counter()
 
     @classmethod
@@ -95,6 +90,8 @@ class Cache:
         shares: Mapping[str, Share],
         checkpoint: str,
         hot_bytes: int = HOT_BYTES,
+        snapshot: Snapshot | None = None,
+        since: AsyncIterable[list[Record]] | None = None,
         barred: Callable[[Held], bool] = nothing,
         on_progress: Progress | None = None,
     ) -> Self:
@@ -102,19 +99,29 @@ class Cache:
 
         Entries of another checkpoint than the index's are found by their exact key only.
         Raises StoreUnavailable.
+        With a snapshot, whose index this must be, it is restored instead, and then what the
+        journal has recorded `since`; raises SnapshotInvalid or JournalGap, and is of no use then.
         `barred` names what was purged though it is stored: it is not restored, and goes.
         """
         cache = cls(
             documents, index=index, shares=shares, checkpoint=checkpoint, hot_bytes=hot_bytes
         )
-        await cache._load(barred, on_progress)
         documents.follow(cache.apply)
+        if snapshot is None:
+            await cache._load(barred, on_progress)
+            return cache
+        await cache._load_snapshot(snapshot, barred, on_progress)
+        if since is not None:
+            async for part in since:
+                for record in part:
+                    cache.apply(record._replace(own=False))
+        await cache.shrink()
         return cache
 
     async def reload(self, barred: Callable[[Held], bool] = nothing) -> None:
         """Forget everything and restore what is stored, as `open` does."""
-        for id in list(self._held):
-            self._let_go(id)
+        for id in list(self._memory.held):
+            self._memory.let_go(id)
         await self._load(barred, None)
 
     async def _load(self, barred: Callable[[Held], bool], on_progress: Progress | None) -> None:
@@ -137,30 +144,30 @@ class Cache:
 
     def exact(self, id: EntryId) -> Held | None:
         """Return what is held under the exact key."""
-        return self._held.get(id)
+        return self._memory.held.get(id)
 
     async def similar(self, key: PartitionKey, vector: Vector, k: int = 4) -> list[Candidate]:
         """Return up to k live entries of the partition, nearest first.
 
         `vector` is of the cache's checkpoint, shape (d,) and unit length.
         """
-        neighbors = await self._index.search(key, vector, k)
-        return [Candidate(self._held[id], similarity) for id, similarity in neighbors]
+        neighbors = await self._memory.index.search(key, vector, k)
+        return [Candidate(self._memory.held[id], similarity) for id, similarity in neighbors]
 
     def touch(self, id: EntryId) -> None:
         """Note that the entry was served."""
-        self._occupancy.touch(id)
+        self._memory.occupancy.touch(id)
 
     def twins(self, shared_key: str) -> list[Held]:
         """Return what is held of all tenants under one exact key of scope shared."""
-        return [self._held[id] for id in self._twins.get(shared_key, ())]
+        return [self._memory.held[id] for id in self._memory.twins.get(shared_key, ())]
 
     async def approve(self, ids: Sequence[EntryId]) -> int:
         """Let shared entries serve other tenants; durable on return; return how many were held.
 
         Raises StoreUnavailable.
         """
-        held = [id for id in ids if id in self._held]
+        held = [id for id in ids if id in self._memory.held]
         await self._documents.approve(held)
         return len(held)
 
@@ -169,25 +176,25 @@ class Cache:
         change = record.change
         if isinstance(change, Put):
             if not (record.own and self._is_void(change.stored.held)):
-                self._take_up(change.stored, own=record.own)
+                self._memory.take_up(change.stored, own=record.own)
         elif isinstance(change, Removed):
             for id in change.ids:
-                self._let_go(id)
+                self._memory.let_go(id)
         elif isinstance(change, Approved):
             for id in change.ids:
-                if (entry := self._held.get(id)) is not None:
-                    self._held[id] = replace(entry, approved=True)
+                if (entry := self._memory.held.get(id)) is not None:
+                    self._memory.held[id] = replace(entry, approved=True)
 
     def set_shares(self, shares: Mapping[str, Share]) -> None:
         """Take other quotas and priorities; `shrink` brings what is held within them."""
-        self._occupancy.set_shares(shares)
+        self._memory.occupancy.set_shares(shares)
 
     async def shrink(self) -> int:
         """Let go of what no quota has room for any more, a slice at a time; return how many."""
         count = 0
-        while doomed := self._occupancy.overfull():
+        while doomed := self._memory.occupancy.overfull():
             for id in doomed:
-                self._evict(id)
+                self._memory.evict(id)
             count += len(doomed)
             await asyncio.sleep(0)
         self._deletions.pay_soon()
@@ -195,26 +202,26 @@ class Cache:
 
     def hot(self, id: EntryId) -> Document | None:
         """Return the entry's document if it is ready in memory."""
-        return self._hot.get(id)
+        return self._memory.hot.get(id)
 
     async def document(self, id: EntryId) -> Document | None:
         """Return the document of a held entry; None when it is gone. Raises StoreUnavailable."""
-        held = self._held.get(id)
+        held = self._memory.held.get(id)
         if held is None:
             return None
-        ready = self._hot.get(id)
+        ready = self._memory.hot.get(id)
         if ready is not None:
             return ready
         entry = await self._documents.get(id)
-        if self._held.get(id) is not held:  # removed or replaced while it was fetched
-            return self._hot.get(id)
+        if self._memory.held.get(id) is not held:  # removed or replaced while it was fetched
+            return self._memory.hot.get(id)
         if entry is None or held_of(entry) != held:
             if id not in self._writes:  # lost or damaged, and not just being replaced
-                self._discard(held)
+                self._memory.discard(held)
                 self._deletions.pay_soon()
             return None
         document = Document(entry.body, entry.content_type)
-        self._hot.put(id, document)
+        self._memory.hot.put(id, document)
         return document
 
     async def warm(self) -> int:
@@ -223,11 +230,11 @@ class Cache:
         Takes half of the room at most, in small steps. Raises StoreUnavailable.
         """
         count = 0
-        for part in slices(list(reversed(self._held)), WARMED_AT_ONCE):
+        for part in slices(list(reversed(self._memory.held)), WARMED_AT_ONCE):
             for id in part:
-                if not self._hot.has_room:
+                if not self._memory.hot.has_room:
                     return count
-                count += self._hot.get(id) is None and await self.document(id) is not None
+                count += self._memory.hot.get(id) is None and await self.document(id) is not None
             await asyncio.sleep(WARMING_PAUSE)
         return count
 
@@ -237,14 +244,14 @@ class Cache:
         Raises ValueError for a vector that the index cannot take, or as many of earlier turns as
         there are none.
         """
-        if not self._occupancy.admits(entry.category, size_of(entry)):
+        if not self._memory.occupancy.admits(entry.category, size_of(entry)):
             return Admission.TOO_LARGE
         if len(entry.earlier_vectors) not in (0, len(entry.earlier)):
             raise ValueError(
                 f"{len(entry.earlier_vectors)} vectors of {len(entry.earlier)} earlier turns"
             )
-        if entry.vector is not None and entry.checkpoint == self._checkpoint:
-            check_vectors((entry.vector, *entry.earlier_vectors), self._index.dimension)
+        if entry.vector is not None and entry.checkpoint == self._memory.checkpoint:
+            check_vectors((entry.vector, *entry.earlier_vectors), self._memory.index.dimension)
         write = Write(held_of(entry))
         writes = self._writes.setdefault(entry.id, [])
         writes.append(write)
@@ -253,8 +260,8 @@ class Cache:
             await self._documents.put(entry)
             if write.void:
                 return Admission.REMOVED
-            if self._held.get(entry.id) == write.held:
-                self._hot.put(entry.id, Document(entry.body, entry.content_type))
+            if self._memory.held.get(entry.id) == write.held:
+                self._memory.hot.put(entry.id, Document(entry.body, entry.content_type))
             return Admission.STORED
         except StoreUnavailable as error:
             logger.warning("entry %s was not stored: %s", entry.id, error)
@@ -278,7 +285,7 @@ class Cache:
             for id in part:
                 for write in self._writes.get(id, ()):
                     write.void = True
-                count += self._let_go(id) is not None
+                count += self._memory.let_go(id) is not None
             await asyncio.sleep(0)
         try:
             for part in slices(doomed, DELETED_AT_ONCE):
@@ -292,10 +299,10 @@ class Cache:
     async def sweep(self, expired: Callable[[Held, datetime], bool], now: datetime) -> int:
         """Remove the entries that have expired, a slice at a time; return how many."""
         count = 0
-        for part in slices(list(self._held.values()), SWEPT_AT_ONCE):
+        for part in slices(list(self._memory.held.values()), SWEPT_AT_ONCE):
             for held in part:
-                if self._held.get(held.id) is held and expired(held, now):
-                    self._discard(held)
+                if self._memory.held.get(held.id) is held and expired(held, now):
+                    self._memory.discard(held)
                     self._expired[held.category] += 1
                     count += 1
             await asyncio.sleep(0)
@@ -305,10 +312,13 @@ class Cache:
     def facts(self) -> Facts:
         """Return the numbers of this moment."""
         return Facts(
-            entries=dict(self._entries),
-            bytes={category: self._occupancy.bytes(category) for category in self._entries},
-            hot_bytes=self._hot.bytes,
-            evicted=dict(self._evicted),
+            entries=dict(self._memory.entries),
+            bytes={
+                category: self._memory.occupancy.bytes(category)
+                for category in self._memory.entries
+            },
+            hot_bytes=self._memory.hot.bytes,
+            evicted=dict(self._memory.evicted),
             expired=dict(self._expired),
             deletions_owed=len(self._deletions),
         )
@@ -317,22 +327,42 @@ class Cache:
         """Finish the deletions that are owed, as far as the store lets us."""
         await self._deletions.aclose()
 
+    def contents(self, mark: Mark) -> Contents:
+        """Return what a snapshot at this mark, which memory reflects, has to hold."""
+        return Contents(mark, self._memory.held.values(), list(self._deletions))
+
+    async def _load_snapshot(
+        self, snapshot: Snapshot, barred: Callable[[Held], bool], on_progress: Progress | None
+    ) -> None:
+        done, purged = 0, list[EntryId]()
+        for batch in snapshot.held():
+            for held in batch:
+                if barred(held):
+                    purged.append(held.id)
+                elif self._memory.occupancy.admits(held.category, held.size):
+                    self._memory.make_room(held)
+                    self._memory.keep(held)
+                    continue
+                self._memory.index.remove(held.key, held.id)
+                self._deletions.owe(held.id)
+            done += len(batch)
+            if on_progress is not None:
+                on_progress(done, snapshot.entries)
+            await asyncio.sleep(0)
+        for id in snapshot.owed:
+            self._deletions.owe(id)
+        for part in slices(purged, DELETED_AT_ONCE):
+            await self._documents.delete(part, purged=True)
+        self._deletions.pay_soon()
+
     def _restore(self, stored: Stored) -> None:
         held, vector = stored.held, stored.vector
-        if not self._occupancy.admits(held.category, held.size):
+        if not self._memory.occupancy.admits(held.category, held.size):
             self._deletions.owe(held.id)
             return
-        if vector is not None and stored.checkpoint == self._checkpoint:
-            check_vectors((vector, *held.earlier_vectors), self._index.dimension)
-        self._take_up(stored, own=True)
-
-    def _take_up(self, stored: Stored, *, own: bool) -> None:
-        """Hold an entry; whoever made it chooses who makes room for it, or each would choose."""
-        held = stored.held
-        if own:
-            for id in self._occupancy.victims(held.category, held.size, held.id) or ():
-                self._evict(id)
-        self._hold(held, stored.vector if stored.checkpoint == self._checkpoint else None)
+        if vector is not None and stored.checkpoint == self._memory.checkpoint:
+            check_vectors((vector, *held.earlier_vectors), self._memory.index.dimension)
+        self._memory.take_up(stored, own=True)
 
     def _is_void(self, held: Held) -> bool:
         """Whether the put of this version was given up on while it was on its way."""
@@ -340,46 +370,6 @@ class Cache:
         mine = [write for write in writes if write.held == held]
         return all(write.void for write in mine) if mine else held.id in self._deletions
 
-    def _hold(self, held: Held, vector: Vector | None) -> None:
-        self._let_go(held.id, replaced=True)
-        if vector is None and held.earlier_vectors:  # never found by meaning, so never compared
-            held = replace(held, earlier_vectors=())
-        self._held[held.id] = held
-        self._entries[held.category] += 1
-        self._occupancy.add(held.id, held.category, held.size, held.cost)
-        if held.shared_key:
-            self._twins.setdefault(held.shared_key, {})[held.id] = None
-        if vector is not None:
-            self._index.put(held.key, held.id, vector)
-
-    def _let_go(self, id: EntryId, *, replaced: bool = False) -> Held | None:
-        """Take the entry out of everything in memory; one that is replaced keeps its hits."""
-        held = self._held.pop(id, None)
-        if held is not None:
-            self._entries[held.category] -= 1
-            if not replaced:
-                self._occupancy.drop(id)
-            self._part_from_twins(held)
-            self._hot.drop(id)
-            self._index.remove(held.key, id)
-        return held
-
-    def _part_from_twins(self, held: Held) -> None:
-        if held.shared_key:
-            twins = self._twins[held.shared_key]
-            twins.pop(held.id, None)
-            if not twins:
-                del self._twins[held.shared_key]
-
-    def _evict(self, id: EntryId) -> None:
-        victim = self._held[id]
-        self._discard(victim)
-        self._evicted[victim.category] += 1
-
-    def _discard(self, held: Held) -> None:
-        self._let_go(held.id)
-        self._deletions.owe(held.id)
-
     def _is_wanted(self, id: EntryId) -> bool:
         """Whether the row is held, or a write is about to decide about it."""
-        return id in self._held or id in self._writes
+        return id in self._memory.held or id in self._writes

@@ -74,6 +74,14 @@ class Held:
     earlier_vectors: tuple[Vector | None, ...] = field(default=(), compare=False)
 
 
+class Stored(NamedTuple):
+    """A stored entry without its body: what start-up needs."""
+
+    held: Held
+    checkpoint: str
+    vector: Vector | None
+
+
 class Neighbor(NamedTuple):
     """An id that the index found."""
 

@@ -11,8 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from store.documents.base import Stored
-from store.entry import EntryId
+from store.entry import EntryId, Stored
 
 
 class Mark(NamedTuple):

@@ -6,22 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from sys import intern
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from store.entry import Entry, EntryId, Held, Vector, size_of
-
-if TYPE_CHECKING:  # a journal records what is stored
-    from store.journal import Apply
+from store.entry import Entry, EntryId, Held, size_of
+from store.entry import Stored as Stored
+from store.journal import Apply
 
 NEWEST = 2**63 - 1  # above every row number
-
-
-class Stored(NamedTuple):
-    """A stored entry without its body: what start-up needs."""
-
-    held: Held
-    checkpoint: str
-    vector: Vector | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,6 +63,11 @@ class Keys:
         return self.common("replicas")
 
     @property
+    def snapshots(self) -> str:
+        """The hash of where each replica's last snapshot is in the journal."""
+        return self.common("snapshots")
+
+    @property
     def joining(self) -> str:
         """The set of the replicas that a new epoch waits for."""
         return self.common("joining")

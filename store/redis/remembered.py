@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Self
@@ -110,10 +110,14 @@ def must_last(change: Change) -> bool:
     return isinstance(change, Stopped | Released | TenantForgotten)
 
 
-def barred(held: Held, purged: dict[EntryId, datetime]) -> bool:
-    """Whether an entry that was loaded is one that was purged, or an older version of it."""
-    until = purged.get(held.id)
-    return until is not None and held.created_at <= until
+def barrier(purged: dict[EntryId, datetime]) -> Callable[[Held], bool]:
+    """Return what tells of an entry whether it was purged, or is an older version of one."""
+
+    def barred(held: Held) -> bool:
+        until = purged.get(held.id)
+        return until is not None and held.created_at <= until
+
+    return barred
 
 
 def write(connection: sqlite3.Connection, changes: list[Change], until_us: int) -> int:

@@ -18,12 +18,13 @@ import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from store.errors import StoreUnavailable
-from store.journal import Apply, Put, Record
+from store.journal import Apply, Change, Mark, Put, Record
+from store.membership import Reload
+from store.redis.appending import append
 from store.redis.codec import decode_change, position_of, stream_id
 from store.redis.connection import RedisConnection
 from store.redis.keys import Keys
@@ -40,7 +41,6 @@ OWN_SECONDS = 1.0  # that a write waits to become visible here
 POLL_SECONDS = 0.01
 
 logger = logging.getLogger(__name__)
-Reload = Callable[[], Awaitable[None]]
 
 
 class Replica:
@@ -82,6 +82,11 @@ class Replica:
         sure = time.monotonic() - self._confirmed <= self._max_staleness
         return sure and not self._behind and not self._joining
 
+    @property
+    def mark(self) -> Mark:
+        """The end of the journal as far as memory reflects it."""
+        return Mark(self.epoch, self.position)
+
     def follow(self, apply: Apply) -> None:
         """Tell `apply` every record from now on, in order."""
         self._followers.append(apply)
@@ -90,12 +95,28 @@ class Replica:
         """Have `reload` called whenever memory has to be read anew, in this order."""
         self._reloads.append(reload)
 
-    async def join(self) -> None:
-        """Take a place at the end of the journal; what is loaded after this misses nothing.
+    async def join(self, snapshot: Mark | None = None) -> bool:
+        """Take a place in the journal: where a snapshot was taken, if one can follow from there.
+
+        Else at its end; what is loaded after this misses nothing. Return whether the snapshot is
+        of use. Raises StoreUnavailable.
+        """
+        if snapshot is not None:
+            self.position = snapshot.position
+            place = await self._ask_beat()
+            if place.epoch == snapshot.epoch and place.here:
+                self.epoch = snapshot.epoch
+                return True
+            self.position = 0
+        await self._take_place()
+        return False
+
+    async def reach_end(self) -> None:
+        """Wait until what is recorded by now is applied here, at most a second.
 
         Raises StoreUnavailable.
         """
-        await self._take_place()
+        await self.applied((await self._ask_beat()).last)
 
     async def start(self) -> None:
         """Follow from the place that `join` took; what was stored has been loaded meanwhile.
@@ -139,6 +160,11 @@ class Replica:
                 break
             await asyncio.sleep(POLL_SECONDS)
         return self.fresh
+
+    async def tell(self, change: Change) -> None:
+        """Append a change that is in the journal only. Raises StoreUnavailable."""
+        name = self.name
+        await self._connection.ask(lambda r: append(r, self._keys, change, origin=name))
 
     async def ping(self) -> None:
         """Raise StoreUnavailable unless what memory holds may be served."""

@@ -56,7 +56,8 @@ def pairs(value: str) -> Iterator[tuple[str, str]]:
 def stages(file: Path = ROOT / "Dockerfile") -> list[Stage]:
     """Return the stages of a Dockerfile, the image's own last."""
     found: list[Stage] = []
-    for line in DockerfileParser(fileobj=BytesIO(file.read_bytes())).structure:
+    binary: Any = BytesIO(file.read_bytes())  # which the stubs take for text
+    for line in DockerfileParser(fileobj=binary).structure:
         name, value = line["instruction"].upper(), line["value"]
         if name == "FROM":
             base, _, alias = value.partition(" AS ")

@@ -72,7 +72,7 @@ async def opened(
 
 async def closed(cache: Cache) -> None:
     await cache.aclose()
-    await cache._index.aclose()
+    await cache._memory.index.aclose()
 
 
 async def begun(documents: MemoryDocuments, *works: asyncio.Task[object]) -> None:

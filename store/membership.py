@@ -1,0 +1,84 @@
+"""How sure a process may be of what it holds, and what it owes to others that hold the same."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from store.journal import Change, Mark
+
+Reload = Callable[[], Awaitable[None]]
+
+
+class Membership(Protocol):
+    """A process's place among those that share a document store."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether what memory holds may be served now."""
+        ...
+
+    @property
+    def mark(self) -> Mark:
+        """The end of the journal as far as memory reflects it."""
+        ...
+
+    def on_reload(self, reload: Reload) -> None:
+        """Have `reload` called, after the others, when memory has to be read anew."""
+        ...
+
+    async def start(self) -> None:
+        """Follow the others, once what was stored has been loaded. Raises StoreUnavailable."""
+        ...
+
+    async def settled(self) -> None:
+        """Wait until nobody can serve what has been taken back so far.
+
+        Raises StoreUnavailable.
+        """
+        ...
+
+    async def caught_up(self, seconds: float) -> bool:
+        """Wait until memory may be served, at most so long; return whether it may."""
+        ...
+
+    async def tell(self, change: Change) -> None:
+        """Let the others know of a change that is not stored. Raises StoreUnavailable."""
+        ...
+
+    async def ping(self) -> None:
+        """Raise StoreUnavailable unless what memory holds may be served."""
+        ...
+
+
+class Alone:
+    """The Membership of a process that shares its store with nobody."""
+
+    fresh = True
+
+    def __init__(self, mark: Mark) -> None:
+        """`mark` is the end of the journal now."""
+        self.mark = mark
+
+    def note(self, position: int) -> None:
+        """Note that memory reflects a record."""
+        self.mark = self.mark._replace(position=position)
+
+    def on_reload(self, reload: Reload) -> None:
+        """Nobody else changes anything, so memory is never read anew."""
+
+    async def start(self) -> None:
+        """There is nobody to follow."""
+
+    async def settled(self) -> None:
+        """Nobody else could serve anything."""
+
+    async def caught_up(self, seconds: float) -> bool:
+        """Return True: what this process did is what there is."""
+        return True
+
+    async def tell(self, change: Change) -> None:
+        """There is nobody to tell."""
+
+    async def ping(self) -> None:
+        """What memory holds is what there is."""

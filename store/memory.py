@@ -1,0 +1,96 @@
+"""What this process holds of entries, in everything that answers from them at once.
+
+Books only: nothing here waits, and nothing here is durable.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from store.entry import EntryId, Held, Stored, Vector
+from store.eviction import Occupancy, Share
+from store.hot import HotDocuments
+from store.index import VectorIndex
+
+
+class Memory:
+    """Held entries with their vectors, documents, quotas and twins, kept in step."""
+
+    def __init__(
+        self,
+        index: VectorIndex,
+        shares: Mapping[str, Share],
+        checkpoint: str,
+        hot_bytes: int,
+        owe: Callable[[EntryId], None],
+    ) -> None:
+        """`owe` is told of rows that memory has let go of by itself."""
+        self.index = index
+        self.checkpoint = checkpoint
+        self.held: dict[EntryId, Held] = {}  # in the order of their puts
+        self.occupancy = Occupancy(shares)
+        self.hot = HotDocuments(hot_bytes)  # of held entries only, each in its held version
+        self.twins: dict[str, dict[EntryId, None]] = {}  # by shared key
+        self.entries: Counter[str] = Counter()  # by category; here and below
+        self.evicted: Counter[str] = Counter()
+        self._owe = owe
+
+    def take_up(self, stored: Stored, *, own: bool) -> None:
+        """Hold an entry; whoever made it chooses who makes room for it, or each would choose."""
+        held = stored.held
+        if own:
+            self.make_room(held)
+        self._hold(held, stored.vector if stored.checkpoint == self.checkpoint else None)
+
+    def make_room(self, held: Held) -> None:
+        """Let go of whoever has to go for this entry."""
+        for id in self.occupancy.victims(held.category, held.size, held.id) or ():
+            self.evict(id)
+
+    def _hold(self, held: Held, vector: Vector | None) -> None:
+        self.let_go(held.id, replaced=True)
+        if vector is None and held.earlier_vectors:  # never found by meaning, so never compared
+            held = replace(held, earlier_vectors=())
+        self.keep(held)
+        if vector is not None:
+            self.index.put(held.key, held.id, vector)
+
+    def keep(self, held: Held) -> None:
+        """Hold an entry in everything but the index."""
+        self.held[held.id] = held
+        self.entries[held.category] += 1
+        self.occupancy.add(held.id, held.category, held.size, held.cost)
+        if held.shared_key:
+            self.twins.setdefault(held.shared_key, {})[held.id] = None
+
+    def let_go(self, id: EntryId, *, replaced: bool = False) -> Held | None:
+        """Take the entry out of everything in memory; one that is replaced keeps its hits."""
+        held = self.held.pop(id, None)
+        if held is not None:
+            self.entries[held.category] -= 1
+            if not replaced:
+                self.occupancy.drop(id)
+            self._part_from_twins(held)
+            self.hot.drop(id)
+            self.index.remove(held.key, id)
+        return held
+
+    def _part_from_twins(self, held: Held) -> None:
+        if held.shared_key:
+            twins = self.twins[held.shared_key]
+            twins.pop(held.id, None)
+            if not twins:
+                del self.twins[held.shared_key]
+
+    def evict(self, id: EntryId) -> None:
+        """Let go of an entry for want of room."""
+        victim = self.held[id]
+        self.discard(victim)
+        self.evicted[victim.category] += 1
+
+    def discard(self, held: Held) -> None:
+        """Let go of an entry, and have its row deleted."""
+        self.let_go(held.id)
+        self._owe(held.id)
