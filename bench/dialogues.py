@@ -34,6 +34,8 @@ from store.entry import Entry, EntryId
 from store.eviction import Quota, Share
 from store.flight import Flights
 from store.index import PartitionedIndex
+from store.journal import Mark
+from store.membership import Alone
 from store.policy import DEFAULT_CATEGORY
 from store.quarantine import Quarantine
 
@@ -165,6 +167,7 @@ class DialogueCache:
             metrics=metrics,
             clock=_now,
             max_wait=60,
+            membership=Alone(Mark("", 0)),
         )
         in_force = InForce(rules)
         reader = CallReader(in_force, {}, lambda model: "none")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
@@ -20,9 +18,11 @@ from proxy.adaptation import Adaptation
 from proxy.admission import Admitter
 from proxy.audits_root import open_audits, open_budgets
 from proxy.auth import Keyring
+from proxy.cache_root import open_cache
 from proxy.calibrated import LiveScore, shipper
 from proxy.call import CallReader
 from proxy.configured import api_keys, upstream_specs
+from proxy.documents_root import Shelves, open_shelves
 from proxy.encoders import open_encoder
 from proxy.events import ServingEvents
 from proxy.forward import Forwarder
@@ -35,6 +35,7 @@ from proxy.parts import Parts
 from proxy.passthrough import Passthrough
 from proxy.pipeline import Pipeline
 from proxy.policy_editor import Build, PolicyEditor
+from proxy.replicas_root import Faults, build_leasing, join_others
 from proxy.routes import Receive, Routes, Scope, Send
 from proxy.rules import InForce, Rules
 from proxy.settings import Settings
@@ -49,15 +50,10 @@ from proxy.upkeep import (
     warm,
 )
 from proxy.upstream import ModelUnknown, Upstreams
-from store.cache import Cache
 from store.decision.calibration_file import CALIBRATION
 from store.decision.score import load_score
-from store.documents.base import DocumentStore
-from store.documents.records import Bounds
-from store.documents.sqlite import SqliteDocuments
 from store.economics import Economics
 from store.flight import Flights
-from store.index import PartitionedIndex
 from store.policy import PolicyBook
 from store.policy_history import PolicyHistory, Seed
 from store.quarantine import Quarantine
@@ -87,21 +83,21 @@ async def open_app(
             encoder = await open_encoder(settings.encoder, environ, on_progress)
         stack.push_async_callback(encoder.aclose)
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        bounds = Bounds(pairs=settings.feedback.max_pairs)
-        documents = SqliteDocuments.open(settings.data_dir, bounds=bounds)
-        stack.push_async_callback(documents.aclose)
-        history = PolicyHistory(documents.records)
+        faults = Faults()
+        shelves = await open_shelves(settings, environ, stack, faults)
+        history = PolicyHistory(shelves.records)
         in_force = InForce(Rules(book=await history.current(seed, utc_now())))
         parts = await build_parts(
             settings,
             environ,
             in_force,
-            documents,
+            shelves,
             encoder,
             stack,
             on_progress,
             calibration=settings.data_dir / CALIBRATION,
         )
+        faults.count = parts.metrics.faults.labels("redis").inc
         changed = asyncio.Event()
         editor = PolicyEditor(
             history=history,
@@ -114,11 +110,14 @@ async def open_app(
         )
         if not await editor.make_up():
             on_progress("the encoder does not answer: no category can be told from a text yet")
+        await join_others(parts, editor, stack)
         recalibrated = shipper(parts.score, parts.budgets.live)
         for upkeep in (
             sweep_for_ever(parts.cache, in_force, changed),
             warm(parts.cache),
             editor.watch(),
+            editor.follow(),
+            parts.keeper.keep(settings.snapshots.every),
             parts.adaptation.run(),
             parts.score.watch(recalibrated),
         ):
@@ -131,7 +130,7 @@ async def build_parts(
     settings: Settings,
     environ: Mapping[str, str],
     in_force: InForce,
-    documents: SqliteDocuments,
+    shelves: Shelves,
     encoder: Encoder,
     stack: AsyncExitStack,
     on_progress: Progress,
@@ -143,14 +142,14 @@ async def build_parts(
     book = in_force.rules.book
     metrics = Metrics(book.names, literal)
     batcher = await stack.enter_async_context(_batcher(settings, encoder, metrics))
-    cache = await _cache(settings, book, documents, encoder, stack, on_progress)
+    cache, keeper = await open_cache(settings, book, shelves, encoder, stack, on_progress)
     upstreams = await stack.enter_async_context(Upstreams(specs, on_call=call_counter(metrics)))
     flights = Flights(settings.flight.max_buffer)
     stack.push_async_callback(flights.aclose)
     keyring = Keyring(api_keys(settings, environ))
-    quarantine = await Quarantine.open(documents.records)
+    quarantine = await Quarantine.open(shelves.records)
     score = _score_for(encoder, calibration, on_progress)
-    budgets = await open_budgets(settings, documents.records, in_force, score)
+    budgets = await open_budgets(settings, shelves.records, in_force, score)
     audits = open_audits(
         settings,
         stack=stack,
@@ -158,7 +157,7 @@ async def build_parts(
         keyring=keyring,
         budgets=budgets,
         cache=cache,
-        records=documents.records,
+        records=shelves.records,
         quarantine=quarantine,
         metrics=metrics,
     )
@@ -169,9 +168,9 @@ async def build_parts(
         metrics=metrics,
         encoder=encoder,
         batcher=batcher,
-        documents=documents,
-        records=documents.records,
+        shelves=shelves,
         cache=cache,
+        keeper=keeper,
         quarantine=quarantine,
         upstreams=upstreams,
         economics=Economics(gated=settings.lookup_gate),
@@ -288,14 +287,17 @@ def build_searcher(parts: Parts, clock: Clock = utc_now) -> Searcher:
         metrics=parts.metrics,
         clock=clock,
         max_wait=parts.settings.encoder.max_wait,
+        membership=parts.shelves.membership,
     )
 
 
 def _pipeline(parts: Parts) -> Pipeline:
+    admitter = build_admitter(parts)
     forwarder = Forwarder(
         upstreams=parts.upstreams,
         flights=parts.flights,
-        admitter=build_admitter(parts),
+        admitter=admitter,
+        leasing=build_leasing(parts, admitter),
         keyring=parts.keyring,
         metrics=parts.metrics,
         patience=parts.settings.flight.patience,
@@ -311,6 +313,7 @@ def _pipeline(parts: Parts) -> Pipeline:
         clock=utc_now,
         budgets=parts.budgets.live,
         audits=parts.audits,
+        membership=parts.shelves.membership,
     )
 
 
@@ -337,38 +340,3 @@ def _batcher(settings: Settings, encoder: Encoder, metrics: Metrics) -> Batcher:
         max_waiting=settings.encoder.max_waiting,
         on_batch=batch_counter(metrics),
     )
-
-
-async def _cache(
-    settings: Settings,
-    book: PolicyBook,
-    documents: DocumentStore,
-    encoder: Encoder,
-    stack: AsyncExitStack,
-    on_progress: Progress,
-) -> Cache:
-    index = PartitionedIndex(encoder.dimension)
-    stack.push_async_callback(index.aclose)
-    said = time.monotonic()
-
-    def restored(done: int, total: int) -> None:
-        nonlocal said
-        if time.monotonic() - said > 1.0:
-            said = time.monotonic()
-            on_progress(f"restoring entries: {done} of {total}")
-
-    cache = await Cache.open(
-        documents,
-        index=index,
-        shares=book.shares,
-        checkpoint=encoder.checkpoint,
-        hot_bytes=settings.hot_bytes,
-        on_progress=restored,
-    )
-    stack.push_async_callback(cache.aclose)
-    # What was restored lives long: the collector need not walk it again and again.
-    gc.collect()
-    gc.freeze()
-    # Or whatever this app leaves in cycles would outlive it for as long as the process runs.
-    stack.callback(gc.unfreeze)
-    return cache

@@ -48,10 +48,14 @@ class FeedbackDesk:
         limit: RateLimit,
         metrics: Metrics,
         complained: Callable[[str], Awaitable[None]],
+        settled: Callable[[], Awaitable[None]],
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
     ) -> None:
-        """`complained` is told the category of a hit by meaning that was wrong."""
+        """`complained` is told the category of a hit by meaning that was wrong.
+
+        `settled` returns once no replica serves what is stopped.
+        """
         self._events = events
         self._cache = cache
         self._quarantine = quarantine
@@ -59,6 +63,7 @@ class FeedbackDesk:
         self._limit = limit
         self._metrics = metrics
         self._complained = complained
+        self._settled = settled
         self._clock = clock
         self._monotonic = monotonic
 
@@ -89,6 +94,7 @@ class FeedbackDesk:
             )
         if feedback.verdict == "wrong":
             await stop_for(self._quarantine, id, caller.tenant, now, "feedback")
+            await self._settled()
             if event is not None and event.hit and event.entry_query != event.query:
                 await self._complained(event.category)
         # After different dialogues, a verdict says nothing of the two questions alone.

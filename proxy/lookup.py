@@ -25,6 +25,7 @@ from store.cache import Cache
 from store.economics import Economics
 from store.entry import Candidate, Held, Vector
 from store.flight import Flights
+from store.membership import Membership
 from store.policy import DEFAULT_CATEGORY, Mode, Scope
 from store.quarantine import Quarantine
 
@@ -72,6 +73,7 @@ class Searcher:
         metrics: Metrics,
         clock: Callable[[], datetime],
         max_wait: float,
+        membership: Membership,
     ) -> None:
         self._cache = cache
         self._quarantine = quarantine
@@ -83,10 +85,13 @@ class Searcher:
         self._metrics = metrics
         self._clock = clock
         self._max_wait = max_wait  # seconds for a vector
+        self._membership = membership
 
     async def find(self, call: Call) -> Lookup:
         """Tell the category if no rule did, then look the exact key up, then the meaning."""
         try:
+            if not self._membership.fresh:
+                raise Unplaced("fault")
             if not call.placed:
                 await self._place(call)
             reason = skip_reason(call)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -21,6 +23,10 @@ from proxy.rate_limit import RateLimit
 from proxy.sharing_root import build_sharing
 from proxy.standing import Standing, standing_of
 from proxy.upkeep import encoder_ping, index_ping, refresher, utc_now
+from store.errors import StoreUnavailable
+from store.journal import Complained
+
+log = logging.getLogger("nearhit.operations")
 
 
 def build_operations(parts: Parts, editor: PolicyEditor) -> FastAPI:
@@ -34,7 +40,8 @@ def build_operations(parts: Parts, editor: PolicyEditor) -> FastAPI:
         pings={
             "encoder": encoder_ping(parts.encoder),
             "index": index_ping(parts.cache, parts.encoder.dimension),
-            "store": parts.documents.ping,
+            "store": parts.shelves.documents.ping,
+            "journal": parts.shelves.membership.ping,
         },
         refresh=refresher(
             parts.metrics,
@@ -51,21 +58,22 @@ def build_operations(parts: Parts, editor: PolicyEditor) -> FastAPI:
         cache=parts.cache,
         sharing=build_sharing(parts, utc_now),
         quarantine=parts.quarantine,
-        documents=parts.documents,
-        records=parts.records,
+        documents=parts.shelves.documents,
+        records=parts.shelves.records,
         in_force=parts.in_force,
         encode=parts.batcher.encode,
         checkpoint=parts.encoder.checkpoint,
         clock=utc_now,
+        membership=parts.shelves.membership,
     )
     policies = PoliciesAdmin(
         access=access,
         editor=editor,
         in_force=parts.in_force,
-        records=parts.records,
+        records=parts.shelves.records,
         standing=standing,
     )
-    trail = TrailAdmin(parts.records, _numbers(parts))
+    trail = TrailAdmin(parts.shelves.records, _numbers(parts))
     return operations_app(operations, access, entries, policies, trail)
 
 
@@ -116,10 +124,20 @@ def _feedback(parts: Parts) -> FeedbackDesk:
         events=parts.events,
         cache=parts.cache,
         quarantine=parts.quarantine,
-        records=parts.records,
+        records=parts.shelves.records,
         limit=RateLimit(parts.settings.feedback.per_minute),
         metrics=parts.metrics,
-        complained=parts.budgets.complained,
+        complained=partial(_complained, parts),
+        settled=parts.shelves.membership.settled,
         clock=utc_now,
         monotonic=time.monotonic,
     )
+
+
+async def _complained(parts: Parts, category: str) -> None:
+    """Tighten the category's budget here and everywhere."""
+    await parts.budgets.complained(category)
+    try:
+        await parts.shelves.membership.tell(Complained(category))
+    except StoreUnavailable:
+        log.warning("other replicas do not know of a complaint about %s", category)

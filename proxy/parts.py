@@ -10,15 +10,15 @@ from proxy.adaptation import Adaptation
 from proxy.audits import Audits
 from proxy.auth import Keyring
 from proxy.calibrated import LiveScore
+from proxy.documents_root import Shelves
 from proxy.events import ServingEvents
 from proxy.kept_budgets import KeptBudgets
 from proxy.metrics import Metrics
 from proxy.rules import InForce
 from proxy.settings import Settings
+from proxy.snapshots import SnapshotKeeper
 from proxy.upstream import Upstreams
 from store.cache import Cache
-from store.documents.base import DocumentStore
-from store.documents.records import Records
 from store.economics import Economics
 from store.flight import Flights
 from store.quarantine import Quarantine
@@ -34,9 +34,9 @@ class Parts:
     metrics: Metrics
     encoder: Encoder
     batcher: Batcher
-    documents: DocumentStore
-    records: Records
+    shelves: Shelves
     cache: Cache
+    keeper: SnapshotKeeper
     quarantine: Quarantine
     upstreams: Upstreams
     economics: Economics

@@ -28,6 +28,7 @@ from store.entry import Candidate, EntryId, Held
 from store.flight import LeaderGone
 from store.hot import Document
 from store.leases import AnswerLanded
+from store.membership import Membership
 from store.quarantine import Quarantine
 
 log = logging.getLogger("nearhit.pipeline")
@@ -50,6 +51,7 @@ class Pipeline:
         metrics: Metrics,
         clock: Callable[[], datetime],
         budgets: Budgets,
+        membership: Membership,
         audits: Audits | None = None,
     ) -> None:
         self._cache = cache
@@ -61,10 +63,11 @@ class Pipeline:
         self._clock = clock
         self._budgets = budgets
         self._audits = audits
+        self._membership = membership
 
     def replay_exact(self, call: Call) -> Answer | None:
         """Answer from memory if the very same request was answered before. Never waits."""
-        if call.directives.no_cache:
+        if call.directives.no_cache or not self._membership.fresh:
             return None
         held = self._cache.exact(call.id)
         if not call.placed:
@@ -207,7 +210,9 @@ class Pipeline:
             log.exception("document of %s cannot be read; forwarding", held.id)
             self._metrics.faults.labels("documents").inc()
             return None
-        return None if self._quarantine.holds(held.id, call.caller.tenant) else document
+        if self._quarantine.holds(held.id, call.caller.tenant) or not self._membership.fresh:
+            return None
+        return document
 
     def _served(
         self,

@@ -17,6 +17,7 @@ import typer
 from embed.encoder import Encoder
 from embed.errors import EmbedError
 from proxy.cli_options import ConfigOption, JsonOption, load, refusals
+from proxy.documents_root import connection_for
 from proxy.encoders import open_encoder
 from proxy.settings import Settings
 from proxy.transfer.exporting import Exported, Wanted, chosen, export
@@ -36,6 +37,8 @@ from store.documents.sqlite import SqliteDocuments
 from store.errors import TransferInvalid
 from store.policy import PolicyBook
 from store.policy_history import Seed, read_version, takes_over
+from store.redis.documents import RedisDocuments
+from store.redis.keys import Keys
 
 _INTERRUPTED = 130  # as shells say it of SIGINT
 
@@ -51,14 +54,27 @@ class Opened(NamedTuple):
 async def open_documents(settings: Settings, *, read_only: bool) -> AsyncIterator[Opened]:
     """Open the configured document store; raise StoreUnavailable.
 
-    Read-only works beside a running server; else the directory must be nobody's.
+    Read-only works beside a running server; else the directory must be nobody's. With Redis,
+    running replicas take up at once what is imported.
     """
-    bounds = Bounds(pairs=settings.feedback.max_pairs)
-    documents = SqliteDocuments.open(settings.data_dir, read_only=read_only, bounds=bounds)
-    try:
+    async with AsyncExitStack() as stack:
+        bounds = Bounds(pairs=settings.feedback.max_pairs)
+        if settings.documents != "sqlite":
+            connection = connection_for(settings, os.environ)
+            stack.push_async_callback(connection.aclose)
+            shared = await RedisDocuments.open(
+                connection,
+                keys=Keys(settings.redis.prefix),
+                origin="nearhit-transfer",
+                expire_after=settings.redis.expire_after,
+                bounds=bounds,
+            )
+            stack.push_async_callback(shared.aclose)
+            yield Opened(shared, shared.records)
+            return
+        documents = SqliteDocuments.open(settings.data_dir, read_only=read_only, bounds=bounds)
+        stack.push_async_callback(documents.aclose)
         yield Opened(documents, documents.records)
-    finally:
-        await documents.aclose()
 
 
 def export_command(

@@ -13,6 +13,8 @@ Reload = Callable[[], Awaitable[None]]
 class Membership(Protocol):
     """A process's place among those that share a document store."""
 
+    shared: bool  # whether others may change what is stored
+
     @property
     def fresh(self) -> bool:
         """Whether what memory holds may be served now."""
@@ -55,6 +57,7 @@ class Alone:
     """The Membership of a process that shares its store with nobody."""
 
     fresh = True
+    shared = False
 
     def __init__(self, mark: Mark) -> None:
         """`mark` is the end of the journal now."""

@@ -20,6 +20,7 @@ from store.cache import Cache
 from store.documents.base import DocumentStore, Filter, Summary
 from store.documents.records import AuditRow, Records
 from store.entry import Entry, EntryId, Vector
+from store.membership import Membership
 from store.policy import DEFAULT_CATEGORY
 from store.quarantine import EVERYBODY, Quarantine
 
@@ -50,6 +51,7 @@ class EntriesAdmin:
         encode: Callable[[str], Awaitable[Vector]],
         checkpoint: str,
         clock: Callable[[], datetime],
+        membership: Membership,
     ) -> None:
         self._access = access
         self._cache = cache
@@ -61,6 +63,7 @@ class EntriesAdmin:
         self._encode = encode
         self._checkpoint = checkpoint
         self._clock = clock
+        self._membership = membership
 
     async def list_entries(
         self, category: str = "", tenant: str = "", q: str = "", limit: int = 50, cursor: str = ""
@@ -87,9 +90,10 @@ class EntriesAdmin:
         }
 
     async def delete_entry(self, id: str, request: Request) -> dict[str, Any]:
-        """Remove one entry; nothing serves it after the return."""
+        """Remove one entry; nothing serves it after the return, on no replica."""
         if await self._cache.remove([EntryId(id)]) == 0:
             raise _no_entry(id)
+        await self._membership.settled()
         await self._audit(request, "entry.delete", {"id": id})
         return {"deleted": id}
 
@@ -107,6 +111,7 @@ class EntriesAdmin:
         else:
             why = f"admin: {order.reason}"
             await self._quarantine.add(held.id, order.tenant, self._clock(), why)
+            await self._membership.settled()
         action = "entry.release" if order.lift else "entry.quarantine"
         await self._audit(request, action, {"id": id, **order.model_dump(exclude={"lift"})})
         return {"id": id, "quarantined_for": self._kept_from(EntryId(id))}
@@ -133,13 +138,15 @@ class EntriesAdmin:
             found = await matching(self._documents, purge)
         else:
             found = await self._similar_to(purge.similar_to, purge.threshold)
-        held = [id for id in found if self._cache.exact(id) is not None]
+        if not self._membership.shared:  # else another replica may hold what this one does not yet
+            found = [id for id in found if self._cache.exact(id) is not None]
         if purge.dry_run:
-            return {"matched": len(held), "purged": 0}
-        purged = await self._cache.remove(held)
-        done = {"matched": len(held), "purged": purged}
+            return {"matched": len(found), "purged": 0}
+        purged = await self._cache.remove(found)
+        done = {"matched": len(found), "purged": len(found) if self._membership.shared else purged}
         if purge.tenant is not None:
             done |= (await self._quarantine.forget_tenant(purge.tenant))._asdict()
+        await self._membership.settled()
         wanted = purge.model_dump(exclude_none=True, exclude={"dry_run"})
         await self._audit(request, "purge", {**wanted, **done})
         return done

@@ -30,6 +30,7 @@ from proxy.app import (
 )
 from proxy.auth import Caller
 from proxy.call import Call, CallReader, HeaderList, Request
+from proxy.documents_root import alone
 from proxy.encoders import open_encoder
 from proxy.evaluation.ahead import EncodedAhead
 from proxy.evaluation.jsonl import Asked
@@ -183,7 +184,8 @@ async def open_stage(
         stack.push_async_callback(documents.aclose)
         prototypes = await prototypes_builder(settings, ahead)(seed.book)
         in_force = InForce(Rules(book=seed.book, prototypes=prototypes))
-        parts = await build_parts(settings, environ, in_force, documents, ahead, stack, on_progress)
+        shelves = await alone(documents)
+        parts = await build_parts(settings, environ, in_force, shelves, ahead, stack, on_progress)
 
         async def prepare(texts: Iterable[str]) -> None:
             await ahead.prepare(texts, on_progress)

@@ -46,6 +46,8 @@ logger = logging.getLogger(__name__)
 class Replica:
     """This process' place in the journal. All methods are called from one event loop."""
 
+    shared = True
+
     def __init__(
         self,
         connection: RedisConnection,

@@ -76,7 +76,7 @@ class Fleet:
         """Bring what the other has stored, if entries are copied."""
         if self.copies:
             mine, other = self.admitters[replica]._cache, self.admitters[1 - replica]._cache
-            for id in list(other._held):
+            for id in list(other._memory.held):
                 entry = await other._documents.get(id)
                 assert entry is not None
                 await mine.admit(entry)

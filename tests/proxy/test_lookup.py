@@ -38,6 +38,8 @@ from store.entry import Admission, Entry, EntryId, Held
 from store.eviction import Quota
 from store.flight import Flights
 from store.index import PartitionedIndex
+from store.journal import Mark
+from store.membership import Alone
 from store.policy import Mode, Policy, PolicyBook, Scope
 from store.quarantine import EVERYBODY, Quarantine
 from tests.entries import DIMENSION, NOON, near
@@ -173,6 +175,7 @@ class Serving(RuleBasedStateMachine):
             metrics=metrics,
             clock=lambda: self.now,
             max_wait=5,
+            membership=Alone(Mark("", 0)),
         )
         self.reader = CallReader(self.in_force, {}, lambda model: "fake")
 

@@ -1,0 +1,75 @@
+"""The composition of what replicas owe each other: following, and shared flights."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
+
+from proxy.admission import Admitter
+from proxy.documents_root import reached_end
+from proxy.leasing import Leasing
+from proxy.parts import Parts
+from proxy.policy_editor import PolicyEditor
+from store.journal import Complained, Record, Stopped
+from store.membership import Alone
+
+
+class Faults:
+    """Counts faults once there is something to count them with."""
+
+    def __init__(self) -> None:
+        self.count: Callable[[], None] = lambda: None
+
+    def __call__(self) -> None:
+        self.count()
+
+
+async def join_others(parts: Parts, editor: PolicyEditor, stack: AsyncExitStack) -> None:
+    """Follow what others change, from the place in the journal at which all was loaded.
+
+    The last snapshot is taken when `stack` ends. Raises StoreUnavailable.
+    """
+    shelves, membership = parts.shelves, parts.shelves.membership
+    complaints: set[asyncio.Task[None]] = set()
+
+    def complained(record: Record) -> None:
+        if isinstance(record.change, Complained) and not record.own:
+            task = asyncio.create_task(parts.budgets.complained(record.change.category))
+            complaints.add(task)
+            task.add_done_callback(complaints.discard)
+
+    shelves.documents.follow(parts.quarantine.apply)
+    shelves.documents.follow(editor.apply)
+    shelves.documents.follow(complained)
+    if isinstance(membership, Alone):
+        membership.mark = await shelves.journal.mark()
+        alone = membership
+        shelves.documents.follow(lambda record: alone.note(record.position))
+    membership.on_reload(partial(_reload, parts, editor))
+    stack.push_async_callback(parts.keeper.take)
+    await membership.start()
+
+
+async def _reload(parts: Parts, editor: PolicyEditor) -> None:
+    """Read anew what is stored; what this process remembers of purges holds against it."""
+    shelves = parts.shelves
+    await editor.adopt()
+    await parts.cache.reload(await shelves.barrier())
+    if shelves.remembered is not None:
+        for id, tenant in await shelves.remembered.stopped():
+            parts.quarantine.apply(Record(0, Stopped(id, tenant)))
+    await parts.quarantine.reload()
+
+
+def build_leasing(parts: Parts, admitter: Admitter) -> Leasing | None:
+    """Return what shares flights with other replicas; None where there are none."""
+    if parts.shelves.leases is None:
+        return None
+    return Leasing(
+        parts.shelves.leases,
+        admitter=admitter,
+        metrics=parts.metrics,
+        caught_up=partial(reached_end, parts.shelves.membership),
+    )

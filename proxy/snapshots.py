@@ -1,0 +1,79 @@
+"""Copies of memory on this process's own disk: taken now and then, and at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from store.cache import Cache
+from store.errors import SnapshotFailed, SnapshotInvalid, StoreUnavailable
+from store.index import PartitionedIndex
+from store.journal import Journal
+from store.membership import Membership
+from store.snapshot import Snapshot, read, take
+
+log = logging.getLogger("nearhit.snapshots")
+
+FOLDER = "snapshots"
+
+
+class SnapshotKeeper:
+    """Takes snapshots when something has changed, one at a time."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        cache: Cache,
+        index: PartitionedIndex,
+        checkpoint: str,
+        journal: Journal,
+        membership: Membership,
+    ) -> None:
+        self._directory = directory
+        self._cache = cache
+        self._index = index
+        self._checkpoint = checkpoint
+        self._journal = journal
+        self._membership = membership
+        self._taken = membership.mark
+        self._turn = asyncio.Lock()
+
+    async def take(self) -> bool:
+        """Take a snapshot if anything has changed; return whether one was taken.
+
+        A failure is logged: what is stored is the truth, and the snapshot before stays.
+        """
+        async with self._turn:
+            if not self._membership.fresh or self._membership.mark == self._taken:
+                return False
+            try:
+                taken = await take(
+                    self._directory,
+                    checkpoint=self._checkpoint,
+                    index=self._index,
+                    contents=lambda: self._cache.contents(self._membership.mark),
+                )
+                self._taken = taken.mark
+                await self._journal.truncate(taken.mark)
+            except (SnapshotFailed, StoreUnavailable) as error:
+                log.warning("%s", error)
+                return False
+            log.info("a snapshot is taken; requests waited %.0f ms", taken.stall * 1000)
+            return True
+
+    async def keep(self, every: float) -> None:
+        """Take one every so many seconds; never, if that is 0."""
+        while every:
+            await asyncio.sleep(every)
+            await self.take()
+
+
+async def read_snapshot(directory: Path, *, checkpoint: str, dimension: int) -> Snapshot | None:
+    """Return the newest snapshot; None if there is none that can be used."""
+    try:
+        return await asyncio.to_thread(read, directory, checkpoint=checkpoint, dimension=dimension)
+    except SnapshotInvalid as error:
+        log.warning("%s; everything is loaded from the documents", error)
+        return None
