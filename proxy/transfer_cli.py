@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -66,7 +67,7 @@ async def open_documents(settings: Settings, *, read_only: bool) -> AsyncIterato
                 connection,
                 keys=Keys(settings.redis.prefix),
                 origin="nearhit-transfer",
-                expire_after=settings.redis.expire_after,
+                expire_after=timedelta(seconds=settings.redis.expire_after),
                 bounds=bounds,
             )
             stack.push_async_callback(shared.aclose)
