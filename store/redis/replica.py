@@ -268,8 +268,8 @@ class Replica:
         while not self._closing:
             try:
                 asked = time.monotonic()
-                place = await self._ask_beat()
-                self._look(asked, place)
+                position = self.position  # it moves on while this waits
+                self._look(asked, position, await self._ask_beat())
             except StoreUnavailable as error:
                 logger.warning("Redis does not tell where the journal ends: %s", error)
             except Exception:
@@ -281,16 +281,16 @@ class Replica:
                 continue
             self._published.clear()
 
-    def _look(self, asked: float, place: Beat) -> None:
-        """Judge by where the journal is whether memory can go on following it."""
+    def _look(self, asked: float, position: int, place: Beat) -> None:
+        """Judge by where the journal is whether memory can go on from where it was when asked."""
         self._joining = place.joining > 0
         if self._behind:
             return
-        here = place.here or self.position == 0
+        here = place.here or position == 0
         if place.epoch == self.epoch and here:
             self._asked.append((asked, place.last))
             self._confirm()
-        elif place.epoch == self.epoch and place.first > self.position:
+        elif place.epoch == self.epoch and place.first > position:
             logger.warning("the journal no longer reaches back to here: loading anew")
             self._behind = True
         else:
