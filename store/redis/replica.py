@@ -29,7 +29,7 @@ from store.redis.codec import decode_change, position_of, stream_id
 from store.redis.connection import RedisConnection
 from store.redis.keys import Keys
 from store.redis.remembered import Remembered, must_last
-from store.redis.replica_scripts import Beat, beat, behind, joined, leave, renew
+from store.redis.replica_scripts import POLL_SECONDS, Beat, beat, joined, leave, renew, settled
 
 MAX_STALENESS = 2.0  # seconds
 BEATS = 8  # within max_staleness
@@ -38,7 +38,6 @@ BLOCK_MS = 500
 RETRY_SECONDS = 0.1
 JOINING_SECONDS = 30.0  # that a new epoch waits for replicas that were known
 OWN_SECONDS = 1.0  # that a write waits to become visible here
-POLL_SECONDS = 0.01
 
 logger = logging.getLogger(__name__)
 
@@ -147,13 +146,7 @@ class Replica:
 
         That is when all have applied it, or after `max_staleness`. Raises StoreUnavailable.
         """
-        since = time.monotonic()
-        end = (await self._ask_beat()).last
-        limit = int(self._max_staleness * 1000)
-        while time.monotonic() - since < self._max_staleness:
-            if not await self._connection.ask(lambda r: behind(r, self._keys, end, limit)):
-                return
-            await asyncio.sleep(POLL_SECONDS)
+        await settled(self._connection, self._keys, self._max_staleness)
 
     async def caught_up(self, seconds: float) -> bool:
         """Wait until memory may be served; return whether it may."""
