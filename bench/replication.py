@@ -23,6 +23,7 @@ import hnswlib
 import numpy as np
 import orjson
 
+from bench.exact_hits import measure_exact_hits
 from bench.report import RESULTS, describe_machine
 from store.cache import Cache
 from store.entry import Admission, Entry, EntryId, PartitionKey, Vector
@@ -232,6 +233,21 @@ def bulk_rate(vectors: Vector) -> float:
     return float(len(vectors) / (time.perf_counter() - began))
 
 
+async def exact_hits(server: RedisServer, folder: Path) -> list[Result]:
+    """Compare exact hits of a real proxy with Redis documents and with SQLite's."""
+    found = await measure_exact_hits(folder / "hits", server)
+    results = []
+    for hot in (True, False):
+        kind = "hot" if hot else "fetched"
+        sqlite, redis = found["sqlite", hot], found["redis", hot]
+        results += [
+            Result(f"exact hit p50, {kind}, SQLite", sqlite * 1e6, "us", ""),
+            Result(f"exact hit p50, {kind}, Redis", redis * 1e6, "us", ""),
+            Result("the latter over the former", redis / sqlite, "", "<= 2"),
+        ]
+    return results
+
+
 async def main(seconds: float, records: int) -> None:
     results: list[Result] = []
     with tempfile.TemporaryDirectory() as directory:
@@ -240,6 +256,8 @@ async def main(seconds: float, records: int) -> None:
             results += await propagation(server, Path(directory), seconds)
             await asyncio.to_thread(wipe, server)
             results += await catching_up(server, Path(directory), records)
+            await asyncio.to_thread(wipe, server)
+            results += await exact_hits(server, Path(directory))
         finally:
             server.stop()
     for each in results:
