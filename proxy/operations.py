@@ -19,6 +19,7 @@ from proxy.errors import ApiError, as_api_error, envelope
 from proxy.feedback import Feedback, FeedbackDesk
 from proxy.headers import request_id
 from proxy.routes import Receive
+from store.errors import VersionTaken
 
 Ping = Callable[[], Awaitable[None]]
 
@@ -126,6 +127,7 @@ def operations_app(
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _failed)
     app.add_exception_handler(ApiError, _failed)
+    app.add_exception_handler(VersionTaken, _failed)
     return app
 
 

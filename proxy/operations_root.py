@@ -22,6 +22,7 @@ from proxy.overview import overview
 from proxy.parts import Parts
 from proxy.policy_editor import PolicyEditor
 from proxy.rate_limit import RateLimit
+from proxy.replicas_root import event_elsewhere
 from proxy.sharing_root import build_sharing
 from proxy.standing import Standing, standing_of
 from proxy.upkeep import encoder_ping, index_ping, refresher, utc_now
@@ -146,6 +147,7 @@ def _numbers(parts: Parts) -> Callable[[], dict[str, Any]]:
 def _feedback(parts: Parts) -> FeedbackDesk:
     return FeedbackDesk(
         events=parts.events,
+        elsewhere=partial(event_elsewhere, parts),
         cache=parts.cache,
         quarantine=parts.quarantine,
         records=parts.shelves.records,
