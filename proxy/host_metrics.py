@@ -72,7 +72,9 @@ class HostMetrics:
                 try:
                     return await _whole(reader)
                 finally:
-                    writer.close()
+                    await _closed(writer)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None  # it is being started, which the parent has said
         except (OSError, TimeoutError) as error:
             log.warning("worker %d does not give its metrics: %s", number, error or "timeout")
             return None
@@ -82,6 +84,12 @@ class HostMetrics:
             writer.write(self._own())
             await writer.drain()
         writer.close()
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _whole(reader: asyncio.StreamReader) -> bytes:

@@ -56,8 +56,10 @@ class Host:
 
     async def until_all_serve(self) -> None:
         async with asyncio.timeout(60):
-            while len(await self.lookups()) < 2:
-                pass
+            serving = 0
+            while serving < 2:
+                await asyncio.sleep(0.2)  # what starts needs the processor more than we do
+                serving = len(await self.lookups())
 
     def workers(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children()
