@@ -57,7 +57,8 @@ def share_of_cores(settings: Settings, workers: int, cores: int) -> Settings:
 async def serve(orders: Orders) -> None:
     """Serve until SIGTERM; raise CannotStart."""
     settings, place, file = orders
-    settings = share_of_cores(settings, place.workers, os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    settings = share_of_cores(settings, place.workers, cores or 1)
     async with AsyncExitStack() as stack:
         try:
             app = await stack.enter_async_context(

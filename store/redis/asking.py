@@ -15,8 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 from store.errors import StoreUnavailable
+from store.redis.appending import THOUGH_FULL
 from store.redis.codec import position_of, stream_id
 from store.redis.connection import RedisConnection
+from store.redis.exchange import reply_to
 from store.redis.keys import Keys
 
 ASK_SECONDS = 0.3  # that somebody waits for the others, all together
@@ -26,6 +28,17 @@ KEPT_SECONDS = 10  # that questions and answers are kept
 BLOCK_MS = 500
 RETRY_SECONDS = 0.5
 MAX_BYTES = 256 * 1024  # of an answer; a longer one is not given
+
+# Both though Redis is full: feedback stops wrong answers, which needs no room to speak of.
+QUESTION = f"""{THOUGH_FULL}
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', unpack(ARGV, 3))
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return redis.call('HKEYS', KEYS[2])
+"""
+ANSWER = f"""{THOUGH_FULL}
+redis.call('RPUSH', KEYS[1], ARGV[1])
+return redis.call('EXPIRE', KEYS[1], ARGV[2])
+"""
 
 Have = Callable[[str, str], bytes | None]  # tenant, name -> what this replica has
 
@@ -83,13 +96,9 @@ class Asking:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._seconds * 0.9  # that the connection is not cut off in a reply
         replies = self._keys.answers(uuid.uuid4().hex)
-        question = {"tenant": tenant, "name": name, "replies": replies, "origin": self._origin}
-        asked = {key: value.encode() for key, value in question.items()}
-        async with client.pipeline(transaction=False) as pipe:
-            pipe.xadd(self._keys.asked, asked, maxlen=KEPT, approximate=True)
-            pipe.expire(self._keys.asked, KEPT_SECONDS)
-            pipe.hkeys(self._keys.replicas)
-            *_, known = await pipe.execute()
+        names = (self._keys.asked, self._keys.replicas)
+        question = ("tenant", tenant, "name", name, "replies", replies, "origin", self._origin)
+        known = await reply_to(client, "EVAL", QUESTION, 2, *names, KEPT, KEPT_SECONDS, *question)
         others = set(known) - {self._origin.encode()}
         while others and (left := until - loop.time()) > 0:
             popped = await client.blpop([replies], timeout=left)
@@ -129,10 +138,7 @@ class Asking:
             answer = b""
         replies = told["replies"]
 
-        async def push(client: Any) -> None:
-            async with client.pipeline(transaction=False) as pipe:
-                pipe.rpush(replies, self._origin.encode() + b" " + answer)
-                pipe.expire(replies, KEPT_SECONDS)
-                await pipe.execute()
-
-        await self._connection.ask(push)
+        said = self._origin.encode() + b" " + answer
+        await self._connection.ask(
+            lambda r: reply_to(r, "EVAL", ANSWER, 1, replies, said, KEPT_SECONDS)
+        )

@@ -91,6 +91,12 @@ async def test_many_questions_at_once_get_their_own_answers(server: RedisServer)
         assert told == [b"%d" % n for n in range(50)]
 
 
+async def test_a_full_redis_does_not_keep_them_from_asking(server: RedisServer) -> None:
+    async with replicas(server, {}, {("acme", "r1"): b"one"}) as (first, _):
+        await first._connection.client.config_set("maxmemory", "1")
+        assert await first.ask("acme", "r1") == b"one"
+
+
 async def test_nothing_is_left_in_redis_for_long(server: RedisServer) -> None:
     async with replicas(server, {}, {("acme", "r1"): b"one"}) as (first, _):
         await first.ask("acme", "r1")

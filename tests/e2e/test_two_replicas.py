@@ -1,4 +1,4 @@
-"""Feedback at a replica that did not serve the answer: it finds the one that did."""
+"""Whichever of two replicas is told: feedback finds who served, and no edit is lost."""
 
 from __future__ import annotations
 
@@ -100,3 +100,24 @@ async def test_feedback_reaches_the_replica_that_served(fleet: Fleet) -> None:
 
 async def test_what_no_replica_served_is_unknown(fleet: Fleet) -> None:
     assert await fleet.tell(1, "req-unheard-of") == 404
+
+
+async def test_two_admins_who_edit_at_two_replicas_at_once_lose_nothing(fleet: Fleet) -> None:
+    async def put(replica: int, name: str) -> int:
+        url = f"{fleet.proxies[replica].url}/admin/api/categories/{name}"
+        async with fleet.http.put(url, json={"ttl": "5m"}, headers=_bearer("root")) as answer:
+            await answer.read()
+            return answer.status
+
+    async def names(replica: int) -> set[str]:
+        url = f"{fleet.proxies[replica].url}/admin/api/categories"
+        async with fleet.http.get(url, headers=_bearer("root")) as answer:
+            return {category["name"] for category in (await answer.json())["categories"]}
+
+    for edit in range(5):
+        assert await asyncio.gather(put(0, f"a{edit}"), put(1, f"b{edit}")) == [200, 200]
+    all_of_them = {"default"} | {f"{side}{edit}" for side in "ab" for edit in range(5)}
+    async with asyncio.timeout(10):
+        for replica in (0, 1):
+            while await names(replica) != all_of_them:
+                pass
