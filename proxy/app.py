@@ -26,6 +26,7 @@ from proxy.documents_root import Shelves, open_shelves
 from proxy.encoders import open_encoder
 from proxy.events import ServingEvents
 from proxy.forward import Forwarder
+from proxy.host_metrics import Place
 from proxy.lookup import Searcher
 from proxy.metrics import Metrics
 from proxy.nearest import Nearest
@@ -71,11 +72,13 @@ async def open_app(
     *,
     policies_file: Path | None = None,
     encoder: Encoder | None = None,
+    place: Place | None = None,
 ) -> AsyncIterator[App]:
     """Build the proxy, yield it as an ASGI application, and take it down in reverse order.
 
     `seed` is what the policies file said at start; `policies_file` is watched for changes.
-    `encoder` takes the place of the configured one, and is closed like it. Raises
+    `encoder` takes the place of the configured one, and is closed like it. `place` is for one of
+    several workers of this host: what is the host's is read from its directory. Raises
     StoreUnavailable, PolicyInvalid, EmbedError or OSError when a part cannot start.
     """
     async with AsyncExitStack() as stack:
@@ -95,7 +98,7 @@ async def open_app(
             encoder,
             stack,
             on_progress,
-            calibration=settings.data_dir / CALIBRATION,
+            calibration=(settings.data_dir if place is None else place.data_dir) / CALIBRATION,
         )
         faults.count = parts.metrics.faults.labels("redis").inc
         changed = asyncio.Event()
@@ -122,7 +125,7 @@ async def open_app(
             parts.score.watch(recalibrated),
         ):
             stack.push_async_callback(stop, asyncio.create_task(upkeep, name="nearhit-upkeep"))
-        operations = build_operations(parts, editor)
+        operations = await build_operations(parts, editor, place, stack)
         yield App(_routes(parts), operations, editor, settings.server.body_limit)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from proxy.call import Call
-from proxy.feedback import LONGEST_QUESTION, stop_for
+from proxy.events import LONGEST_QUESTION
+from proxy.feedback import stop_for
 from store.documents.records import Pair, PairSource, Records
 from store.entry import Candidate, Held
 from store.quarantine import Quarantine

@@ -58,12 +58,20 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to bind; 0 picks a free one.")] = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C. With nothing configured: a demo model on this machine."""
-    from proxy.server import CannotStart, run  # only here: it brings the whole proxy in
+    from proxy.start import CannotStart
 
     with refusals():
         settings, seed = load(config, host=host, port=port)
+    file = policies_file(settings, config)
     try:
-        run(settings, seed, policies_file(settings, config), os.environ)
+        if settings.server.workers > 1:
+            from proxy import workers
+
+            workers.run(settings, file, os.environ)
+        else:
+            from proxy import server  # only here: it brings the whole proxy in
+
+            server.run(settings, seed, file, os.environ)
     except CannotStart as error:
         typer.echo(f"nearhit: {error}", err=True)
         raise typer.Exit(1) from None

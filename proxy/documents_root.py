@@ -19,6 +19,7 @@ from store.errors import StoreUnavailable
 from store.journal import Journal
 from store.leases import Leases
 from store.membership import Alone, Membership
+from store.redis.asking import Asking
 from store.redis.connection import RedisConnection
 from store.redis.documents import RedisDocuments
 from store.redis.journal import RedisJournal
@@ -41,6 +42,7 @@ class Shelves:
     barrier: Barrier  # gives what must not be loaded though it is stored
     remembered: Remembered | None = None
     leases: Leases | None = None  # None: nobody shares flights with this process
+    asking: Asking | None = None  # None: there is no other to ask
 
 
 async def open_shelves(
@@ -126,6 +128,8 @@ async def _shared(
     )
     stack.push_async_callback(leases.aclose)
     stack.push_async_callback(replica.aclose)
+    asking = Asking(connection, keys, replica.name)
+    stack.push_async_callback(asking.aclose)
 
     async def barred() -> Callable[[Held], bool]:
         return barrier(await remembered.purged())
@@ -138,6 +142,7 @@ async def _shared(
         barrier=barred,
         remembered=remembered,
         leases=leases,
+        asking=asking,
     )
 
 

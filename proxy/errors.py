@@ -17,7 +17,7 @@ from proxy.upstream_errors import (
     UpstreamUnavailable,
 )
 from proxy.wire.base import InvalidRequest
-from store.errors import StoreUnavailable
+from store.errors import StoreUnavailable, VersionTaken
 from store.flight import LeaderGone
 
 
@@ -91,6 +91,7 @@ ERROR_KINDS: dict[type[Exception], ErrorKind] = {
     UpstreamTimeout: ErrorKind(HTTPStatus.GATEWAY_TIMEOUT, "server_error", "upstream_timeout"),
     LeaderGone: ErrorKind(HTTPStatus.BAD_GATEWAY, "server_error", "upstream_broken"),
     UpstreamBroken: ErrorKind(HTTPStatus.BAD_GATEWAY, "server_error", "upstream_broken"),
+    VersionTaken: ErrorKind(HTTPStatus.CONFLICT, "invalid_request_error", "policies_changed"),
     # On a cacheable route the call is forwarded instead; this is for those who ask the store.
     StoreUnavailable: ErrorKind(
         HTTPStatus.SERVICE_UNAVAILABLE, "server_error", "store_unavailable"

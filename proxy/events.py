@@ -8,14 +8,18 @@ feedback can then still name the entry or the answer's own id.
 from __future__ import annotations
 
 from collections import OrderedDict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
+
+import orjson
 
 from store.entry import EntryId
 
+LONGEST_QUESTION = 10_000  # characters of a question that is kept in a labelled pair
 KEPT = timedelta(hours=24)
 MAX_EVENTS = 100_000
 MAX_CHARACTERS = 32 * 2**20  # of queries, all events together
+_TOLD = LONGEST_QUESTION + 1  # characters of a question that another replica is told
 _LEAST = 64  # characters that an event counts at the least
 
 
@@ -60,6 +64,21 @@ class ServingEvents:
         """Return the tenant's event of this name; None if there is none or it is too old."""
         event = self._events.get((tenant, request_id))
         return event if event is not None and now - event.at <= KEPT else None
+
+
+def event_to_bytes(event: ServingEvent) -> bytes:
+    """Return an event for another replica; of questions too long to be kept, their beginnings."""
+    query, entry_query = event.query[:_TOLD], event.entry_query[:_TOLD]
+    if query == entry_query and event.query != event.entry_query:
+        entry_query = entry_query[:-1]  # two questions stay two
+    told = event._replace(at=event.at.timestamp(), query=query, entry_query=entry_query)  # type: ignore[arg-type]
+    return orjson.dumps(tuple(told))
+
+
+def event_from_bytes(told: bytes) -> ServingEvent:
+    """Return the event of event_to_bytes; raise ValueError or TypeError for anything else."""
+    at, *rest = orjson.loads(told)
+    return ServingEvent(datetime.fromtimestamp(at, UTC), *rest)
 
 
 def _size(event: ServingEvent) -> int:

@@ -14,15 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from proxy.auth import Caller
 from proxy.errors import ApiError
-from proxy.events import ServingEvent, ServingEvents
+from proxy.events import LONGEST_QUESTION, ServingEvent, ServingEvents
 from proxy.metrics import Metrics
 from proxy.rate_limit import RateLimit
 from store.cache import Cache
 from store.documents.records import Pair, Records
 from store.entry import EntryId
 from store.quarantine import EVERYBODY, Quarantine
-
-LONGEST_QUESTION = 10_000  # characters
 
 
 class Feedback(BaseModel):
@@ -42,6 +40,7 @@ class FeedbackDesk:
         self,
         *,
         events: ServingEvents,
+        elsewhere: Callable[[str, str], Awaitable[ServingEvent | None]],
         cache: Cache,
         quarantine: Quarantine,
         records: Records,
@@ -52,11 +51,14 @@ class FeedbackDesk:
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
     ) -> None:
-        """`complained` is told the category of a hit by meaning that was wrong.
+        """`elsewhere` finds a tenant's event that another replica has, and does not raise.
+
+        `complained` is told the category of a hit by meaning that was wrong.
 
         `settled` returns once no replica serves what is stopped.
         """
         self._events = events
+        self._elsewhere = elsewhere
         self._cache = cache
         self._quarantine = quarantine
         self._records = records
@@ -84,6 +86,8 @@ class FeedbackDesk:
             )
         now = self._clock()
         event = self._events.find(caller.tenant, feedback.response_id, now)
+        if event is None:
+            event = await self._elsewhere(caller.tenant, feedback.response_id)
         id = event.entry_id if event is not None else await self._named(caller.tenant, feedback)
         if id is None:
             raise ApiError(

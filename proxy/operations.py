@@ -18,8 +18,8 @@ from proxy.auth import Keyring, Role
 from proxy.errors import ApiError, as_api_error, envelope
 from proxy.feedback import Feedback, FeedbackDesk
 from proxy.headers import request_id
-from proxy.metrics import Metrics
 from proxy.routes import Receive
+from store.errors import VersionTaken
 
 Ping = Callable[[], Awaitable[None]]
 
@@ -32,15 +32,14 @@ class Operations:
         *,
         keyring: Keyring,
         feedback: FeedbackDesk,
-        metrics: Metrics,
+        metrics: Callable[[], Awaitable[bytes]],
         pings: Mapping[str, Ping],
-        refresh: Callable[[], None],
     ) -> None:
+        """`metrics` returns the Prometheus text."""
         self._keyring = keyring
         self._feedback = feedback
         self._metrics = metrics
         self._pings = pings
-        self._refresh = refresh
 
     async def ready(self) -> JSONResponse:
         """Say which parts work: 200, or 503 when one does not."""
@@ -54,10 +53,9 @@ class Operations:
                 failing[name] = type(error).__name__
         return JSONResponse({"ok": ok, "failing": failing}, 503 if failing else 200)
 
-    def render_metrics(self) -> Response:
+    async def render_metrics(self) -> Response:
         """Return the Prometheus text."""
-        self._refresh()
-        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4")
+        return Response(await self._metrics(), media_type="text/plain; version=0.0.4")
 
     async def take_feedback(self, feedback: Feedback, request: Request) -> dict[str, str]:
         """Take a verdict on an answer that this key got."""
@@ -129,6 +127,7 @@ def operations_app(
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _failed)
     app.add_exception_handler(ApiError, _failed)
+    app.add_exception_handler(VersionTaken, _failed)
     return app
 
 

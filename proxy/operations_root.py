@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -15,11 +16,13 @@ from proxy.admin.entries import EntriesAdmin
 from proxy.admin.policies import PoliciesAdmin
 from proxy.admin.trail import TrailAdmin
 from proxy.feedback import FeedbackDesk
+from proxy.host_metrics import HostMetrics, Place
 from proxy.operations import Operations, operations_app
 from proxy.overview import overview
 from proxy.parts import Parts
 from proxy.policy_editor import PolicyEditor
 from proxy.rate_limit import RateLimit
+from proxy.replicas_root import event_elsewhere
 from proxy.sharing_root import build_sharing
 from proxy.standing import Standing, standing_of
 from proxy.upkeep import encoder_ping, index_ping, refresher, utc_now
@@ -29,29 +32,22 @@ from store.journal import Complained
 log = logging.getLogger("nearhit.operations")
 
 
-def build_operations(parts: Parts, editor: PolicyEditor) -> FastAPI:
-    """Return the FastAPI application."""
+async def build_operations(
+    parts: Parts, editor: PolicyEditor, place: Place | None, stack: AsyncExitStack
+) -> FastAPI:
+    """Return the FastAPI application; what it listens with besides is closed with `stack`."""
     access = Access(parts.keyring)
     standing = _standing(parts)
     operations = Operations(
         keyring=parts.keyring,
         feedback=_feedback(parts),
-        metrics=parts.metrics,
+        metrics=await _metrics(parts, standing, place, stack),
         pings={
             "encoder": encoder_ping(parts.encoder),
             "index": index_ping(parts.cache, parts.encoder.dimension),
             "store": parts.shelves.documents.ping,
             "journal": parts.shelves.membership.ping,
         },
-        refresh=refresher(
-            parts.metrics,
-            parts.cache,
-            parts.batcher,
-            parts.quarantine,
-            standing,
-            parts.in_force,
-            lambda: 0 if parts.audits is None else parts.audits.waiting,
-        ),
     )
     entries = EntriesAdmin(
         access=access,
@@ -75,6 +71,35 @@ def build_operations(parts: Parts, editor: PolicyEditor) -> FastAPI:
     )
     trail = TrailAdmin(parts.shelves.records, _numbers(parts))
     return operations_app(operations, access, entries, policies, trail)
+
+
+async def _metrics(
+    parts: Parts, standing: Callable[[str], Standing], place: Place | None, stack: AsyncExitStack
+) -> Callable[[], Awaitable[bytes]]:
+    """Return what gives the metrics of this process, or of all workers of its host."""
+    refresh = refresher(
+        parts.metrics,
+        parts.cache,
+        parts.batcher,
+        parts.quarantine,
+        standing,
+        parts.in_force,
+        lambda: 0 if parts.audits is None else parts.audits.waiting,
+    )
+
+    def own() -> bytes:
+        refresh()
+        return parts.metrics.render()
+
+    async def alone() -> bytes:
+        return own()
+
+    if place is None:
+        return alone
+    host = HostMetrics(place, own)
+    await host.start()
+    stack.push_async_callback(host.aclose)
+    return host.text
 
 
 def _standing(parts: Parts) -> Callable[[str], Standing]:
@@ -122,6 +147,7 @@ def _numbers(parts: Parts) -> Callable[[], dict[str, Any]]:
 def _feedback(parts: Parts) -> FeedbackDesk:
     return FeedbackDesk(
         events=parts.events,
+        elsewhere=partial(event_elsewhere, parts),
         cache=parts.cache,
         quarantine=parts.quarantine,
         records=parts.shelves.records,

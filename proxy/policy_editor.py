@@ -16,7 +16,7 @@ from pathlib import Path
 from embed.errors import EmbedError
 from proxy.prototypes import Prototypes
 from proxy.rules import InForce, Rules
-from store.errors import PolicyInvalid, StoreUnavailable
+from store.errors import PolicyInvalid, StoreUnavailable, VersionTaken
 from store.journal import PolicyAdded, Record
 from store.policy import DEFAULT_CATEGORY, Policy, PolicyBook
 from store.policy_file import parse_policies, policy_as_data
@@ -26,6 +26,7 @@ log = logging.getLogger("nearhit.policies")
 
 WATCH_EVERY = 2.0  # seconds between two looks at the file
 Build = Callable[[PolicyBook], Awaitable[Prototypes]]
+Edited = tuple[PolicyBook, Change]  # the policies after an edit, and what it was
 
 
 class NoSuchCategory(Exception):
@@ -68,47 +69,60 @@ class PolicyEditor:
         return self._in_force.rules.book
 
     async def put(self, name: str, raw: Mapping[str, object], who: str) -> Policy:
-        """Replace or add a category. Raises PolicyInvalid, EmbedError or StoreUnavailable."""
+        """Replace or add a category.
+
+        Raises PolicyInvalid, EmbedError, StoreUnavailable, and VersionTaken when others change
+        the policies at the same time.
+        """
         named = raw.get("name", name)
         if named != name:
             raise PolicyInvalid(
                 [f"name: {named!r} is not allowed; allowed: {name!r} as in the path"]
             )
-        async with self._turn:
-            policies = dict(self.book.policies)
-            given = parse_policies({"categories": [{**raw, "name": name}]}, "body")
+        given = parse_policies({"categories": [{**raw, "name": name}]}, "body")
+
+        def edited(base: PolicyBook) -> Edited:
+            policies = dict(base.policies)
             policies[name] = given[name]
-            before = policy_as_data(self.book[name]) if name in self.book else None
+            before = policy_as_data(base[name]) if name in base else None
             # Once more as a whole: there is a bound on how many categories there may be.
             data = [policy_as_data(policy) for policy in policies.values()]
             book = parse_policies({"categories": data}, "body")
-            await self._edit(book, ("put", name, before, policy_as_data(book[name])), who)
-            return book[name]
+            return book, ("put", name, before, policy_as_data(book[name]))
+
+        async with self._turn:
+            await self._edit(edited, who)
+            return self.book[name]
 
     async def delete(self, name: str, who: str) -> None:
         """Remove a category; what it holds is not served from now on, and leaves.
 
-        Raises NoSuchCategory, PolicyInvalid for `default`, EmbedError or StoreUnavailable.
+        Raises NoSuchCategory, PolicyInvalid for `default`, EmbedError, StoreUnavailable,
+        VersionTaken.
         """
-        async with self._turn:
-            if name not in self.book:
+
+        def edited(base: PolicyBook) -> Edited:
+            if name not in base:
                 raise NoSuchCategory(name)
             if name == DEFAULT_CATEGORY:
                 raise PolicyInvalid([f"{name}: cannot be removed: every request needs a category"])
-            before = policy_as_data(self.book[name])
-            book = PolicyBook({n: p for n, p in self.book.policies.items() if n != name})
-            await self._edit(book, ("delete", name, before, None), who)
+            book = PolicyBook({n: p for n, p in base.policies.items() if n != name})
+            return book, ("delete", name, policy_as_data(base[name]), None)
+
+        async with self._turn:
+            await self._edit(edited, who)
 
     async def rollback(self, number: int, who: str) -> int:
         """Make an earlier version the newest; return its number.
 
-        Raises NoSuchVersion, PolicyInvalid, EmbedError or StoreUnavailable.
+        Raises NoSuchVersion, PolicyInvalid, EmbedError, StoreUnavailable, VersionTaken.
         """
         async with self._turn:
             book = await self._history.book(number)
             if book is None:
                 raise NoSuchVersion(str(number))
-            return await self._edit(book, ("rollback", None, None, {"version": number}), who)
+            change: Change = ("rollback", None, None, {"version": number})
+            return await self._edit(lambda _: (book, change), who)
 
     async def reload(self) -> bool:
         """Look at the file; take it if it has changed. A bad one is logged, and nothing changes.
@@ -123,9 +137,11 @@ class PolicyEditor:
                 return False
             async with self._turn:
                 prototypes = await self._build(seed.book)
-                await self._history.seed(seed, self.book, self._clock())
+                book = await self._history.current(seed, self._clock())
+                if book != seed.book:  # another process took the file, and it was edited since
+                    prototypes = await self._build(book)
                 self._seed = seed
-                self._swap(seed.book, prototypes)
+                self._swap(book, prototypes)
         except (PolicyInvalid, EmbedError) as error:
             if str(error) != self._refused:  # once, not every two seconds
                 self._refused = str(error)
@@ -146,19 +162,26 @@ class PolicyEditor:
         Where none is stored any more, the policies in force become one. Raises StoreUnavailable.
         """
         async with self._turn:
-            try:
-                book = await self._history.latest()
-                if book is None:
-                    change: Change = ("restore", None, None, None)
-                    await self._history.edit(self.book, change, "nearhit", self._clock())
-                    return False
-                if book == self.book:
-                    return False
-                self._swap(book, await self._build(book))
-                return True
-            except (PolicyInvalid, EmbedError) as error:
-                log.error("the policies of another replica are not in force here: %s", error)
+            return await self._take_up()
+
+    async def _take_up(self) -> bool:
+        try:
+            book = await self._history.latest()
+            if book is None:
+                change: Change = ("restore", None, None, None)
+                now, base = self._clock(), self.book
+                await self._history.edit(base, change, "nearhit", now, base=base)
                 return False
+            if book == self.book:
+                return False
+            self._swap(book, await self._build(book))
+            return True
+        except VersionTaken:
+            self._added.set()  # somebody else's is there by now
+            return False
+        except (PolicyInvalid, EmbedError) as error:
+            log.error("the policies of another replica are not in force here: %s", error)
+            return False
 
     async def follow(self) -> None:
         """Take up versions that other processes make, as they come."""
@@ -198,9 +221,19 @@ class PolicyEditor:
             self._in_force.rules = replace(self._in_force.rules, prototypes=prototypes)
             return True
 
-    async def _edit(self, book: PolicyBook, change: Change, who: str) -> int:
+    async def _edit(self, edited: Callable[[PolicyBook], Edited], who: str) -> int:
+        """Make a version of what is edited; once more when another process was first."""
+        try:
+            return await self._edit_once(edited, who)
+        except VersionTaken:
+            await self._take_up()
+            return await self._edit_once(edited, who)
+
+    async def _edit_once(self, edited: Callable[[PolicyBook], Edited], who: str) -> int:
+        base = self.book
+        book, change = edited(base)
         prototypes = await self._build(book)
-        number = await self._history.edit(book, change, who, self._clock())
+        number = await self._history.edit(book, change, who, self._clock(), base=base)
         self._swap(book, prototypes)
         return number
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
 from proxy.admission import Admitter
 from proxy.documents_root import reached_end
+from proxy.events import ServingEvent, event_from_bytes, event_to_bytes
 from proxy.leasing import Leasing
 from proxy.parts import Parts
 from proxy.policy_editor import PolicyEditor
+from proxy.upkeep import utc_now
+from store.errors import StoreUnavailable
 from store.journal import Complained, Record, Stopped
 from store.membership import Alone
+
+log = logging.getLogger("nearhit.replicas")
 
 
 class Faults:
@@ -50,6 +56,8 @@ async def join_others(parts: Parts, editor: PolicyEditor, stack: AsyncExitStack)
     membership.on_reload(partial(_reload, parts, editor))
     stack.push_async_callback(parts.keeper.take)
     await membership.start()
+    if shelves.asking is not None:
+        await shelves.asking.start(partial(_event_here, parts))
 
 
 async def _reload(parts: Parts, editor: PolicyEditor) -> None:
@@ -61,6 +69,23 @@ async def _reload(parts: Parts, editor: PolicyEditor) -> None:
         for id, tenant in await shelves.remembered.stopped():
             parts.quarantine.apply(Record(0, Stopped(id, tenant)))
     await parts.quarantine.reload()
+
+
+def _event_here(parts: Parts, tenant: str, request_id: str) -> bytes | None:
+    event = parts.events.find(tenant, request_id, utc_now())
+    return None if event is None else event_to_bytes(event)
+
+
+async def event_elsewhere(parts: Parts, tenant: str, request_id: str) -> ServingEvent | None:
+    """Return a tenant's serving event that another replica has; None if none says so in time."""
+    if parts.shelves.asking is None:
+        return None
+    try:
+        told = await parts.shelves.asking.ask(tenant, request_id)
+        return None if told is None else event_from_bytes(told)
+    except (StoreUnavailable, ValueError, TypeError) as error:
+        log.warning("other replicas cannot be asked what they served: %s", error)
+        return None
 
 
 def build_leasing(parts: Parts, admitter: Admitter) -> Leasing | None:

@@ -1,4 +1,4 @@
-"""Running the proxy in this process: the socket, signals, and the words a person sees."""
+"""Running the proxy in this process: HTTP on a socket, and signals."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import asyncio
 import logging
 import signal
 import socket
-import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import FrameType
 
@@ -17,29 +16,23 @@ import uvloop
 
 from embed.errors import EmbedError
 from proxy.app import App, open_app
-from proxy.demo_fleet import DemoFleet, DemoFleetFailed
+from proxy.demo_fleet import DemoFleetFailed
 from proxy.protocol import Limits, protocol_class
 from proxy.settings import Server as ServerSettings
-from proxy.settings import Settings, Upstream
+from proxy.settings import Settings
+from proxy.start import CannotStart, greeting, listen, say, with_upstreams
 from store.errors import StoreError
 from store.policy_history import Seed
 
-_CURL = """\
-nearhit is ready on http://{address}; try:
-  curl http://{address}/v1/chat/completions -H 'content-type: application/json' -i -d \\
-    '{{"model": "{model}", "messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'"""
-
-
-class CannotStart(Exception):
-    """The server cannot start; says why in one line."""
+COULD_NOT = (StoreError, EmbedError, DemoFleetFailed, OSError)
 
 
 class Server(uvicorn.Server):
     """uvicorn's server, but a signal that was obeyed is not raised again: exit status 0."""
 
-    def __init__(self, config: uvicorn.Config, greeting: str) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._greeting = greeting
+        self._on_ready = on_ready
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop on the first signal, at once on a second Ctrl-C."""
@@ -48,64 +41,35 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say where to find us."""
+        """Start, then say that we have."""
         await super().startup(sockets)
-        say(self._greeting)
-
-
-def say(line: str) -> None:
-    """Tell the person at the terminal."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
-        raise CannotStart(f"cannot listen on {host}:{port}: {error}") from None
-
-
-@asynccontextmanager
-async def _with_upstreams(
-    settings: Settings, environ: Mapping[str, str]
-) -> AsyncIterator[tuple[Settings, str]]:
-    """Yield settings that name an upstream, and a model to try it with."""
-    if settings.upstreams:
-        literal = [m for u in settings.upstreams for m in u.models if not set("*?[") & set(m)]
-        yield settings, (literal or ["gpt-4o-mini"])[0]
-    elif environ.get("OPENAI_BASE_URL") or environ.get("OPENAI_API_KEY"):
-        base_url = environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
-        key = "OPENAI_API_KEY" if environ.get("OPENAI_API_KEY") else None
-        upstream = Upstream(name="openai", base_url=base_url, api_key_env=key)
-        yield settings.model_copy(update={"upstreams": [upstream]}), "gpt-4o-mini"
-    else:
-        say("no upstream configured: starting a demo model on this machine")
-        async with DemoFleet(progress=say) as fleet:
-            upstream = Upstream(name="demo", base_url=fleet.base_url, models=["*"])
-            yield settings.model_copy(update={"upstreams": [upstream]}), fleet.model
+        self._on_ready()
 
 
 async def serve(
     settings: Settings, seed: Seed, policies_file: Path | None, environ: Mapping[str, str]
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; raise CannotStart."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    with _listen(settings.server.host, settings.server.port) as listener:
+    with listen(settings.server.host, settings.server.port) as listener:
         async with AsyncExitStack() as stack:
             try:
-                upstreams = _with_upstreams(settings, environ)
+                upstreams = with_upstreams(settings, environ)
                 settings, model = await stack.enter_async_context(upstreams)
                 app = await stack.enter_async_context(
                     open_app(settings, seed, environ, say, policies_file=policies_file)
                 )
-            except (StoreError, EmbedError, DemoFleetFailed, OSError) as error:
+            except COULD_NOT as error:
                 raise CannotStart(str(error)) from None
-            host, port = listener.getsockname()[:2]
-            _reload_on_hangup(app)
-            greeting = _CURL.format(address=f"{host}:{port}", model=model)
-            await Server(_config(app, settings.server), greeting).serve(sockets=[listener])
+            told = greeting(listener, model)
+            await serve_app(app, listener, settings.server, lambda: say(told))
+
+
+async def serve_app(
+    app: App, listener: socket.socket, server: ServerSettings, on_ready: Callable[[], None]
+) -> None:
+    """Answer what comes to the socket until a signal ends it."""
+    _reload_on_hangup(app)
+    await Server(_config(app, server), on_ready).serve(sockets=[listener])
 
 
 def _reload_on_hangup(app: App) -> None:
@@ -140,5 +104,11 @@ def run(
     settings: Settings, seed: Seed, policies_file: Path | None, environ: Mapping[str, str]
 ) -> None:
     """Serve on uvloop until told to stop; raise CannotStart."""
+    run_on_uvloop(serve(settings, seed, policies_file, environ))
+
+
+def run_on_uvloop(serving: Coroutine[None, None, None]) -> None:
+    """Run to the end what serves, with a log on stderr; raise what it raises."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, seed, policies_file, environ))
+        runner.run(serving)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import ipaddress
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -356,6 +357,25 @@ def load_settings(
         raise ConfigInvalid(_lines(name, error)) from None
     except ValueError as error:  # a list or mapping in the environment that is not JSON
         raise ConfigInvalid([f"environment: {error}"]) from None
+
+
+def settings_from(told: str) -> Settings:
+    """Return the settings that another process had, from its `model_dump_json`."""
+
+    class Told(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            """Nothing but what was told: the environment is in it already."""
+            return (init_settings,)
+
+    return Told(**json.loads(told))
 
 
 def _with_file(raw: dict[str, Any]) -> type[Settings]:

@@ -1,6 +1,7 @@
 """Errors of store.
 
 StoreError
+├── VersionTaken      the policies are not those that a change was made from any more
 ├── StoreUnavailable  the document store cannot be read or written now
 │   └── DirectoryInUse  another process has the data directory
 ├── SnapshotInvalid   a snapshot of memory cannot be trusted or is not of this kind
@@ -14,6 +15,10 @@ StoreError
 
 class StoreError(Exception):
     """Anything that store raises on purpose."""
+
+
+class VersionTaken(StoreError):
+    """The policies are not those that a change was made from any more: somebody else was first."""
 
 
 class StoreUnavailable(StoreError):

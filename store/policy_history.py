@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from store.documents.records import AuditRow, PolicyVersion, Records, Source
-from store.errors import PolicyInvalid
+from store.errors import PolicyInvalid, StoreUnavailable, VersionTaken
 from store.policy import PolicyBook
 from store.policy_file import (
     STARTER_FILE,
@@ -25,6 +25,7 @@ from store.policy_file import (
     read_document,
 )
 
+TRIES = 5  # to be first
 Change = tuple[str, str | None, object, object]  # action, category, before, after
 
 
@@ -84,40 +85,51 @@ class PolicyHistory:
         self._records = records
 
     async def current(self, seed: Seed, at: datetime) -> PolicyBook:
-        """Return the book that rules at start, making a new version of the seed if it takes over.
+        """Return the book that rules, making a new version of the seed if it takes over.
 
-        Raises StoreUnavailable, and PolicyInvalid for a stored version that cannot be read.
+        Of several processes that read one file, the first makes its version. Raises
+        StoreUnavailable, and PolicyInvalid for a stored version that cannot be read.
         """
-        latest = await self._records.latest_version()
-        if latest is None or takes_over(seed, latest):
-            before = None
-            if latest is not None:
-                try:
-                    before = read_version(latest)
-                except PolicyInvalid:  # written by another Nearhit: it is being replaced anyway
-                    before = None
-            await self.seed(seed, before, at)
-            return seed.book
-        return read_version(latest)
+        for _ in range(TRIES):
+            latest = await self._records.latest_version()
+            if latest is not None and not takes_over(seed, latest):
+                return read_version(latest)
+            try:
+                await self._seed(seed, latest, at)
+                return seed.book
+            except VersionTaken:
+                continue
+        raise StoreUnavailable("others change the policies all the time")
 
-    async def seed(self, seed: Seed, before: PolicyBook | None, at: datetime) -> int:
-        """Make a version of a seed. Raises StoreUnavailable."""
+    async def _seed(self, seed: Seed, latest: PolicyVersion | None, at: datetime) -> None:
+        try:
+            before = None if latest is None else read_version(latest)
+        except PolicyInvalid:  # written by another Nearhit: it is being replaced anyway
+            before = None
         differing = changes(before, seed.book)
         old = {name: pair[0] for name, pair in differing.items()}
         new = {name: pair[1] for name, pair in differing.items()}
         version = _version(seed.book, at, f"{seed.kind} file", seed.kind, seed.name)
-        return await self._records.add_version(version, _audit(version, seed.kind, None, old, new))
+        audit = _audit(version, seed.kind, None, old, new)
+        await self._records.add_version(version, audit, after=_number(latest))
 
-    async def edit(self, book: PolicyBook, change: Change, who: str, at: datetime) -> int:
-        """Make a version of an edit; return its number. Raises StoreUnavailable."""
+    async def edit(
+        self, book: PolicyBook, change: Change, who: str, at: datetime, *, base: PolicyBook
+    ) -> int:
+        """Make a version of an edit of `base`; return its number.
+
+        Raises VersionTaken when `base` is not what rules any more, StoreUnavailable, and
+        PolicyInvalid when what rules cannot be read.
+        """
         action, category, before, after = change
         latest = await self._records.latest_version()
+        if latest is not None and read_version(latest) != base:
+            raise VersionTaken("the policies have been changed meanwhile")
         seed = "" if latest is None else latest.seed
         source: Source = "rollback" if action == "rollback" else "api"
         version = _version(book, at, who, source, seed)
-        return await self._records.add_version(
-            version, _audit(version, action, category, before, after)
-        )
+        audit = _audit(version, action, category, before, after)
+        return await self._records.add_version(version, audit, after=_number(latest))
 
     async def latest(self) -> PolicyBook | None:
         """Return the newest version's book; None if there is none.
@@ -131,6 +143,10 @@ class PolicyHistory:
         """Return a version's book; None if there is none. Raises PolicyInvalid."""
         version = await self._records.version(number)
         return None if version is None else read_version(version)
+
+
+def _number(version: PolicyVersion | None) -> int:
+    return 0 if version is None else version.number
 
 
 def _version(book: PolicyBook, at: datetime, who: str, source: Source, seed: str) -> PolicyVersion:

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from store.documents.base import position
 from store.documents.records import AuditRow, Bounds, Forgotten, Listing, Pair, PolicyVersion
 from store.entry import Entry, EntryId
-from store.errors import StoreUnavailable
+from store.errors import StoreUnavailable, VersionTaken
 
 T = TypeVar("T")
 
@@ -62,8 +62,12 @@ class MemoryRecords:
         self._quarantine = Series[tuple[EntryId, str]](bounds.quarantine)
         self._budgets: dict[str, str] = {}
 
-    async def add_version(self, version: PolicyVersion, audit: AuditRow) -> int:
+    async def add_version(
+        self, version: PolicyVersion, audit: AuditRow, *, after: int | None = None
+    ) -> int:
         self._check()
+        if after is not None and after != self._versions.newest:
+            raise VersionTaken("not the newest")
         number = self._versions.newest + 1
         self._audit.add(audit)
         return self._versions.add(replace(version, number=number))

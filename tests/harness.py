@@ -172,6 +172,10 @@ class ProxyProcess:
     def proxy(self) -> Proxy:
         return Proxy(self.port)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     async def ready(self, seconds: float = 60) -> None:
         """Wait until /ready says 200; raise with the process's last words if it ends before."""
         deadline = time.monotonic() + seconds

@@ -251,13 +251,15 @@ def verdict(
 async def take_policies(records: Records, seed: Seed, book: PolicyBook, at: datetime) -> str:
     """Make a version of the book on top of what rules now, unless that is the same.
 
-    Return what became of it: "imported" or "unchanged". Raises StoreUnavailable, PolicyInvalid.
+    Return what became of it: "imported" or "unchanged". Raises StoreUnavailable, PolicyInvalid,
+    and VersionTaken when somebody else changes the policies meanwhile.
     """
     history = PolicyHistory(records)
-    differing = changes(await history.current(seed, at), book)
+    ruling = await history.current(seed, at)
+    differing = changes(ruling, book)
     if not differing:
         return "unchanged"
     before = {name: pair[0] for name, pair in differing.items()}
     after = {name: pair[1] for name, pair in differing.items()}
-    await history.edit(book, ("import", None, before, after), _WHO, at)
+    await history.edit(book, ("import", None, before, after), _WHO, at, base=ruling)
     return "imported"

@@ -114,6 +114,11 @@ class Table:
             )
         return number
 
+    def newest(self, connection: sqlite3.Connection) -> int:
+        """Return the newest row's number; 0 if there is none."""
+        (number,) = connection.execute(f"SELECT coalesce(max(n), 0) FROM {self.name}").fetchone()
+        return int(number)
+
     def select(self, condition: str = "n < ?") -> str:
         """Return a query for the rows that meet a condition, newest first, up to a limit."""
         return (

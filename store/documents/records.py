@@ -91,8 +91,14 @@ class Records(Protocol):
     begin to run. The listings raise ValueError for a foreign cursor, and leave damaged rows out.
     """
 
-    async def add_version(self, version: PolicyVersion, audit: AuditRow) -> int:
-        """Store both or neither; return the version's number, whatever it had before."""
+    async def add_version(
+        self, version: PolicyVersion, audit: AuditRow, *, after: int | None = None
+    ) -> int:
+        """Store both or neither; return the version's number, whatever it had before.
+
+        With `after`, only while the newest version has that number, or 0: there is none. Else it
+        raises VersionTaken.
+        """
         ...
 
     async def latest_version(self) -> PolicyVersion | None:

@@ -18,7 +18,7 @@ from store.documents.rows import Row
 from store.documents.sqlite_journal import JournaledWriter
 from store.documents.writer import GroupWriter
 from store.entry import EntryId
-from store.errors import StoreUnavailable
+from store.errors import StoreUnavailable, VersionTaken
 from store.journal import Change, PolicyAdded, Released, Stopped, TenantForgotten
 
 T = TypeVar("T")
@@ -35,14 +35,21 @@ class SqliteRecords:
         self._reader = reader
         self._bounds = bounds
 
-    async def add_version(self, version: PolicyVersion, audit: AuditRow) -> int:
-        def write(connection: sqlite3.Connection) -> tuple[int, Change]:
+    async def add_version(
+        self, version: PolicyVersion, audit: AuditRow, *, after: int | None = None
+    ) -> int:
+        def write(connection: sqlite3.Connection) -> tuple[int, Change | None]:
+            if after is not None and tables.VERSIONS.newest(connection) != after:
+                return 0, None
             row = tables.version_row(version)
             number = tables.VERSIONS.add(connection, row, self._bounds.versions)
             tables.AUDIT.add(connection, tables.audit_row(audit), self._bounds.audit)
             return number, PolicyAdded(number)
 
-        return await self._journaled.write(write, size=len(version.document) + size_of(audit))
+        number = await self._journaled.write(write, size=len(version.document) + size_of(audit))
+        if not number:
+            raise VersionTaken(f"policy version {after} is not the newest")
+        return number
 
     async def latest_version(self) -> PolicyVersion | None:
         return await self._one_version("n <= ?", NEWEST)

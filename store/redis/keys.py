@@ -77,6 +77,15 @@ class Keys:
         """When that wait ends."""
         return self.common("joining_until")
 
+    @property
+    def asked(self) -> str:
+        """The stream of what replicas ask each other."""
+        return self.common("asked")
+
+    def answers(self, question: str) -> str:
+        """Return the list of what the others say to a question."""
+        return self.common(f"answers:{question}")
+
     def answer(self, answer_id: str) -> str:
         """Return the sorted set of the entries whose body has this id."""
         return self.common(f"answer:{answer_id}")

@@ -12,7 +12,7 @@ from store.documents.base import NEWEST, position
 from store.documents.heads import microseconds
 from store.documents.records import AuditRow, Bounds, Forgotten, Listing, Pair, PolicyVersion
 from store.entry import EntryId
-from store.errors import StoreUnavailable
+from store.errors import StoreUnavailable, VersionTaken
 from store.journal import Released, Stopped, TenantForgotten
 from store.redis import record_rows as rows
 from store.redis.appending import IF_ROOM, THOUGH_FULL, append, record
@@ -31,6 +31,8 @@ SCANNED_AT_ONCE = 2_000  # names
 ANSWERS_AT_ONCE = 50  # entries with one id in their answers
 
 ADD_VERSION = f"""{ADD}
+local newest = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] or '0'
+if ARGV[6] ~= '' and tonumber(newest) ~= tonumber(ARGV[6]) then return false end
 local number = add(1, '', ARGV[1], ARGV[2])
 add(4, '', ARGV[3], ARGV[4])
 return {{number, redis.call('XADD', KEYS[7], '*', 'kind', 'policy',
@@ -76,12 +78,18 @@ class RedisRecords:
         self._pairs = Series(keys, "pairs", bounds.pairs)
         self._quarantine = Series(keys, "quarantine", bounds.quarantine)
 
-    async def add_version(self, version: PolicyVersion, audit: AuditRow) -> int:
+    async def add_version(
+        self, version: PolicyVersion, audit: AuditRow, *, after: int | None = None
+    ) -> int:
         row = rows.version_row(version)
         names = (*self._versions.names, *self._audit.names, self._keys.journal)
         kept = (row, self._versions.keep, rows.audit_row(audit), self._audit.keep, self._origin)
-        command = ("EVAL", THOUGH_FULL + ADD_VERSION, len(names), *names, *kept)
-        number, record = await self._write(command, len(row))
+        wanted = "" if after is None else str(after)
+        command = ("EVAL", THOUGH_FULL + ADD_VERSION, len(names), *names, *kept, wanted)
+        added = await self._write(command, len(row))
+        if added is None:
+            raise VersionTaken(f"policy version {after} is not the newest")
+        number, record = added
         await self._applied(position_of(record))
         return int(number)
 

@@ -202,9 +202,10 @@ def test_policies_show_prints_what_was_edited_over_the_admin_api(tmp_path: Path)
     async def edit() -> None:
         documents = SqliteDocuments.open(tmp_path / "data")
         history, seed = PolicyHistory(documents.records), read_seed(tmp_path / "policies.yaml")
-        await history.current(seed, utc_now())
+        base = await history.current(seed, utc_now())
         book = PolicyBook({"default": Policy(name="default", hit_threshold=0.97)})
-        await history.edit(book, ("put", "default", None, None), "key 1", utc_now())
+        change = ("put", "default", None, None)
+        await history.edit(book, change, "key 1", utc_now(), base=base)
         await documents.aclose()
 
     def threshold() -> float:

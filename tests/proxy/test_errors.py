@@ -11,7 +11,7 @@ from proxy import auth, identity, paths, upstream_errors
 from proxy.errors import ERROR_KINDS, ApiError, as_api_error, error_event
 from proxy.upstream_errors import UpstreamBroken, UpstreamError
 from proxy.wire import base
-from store.errors import StoreUnavailable
+from store.errors import StoreUnavailable, VersionTaken
 from store.flight import LeaderGone
 
 ABSTRACT = {UpstreamError}
@@ -24,7 +24,7 @@ def test_every_exception_that_a_request_may_raise_is_mapped() -> None:
         for _, kind in inspect.getmembers(module, inspect.isclass)
         if issubclass(kind, Exception) and kind.__module__ == module.__name__
     }
-    assert raised - ABSTRACT | {LeaderGone, StoreUnavailable} == ERROR_KINDS.keys()
+    assert raised - ABSTRACT | {LeaderGone, StoreUnavailable, VersionTaken} == ERROR_KINDS.keys()
 
 
 @pytest.mark.parametrize("kind", ERROR_KINDS, ids=lambda kind: kind.__name__)

@@ -7,7 +7,14 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.events import KEPT, ServingEvent, ServingEvents
+from proxy.events import (
+    KEPT,
+    LONGEST_QUESTION,
+    ServingEvent,
+    ServingEvents,
+    event_from_bytes,
+    event_to_bytes,
+)
 from store.entry import EntryId
 from tests.entries import NOON
 
@@ -49,3 +56,22 @@ def test_neither_events_nor_their_texts_grow_without_bound(asked: list[tuple[int
     assert len(events) <= 10
     kept = [events.find("harbour", str(n), NOON) for n in range(21)]
     assert sum(len(e.query) + len(e.entry_query) for e in kept if e) <= 1000
+
+
+texts = st.text(st.characters(codec="utf-8"), max_size=20) | st.sampled_from(
+    ["a" * 10_001, "a" * 10_002, "a" * 20_000, "a" * 10_000 + "b"]
+)
+
+
+@given(texts, texts, st.booleans(), st.booleans())
+def test_what_another_replica_is_told_says_the_same_of_the_answer(
+    query: str, entry_query: str, hit: bool, same_past: bool
+) -> None:
+    one = ServingEvent(NOON, EntryId("a"), query, entry_query, 0.9, "faq", hit, same_past)
+    told = event_from_bytes(event_to_bytes(one))
+    assert (told.query == told.entry_query) == (query == entry_query)
+    if max(len(query), len(entry_query)) <= LONGEST_QUESTION:
+        assert told == one
+    else:
+        assert max(len(told.query), len(told.entry_query)) > LONGEST_QUESTION
+        assert told._replace(query=query, entry_query=entry_query) == one

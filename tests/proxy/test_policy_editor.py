@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from embed.errors import EncoderFailed
 from proxy.policy_editor import NoSuchCategory, NoSuchVersion, PolicyEditor
 from proxy.prototypes import Prototypes
 from proxy.rules import InForce, Rules
-from store.errors import PolicyInvalid, StoreUnavailable
+from store.errors import PolicyInvalid, StoreUnavailable, VersionTaken
 from store.journal import PolicyAdded, Record
 from store.policy import Policy, PolicyBook
 from store.policy_history import PolicyHistory, Seed, read_seed
@@ -193,7 +194,7 @@ async def test_a_file_whose_examples_cannot_be_encoded_is_tried_again(tmp_path: 
 async def test_a_version_that_another_replica_made_comes_into_force() -> None:
     desk = await opened()
     other = PolicyBook({**BOOK.policies, "recipes": Policy(name="recipes")})
-    await desk.history.edit(other, ("put", "recipes", None, None), "elsewhere", NOON)
+    await desk.history.edit(other, ("put", "recipes", None, None), "elsewhere", NOON, base=BOOK)
     following = asyncio.create_task(desk.editor.follow())
     desk.editor.apply(Record(1, PolicyAdded(2), own=True))  # our own is in force already
     await asyncio.sleep(0)
@@ -216,7 +217,61 @@ async def test_policies_in_force_are_stored_again_where_the_store_forgot_them() 
 async def test_a_version_that_cannot_be_taken_up_changes_nothing() -> None:
     desk = await opened()
     other = PolicyBook({**BOOK.policies, "recipes": Policy(name="recipes")})
-    await desk.history.edit(other, ("put", "recipes", None, None), "elsewhere", NOON)
+    await desk.history.edit(other, ("put", "recipes", None, None), "elsewhere", NOON, base=BOOK)
     desk.encodes = False
     assert not await desk.editor.adopt()
     assert (desk.in_force.rules.book, desk.told) == (BOOK, [])
+
+
+def beside(desk: Desk) -> Desk:
+    """Return the desk of another process over the same store."""
+    other = Desk(book=desk.editor.book)
+    other.history = other.editor._history = desk.history
+    other.documents = desk.documents
+    return other
+
+
+async def test_of_two_admins_who_edit_at_once_elsewhere_neither_loses_an_edit() -> None:
+    desk = await opened()
+    other = beside(desk)
+    await desk.editor.put("faq", {"hit_threshold": 0.97}, "key 1")
+    await other.editor.put("prices", {"ttl": "5m"}, "key 2")  # not yet told of the first
+    assert other.editor.book["faq"].hit_threshold == 0.97
+    assert "prices" in other.editor.book
+    await desk.editor.adopt()
+    assert desk.editor.book == other.editor.book
+    assert await desk.versions() == 3
+
+
+async def test_an_edit_that_somebody_else_is_always_faster_than_is_refused() -> None:
+    desk = await opened()
+    other, build = beside(desk), desk.build
+    ttls = itertools.count(1)
+
+    async def slow(book: PolicyBook) -> Prototypes:
+        await other.editor.adopt()
+        await other.editor.put("prices", {"ttl": f"{next(ttls)}m"}, "key 2")
+        return await build(book)
+
+    desk.editor._build = slow
+    with pytest.raises(VersionTaken):
+        await desk.editor.put("faq", {"hit_threshold": 0.97}, "key 1")
+    latest = await desk.history.latest()
+    assert latest is not None and latest["faq"].hit_threshold != 0.97
+
+
+async def test_a_file_that_another_process_took_and_that_was_edited_since_is_not_taken_again(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "policies.yaml"
+    write(file, {"name": "faq"})
+    desk = await opened(file=file)
+    await desk.editor.adopt()
+    other = Desk(book=desk.editor.book, file=file)
+    other.history = other.editor._history = desk.history
+    write(file, {"name": "faq", "ttl": "5m"})
+    assert await other.editor.reload()
+    await other.editor.put("faq", {"ttl": "6m"}, "key 1")
+    assert await desk.editor.reload()
+    assert desk.editor.book == other.editor.book
+    assert await desk.versions() == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from store.documents.records import PolicyVersion
-from store.errors import PolicyInvalid
+from store.errors import PolicyInvalid, VersionTaken
 from store.policy import Policy, PolicyBook
 from store.policy_file import policy_as_data
 from store.policy_history import PolicyHistory, Seed, changes, read_seed, read_version, takes_over
@@ -40,7 +41,9 @@ def records() -> MemoryRecords:
 
 async def edit(history: PolicyHistory, edited: PolicyBook, who: str = "key 1") -> int:
     change = ("put", "faq", None, policy_as_data(edited["faq"]))
-    return await history.edit(edited, change, who, NOON)
+    base = await history.latest()
+    assert base is not None
+    return await history.edit(edited, change, who, NOON, base=base)
 
 
 async def test_an_empty_store_is_seeded_by_the_file(records: MemoryRecords) -> None:
@@ -109,12 +112,36 @@ async def test_an_edit_is_in_the_audit_trail_with_before_and_after(records: Memo
     history = PolicyHistory(records)
     await history.current(file("1", FAQ), NOON)
     change = ("put", "faq", policy_as_data(FAQ), {"hit_threshold": 0.95})
-    await history.edit(book(FAQ), change, "key 7", NOON + timedelta(hours=1))
+    await history.edit(book(FAQ), change, "key 7", NOON + timedelta(hours=1), base=book(FAQ))
     row = (await records.audit(limit=1)).items[0]
     assert (row.who, row.action, row.category) == ("key 7", "policy.put", "faq")
     assert row.before is not None
     assert json.loads(row.before)["hit_threshold"] == 0.9
     assert row.after == '{"hit_threshold": 0.95}'
+
+
+async def test_an_edit_of_what_rules_no_more_is_refused_and_changes_nothing(
+    records: MemoryRecords,
+) -> None:
+    history, before = PolicyHistory(records), book(FAQ)
+    await history.current(file("1", FAQ), NOON)
+    first = book(Policy(name="faq", hit_threshold=0.95))
+    await edit(history, first)
+    change = ("delete", "faq", None, None)
+    with pytest.raises(VersionTaken):
+        await history.edit(book(), change, "key 2", NOON, base=before)
+    assert await history.latest() == first
+    assert len((await records.audit(limit=9)).items) == 2
+
+
+async def test_a_file_that_several_processes_read_becomes_one_version(
+    records: MemoryRecords,
+) -> None:
+    first, second = PolicyHistory(records), PolicyHistory(records)
+    await first.current(file("1", FAQ), NOON)
+    changed = file("2", Policy(name="faq", hit_threshold=0.95))
+    await asyncio.gather(*(each.current(changed, NOON) for each in (first, second)))
+    assert [version.number for version in (await records.versions(limit=9)).items] == [2, 1]
 
 
 async def test_an_earlier_version_is_read_back(records: MemoryRecords) -> None:

@@ -285,7 +285,7 @@ def test_policies_go_into_an_empty_store_only_and_outlive_the_start(tmp_path: Pa
             history = PolicyHistory(documents.records)
             book = await history.current(seed, NOON)
             if directory == here:
-                await history.edit(changed, ("put", "mine", None, {}), "me", NOON)
+                await history.edit(changed, ("put", "mine", None, {}), "me", NOON, base=book)
             return book.names
 
     asyncio.run(edit(here))

@@ -15,7 +15,7 @@ from store.documents.base import DocumentStore
 from store.documents.records import AuditRow, Bounds, Listing, Pair, PolicyVersion, Records
 from store.documents.sqlite import SqliteDocuments
 from store.entry import EntryId
-from store.errors import StoreUnavailable
+from store.errors import StoreUnavailable, VersionTaken
 from tests.entries import NOON, entry
 from tests.fakes_documents import MemoryDocuments
 from tests.fakes_records import MemoryRecords
@@ -133,6 +133,20 @@ async def test_a_version_comes_back_under_its_number_and_so_does_its_audit_row(
     latest = await records.latest_version()
     assert latest == version("next", at=NOON + timedelta(microseconds=1), number=2)
     assert (await records.audit(limit=5)).items == (AuditRow(at=NOON, who="x", action="y"), HIT)
+
+
+async def test_a_version_that_is_to_follow_another_than_the_newest_is_refused(
+    small: Records,
+) -> None:
+    assert await small.add_version(version("first"), HIT, after=0) == 1
+    for number in (0, 2, -1):
+        with pytest.raises(VersionTaken):
+            await small.add_version(version("late"), HIT, after=number)
+    for number in range(1, 6):  # beyond what is kept
+        assert await small.add_version(version("next"), HIT, after=number) == number + 1
+    latest = await small.latest_version()
+    assert latest is not None and latest.number == 6
+    assert "late" not in [v.note for v in (await small.versions(limit=9)).items]
 
 
 @pytest.mark.parametrize("number", [0, -1, 2, 2**63, -(2**63), 10**30])

@@ -1,0 +1,101 @@
+"""What comes before serving: the socket, an upstream to forward to, and the words a person sees."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+
+from proxy.demo_fleet import DemoFleet
+from proxy.settings import Settings, Upstream
+
+_CURL = """\
+nearhit is ready on http://{address}; try:
+  curl http://{address}/v1/chat/completions -H 'content-type: application/json' -i -d \\
+    '{{"model": "{model}", "messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'"""
+
+
+class CannotStart(Exception):
+    """The server cannot start; says why in one line."""
+
+
+def say(line: str) -> None:
+    """Tell the person at the terminal."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def greeting(listener: socket.socket, model: str) -> str:
+    """Return what a person is told once it serves: the command to try it with."""
+    host, port = listener.getsockname()[:2]
+    return _CURL.format(address=f"{host}:{port}", model=model)
+
+
+def listen(host: str, port: int, *, beside_others: bool = False) -> socket.socket:
+    """Return a listening socket; with `beside_others`, one of several on this port.
+
+    Raises CannotStart.
+    """
+    with _refusing(host, port):
+        return socket.create_server(
+            (host.strip("[]"), port),
+            family=_family(host),
+            backlog=2048,
+            reuse_port=beside_others,
+        )
+
+
+def reserve(host: str, port: int) -> socket.socket:
+    """Return a socket that holds a port for those who will listen there, and takes no connection.
+
+    Raises CannotStart, also when somebody listens there who would share the port.
+    """
+    with _refusing(host, port):
+        listen(host, port).close()  # refused if anybody listens, whoever it is
+        held = socket.socket(_family(host), socket.SOCK_STREAM)
+        try:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if held.family == socket.AF_INET6:
+                held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as create_server
+            held.bind((host.strip("[]"), port))
+        except BaseException:
+            held.close()
+            raise
+        return held
+
+
+@asynccontextmanager
+async def with_upstreams(
+    settings: Settings, environ: Mapping[str, str]
+) -> AsyncIterator[tuple[Settings, str]]:
+    """Yield settings that name an upstream, and a model to try it with.
+
+    Raises DemoFleetFailed, OSError.
+    """
+    if settings.upstreams:
+        literal = [m for u in settings.upstreams for m in u.models if not set("*?[") & set(m)]
+        yield settings, (literal or ["gpt-4o-mini"])[0]
+    elif environ.get("OPENAI_BASE_URL") or environ.get("OPENAI_API_KEY"):
+        base_url = environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+        key = "OPENAI_API_KEY" if environ.get("OPENAI_API_KEY") else None
+        upstream = Upstream(name="openai", base_url=base_url, api_key_env=key)
+        yield settings.model_copy(update={"upstreams": [upstream]}), "gpt-4o-mini"
+    else:
+        say("no upstream configured: starting a demo model on this machine")
+        async with DemoFleet(progress=say) as fleet:
+            upstream = Upstream(name="demo", base_url=fleet.base_url, models=["*"])
+            yield settings.model_copy(update={"upstreams": [upstream]}), fleet.model
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+@contextmanager
+def _refusing(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, OverflowError) as error:
+        raise CannotStart(f"cannot listen on {host}:{port}: {error}") from None
