@@ -114,19 +114,25 @@ async def open_app(
         if not await editor.make_up():
             on_progress("the encoder does not answer: no category can be told from a text yet")
         await join_others(parts, editor, stack)
-        recalibrated = shipper(parts.score, parts.budgets.live)
-        for upkeep in (
-            sweep_for_ever(parts.cache, in_force, changed),
-            warm(parts.cache),
-            editor.watch(),
-            editor.follow(),
-            parts.keeper.keep(settings.snapshots.every),
-            parts.adaptation.run(),
-            parts.score.watch(recalibrated),
-        ):
-            stack.push_async_callback(stop, asyncio.create_task(upkeep, name="nearhit-upkeep"))
+        _keep_up(parts, editor, changed, stack)
         operations = await build_operations(parts, editor, place, stack)
         yield App(_routes(parts), operations, editor, settings.server.body_limit)
+
+
+def _keep_up(
+    parts: Parts, editor: PolicyEditor, changed: asyncio.Event, stack: AsyncExitStack
+) -> None:
+    """Start what runs beside the requests, to be stopped with `stack`."""
+    for upkeep in (
+        sweep_for_ever(parts.cache, parts.in_force, changed),
+        warm(parts.cache),
+        editor.watch(),
+        editor.follow(),
+        parts.keeper.keep(parts.settings.snapshots.every),
+        parts.adaptation.run(),
+        parts.score.watch(shipper(parts.score, parts.budgets.live)),
+    ):
+        stack.push_async_callback(stop, asyncio.create_task(upkeep, name="nearhit-upkeep"))
 
 
 async def build_parts(
