@@ -14,6 +14,8 @@ import typer
 from proxy.cli_options import ConfigOption, JsonOption, load, policies_in_force, refusals
 from proxy.collected import Collected, collected, counted_once, pooled, read_pairs
 from proxy.evaluation.text_table import text_table
+from proxy.settings import Settings
+from proxy.stored import holds_anything, open_documents
 from proxy.upkeep import utc_now
 from store.decision.calibration import Measure, as_shipped, held_out, measured, recalibrated
 from store.decision.calibration_file import (
@@ -24,7 +26,6 @@ from store.decision.calibration_file import (
 )
 from store.decision.score import POOLED, Recalibration, Score, load_score
 from store.documents.records import Pair
-from store.documents.sqlite import FILE, SqliteDocuments
 from store.errors import ScoreInvalid
 from store.policy import PolicyBook
 from store.policy_history import Seed
@@ -78,10 +79,10 @@ def calibrate(
         directory = settings.data_dir
         if settings.encoder.base_url is not None or settings.encoder.checkpoint != "bundled":
             raise ScoreInvalid("encoder: the score is fitted to the bundled checkpoint alone")
-        if not (directory / FILE).exists():
+        if not holds_anything(settings):
             raise ScoreInvalid(f"nothing is stored in {directory}")
         shipped = load_score()
-        pairs, book = asyncio.run(_read(directory, seed))
+        pairs, book = asyncio.run(_read(settings, seed))
         _say(f"{len(pairs)} labelled pairs")
         in_force = _in_force(shipped, directory / CALIBRATION)
     known = collected(counted_once(pairs, book), book, shipped, in_force)
@@ -206,13 +207,10 @@ def _bar(said: float, came: float) -> str:
     return "".join(letters)
 
 
-async def _read(directory: Path, seed: Seed) -> tuple[list[Pair], PolicyBook]:
-    book = await policies_in_force(directory, seed)
-    documents = SqliteDocuments.open(directory, read_only=True)
-    try:
-        return await read_pairs(documents.records), book
-    finally:
-        await documents.aclose()
+async def _read(settings: Settings, seed: Seed) -> tuple[list[Pair], PolicyBook]:
+    book = await policies_in_force(settings, seed)
+    async with open_documents(settings, read_only=True) as store:
+        return await read_pairs(store.records), book
 
 
 def _in_force(shipped: Score, file: Path) -> Score:

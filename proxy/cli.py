@@ -95,7 +95,7 @@ def policies_show(config: ConfigOption = None, as_json: JsonOption = False) -> N
     """
     with refusals():
         settings, seed = load(config)
-        data = book_as_data(asyncio.run(policies_in_force(settings.data_dir, seed)))
+        data = book_as_data(asyncio.run(policies_in_force(settings, seed)))
     typer.echo(json.dumps(data, indent=2) if as_json else yaml.safe_dump(data, sort_keys=False))
 
 

@@ -12,7 +12,7 @@ import typer
 
 from proxy.evaluation.jsonl import RowsInvalid
 from proxy.settings import ConfigInvalid, Settings, load_settings
-from store.documents.sqlite import FILE, SqliteDocuments
+from proxy.stored import holds_anything, open_documents
 from store.errors import PolicyInvalid, StoreError
 from store.policy import PolicyBook
 from store.policy_history import Seed, read_seed, read_version, takes_over
@@ -79,13 +79,10 @@ def policies_file(settings: Settings, config: Path | None) -> Path | None:
     return config.parent / settings.policies
 
 
-async def policies_in_force(data_dir: Path, seed: Seed) -> PolicyBook:
-    """Return the newest version in the data directory, or what the seed would make it."""
-    if not (data_dir / FILE).exists():
+async def policies_in_force(settings: Settings, seed: Seed) -> PolicyBook:
+    """Return the newest version that is stored, or what the seed would make it."""
+    if not holds_anything(settings):
         return seed.book
-    documents = SqliteDocuments.open(data_dir, read_only=True)
-    try:
-        latest = await documents.records.latest_version()
-    finally:
-        await documents.aclose()
+    async with open_documents(settings, read_only=True) as store:
+        latest = await store.records.latest_version()
     return seed.book if latest is None or takes_over(seed, latest) else read_version(latest)

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
-from proxy.settings import RedisSettings, Settings
+from proxy.settings import Settings
+from proxy.store_settings import RedisSettings
 from store.documents.base import DocumentStore
 from store.documents.records import Bounds, Records
 from store.documents.sqlite import SqliteDocuments
@@ -117,7 +119,7 @@ async def _shared(
         origin=replica.name,
         applied=replica.applied,
         follow=replica.follow,
-        expire_after=settings.redis.expire_after,
+        expire_after=timedelta(seconds=settings.redis.expire_after),
         bounds=bounds,
     )
     stack.push_async_callback(documents.aclose)

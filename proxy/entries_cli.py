@@ -17,8 +17,8 @@ from proxy.admin.purge import Purge, matching, similar
 from proxy.cli_options import ConfigOption, JsonOption, load, refusals
 from proxy.encoders import open_encoder
 from proxy.settings import Settings
-from store.documents.base import Filter
-from store.documents.sqlite import FILE, SqliteDocuments
+from proxy.stored import holds_anything, open_documents
+from store.documents.base import DocumentStore, Filter
 from store.entry import EntryId
 from store.errors import DirectoryInUse
 from store.policy import HIT_THRESHOLD
@@ -35,12 +35,12 @@ def _fail(message: str) -> typer.Exit:
     return typer.Exit(1)
 
 
-def _directory(config: Path | None) -> tuple[Settings, Path]:
+def _settings(config: Path | None) -> Settings:
     with refusals():
         settings, _ = load(config)
-    if not (settings.data_dir / FILE).exists():
+    if not holds_anything(settings):
         raise _fail(f"nothing is stored in {settings.data_dir}")
-    return settings, settings.data_dir
+    return settings
 
 
 @app.command("list")
@@ -54,15 +54,12 @@ def list_entries(
     as_json: JsonOption = False,
 ) -> None:
     """List entries, newest first."""
-    _, directory = _directory(config)
+    settings = _settings(config)
 
     async def browse() -> Any:
-        documents = SqliteDocuments.open(directory, read_only=True)
-        try:
+        async with open_documents(settings, read_only=True) as store:
             chosen = Filter(category=category, tenant=tenant, text=text)
-            return await documents.browse(chosen, limit=limit, cursor=cursor)
-        finally:
-            await documents.aclose()
+            return await store.documents.browse(chosen, limit=limit, cursor=cursor)
 
     with refusals():
         try:
@@ -87,14 +84,11 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one entry with its answer."""
-    _, directory = _directory(config)
+    settings = _settings(config)
 
     async def get() -> Any:
-        documents = SqliteDocuments.open(directory, read_only=True)
-        try:
-            return await documents.get(EntryId(id))
-        finally:
-            await documents.aclose()
+        async with open_documents(settings, read_only=True) as store:
+            return await store.documents.get(EntryId(id))
 
     with refusals():
         entry = asyncio.run(get())
@@ -128,7 +122,7 @@ def purge(
     as_json: JsonOption = False,
 ) -> None:
     """Remove entries for good, from the running server too (it is told over its admin API)."""
-    settings, directory = _directory(config)
+    settings = _settings(config)
     selectors = {
         "id": id,
         "category": category,
@@ -154,7 +148,7 @@ def purge(
         raise typer.Exit(2) from None
     with refusals():
         try:
-            counts = asyncio.run(_purge_file(settings, directory, wanted))
+            counts = asyncio.run(_purge_store(settings, wanted))
         except DirectoryInUse:
             try:
                 counts = asyncio.run(_purge_server(settings, wanted))
@@ -164,23 +158,23 @@ def purge(
     typer.echo(json.dumps(counts) if as_json else line)
 
 
-async def _purge_file(settings: Settings, directory: Path, wanted: Purge) -> dict[str, int]:
-    documents = SqliteDocuments.open(directory)
-    try:
+async def _purge_store(settings: Settings, wanted: Purge) -> dict[str, int]:
+    """Purge what no other process holds, or what replicas follow."""
+    async with open_documents(settings, read_only=False) as store:
         if wanted.similar_to is None:
-            found = await matching(documents, wanted)
+            found = await matching(store.documents, wanted)
         else:
-            found = await _similar(settings, documents, wanted.similar_to, wanted.threshold)
-        purged = 0 if wanted.dry_run else await documents.delete(found)
+            found = await _similar(settings, store.documents, wanted.similar_to, wanted.threshold)
+        purged = 0 if wanted.dry_run else await store.documents.delete(found, purged=True)
         if wanted.tenant is not None and not wanted.dry_run:
-            await documents.records.forget_tenant(wanted.tenant)
-    finally:
-        await documents.aclose()
+            await store.records.forget_tenant(wanted.tenant)
+        if not wanted.dry_run:
+            await store.settled()
     return {"matched": len(found), "purged": purged}
 
 
 async def _similar(
-    settings: Settings, documents: SqliteDocuments, text: str, threshold: float | None
+    settings: Settings, documents: DocumentStore, text: str, threshold: float | None
 ) -> list[EntryId]:
     encoder = await open_encoder(
         settings.encoder, os.environ, lambda line: typer.echo(line, err=True)

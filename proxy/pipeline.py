@@ -25,6 +25,7 @@ from proxy.wire.base import InvalidRequest
 from store.cache import Cache
 from store.decision.budgets import Budgets
 from store.entry import Candidate, EntryId, Held
+from store.errors import StoreUnavailable
 from store.flight import LeaderGone
 from store.hot import Document
 from store.leases import AnswerLanded
@@ -206,6 +207,10 @@ class Pipeline:
         """Return the entry's document, unless it was removed or stopped in the meantime."""
         try:
             document = await self._cache.document(held.id)
+        except StoreUnavailable as error:
+            log.warning("document of %s cannot be read; forwarding: %s", held.id, error)
+            self._metrics.faults.labels("documents").inc()
+            return None
         except Exception:
             log.exception("document of %s cannot be read; forwarding", held.id)
             self._metrics.faults.labels("documents").inc()

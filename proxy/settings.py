@@ -11,20 +11,11 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_serializer,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -33,7 +24,9 @@ from pydantic_settings import (
 )
 
 from proxy.fleet import fallback_faults
-from store.units import parse_duration, parse_size
+from proxy.section import Section, seconds
+from proxy.store_settings import RedisSettings, Replication, Snapshots
+from store.units import parse_size
 
 ENV_PREFIX = "NEARHIT_"
 # Read elsewhere than in the settings themselves.
@@ -46,16 +39,6 @@ class ConfigInvalid(Exception):
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
         self.faults = faults
-
-
-def _seconds(value: object) -> float:
-    return parse_duration(value).total_seconds()
-
-
-class Section(BaseModel):
-    """A part of the file: frozen, and an unknown key is a fault."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=False)
 
 
 class Server(Section):
@@ -73,7 +56,7 @@ class Server(Section):
 
     _size = field_validator("body_limit", mode="before")(parse_size)
     _time = field_validator("header_timeout", "body_timeout", "shutdown_timeout", mode="before")(
-        _seconds
+        seconds
     )
 
 
@@ -96,7 +79,7 @@ class Upstream(Section):
     max_retries: int = Field(2, ge=0, le=10, description="further tries before the first byte")
 
     _time = field_validator("connect_timeout", "first_byte_timeout", "idle_timeout", mode="before")(
-        _seconds
+        seconds
     )
 
     @field_validator("base_url")
@@ -167,7 +150,7 @@ class EncoderSettings(Section):
     max_bytes: int = Field(800, ge=1, description="longest text sent to it, in bytes of UTF-8")
     timeout: float = Field(2.0, gt=0, description="time for one batch at the service")
 
-    _time = field_validator("timeout", "max_wait", mode="before")(_seconds)
+    _time = field_validator("timeout", "max_wait", mode="before")(seconds)
 
     @model_validator(mode="after")
     def _complete(self) -> EncoderSettings:
@@ -189,7 +172,7 @@ class Flight(Section):
 
     _size = field_validator("max_buffer", mode="before")(parse_size)
     _time = field_validator("patience", mode="before")(
-        lambda value: None if value is None else _seconds(value)
+        lambda value: None if value is None else seconds(value)
     )
 
 
@@ -200,59 +183,6 @@ class FeedbackSettings(Section):
     max_pairs: int = Field(
         100_000, ge=1, description="labelled pairs that are kept; the oldest leave first"
     )
-
-
-class RedisSettings(Section):
-    """How to reach the Redis that `documents` names, and what to expect of it."""
-
-    username: str = Field("", description="of its ACL; unset: the default user, or the URL's")
-    password_env: str | None = Field(None, description="the variable that holds the password")
-    password_file: Path | None = Field(None, description="the file that holds the password")
-    ca_certs: Path | None = Field(None, description="with rediss://: who may sign its certificate")
-    prefix: str = Field(
-        "nearhit", pattern=r"^[A-Za-z0-9_.:-]{1,64}$", description="how every key begins"
-    )
-    request_timeout: float = Field(
-        0.05, gt=0, description="time for a call that a client waits for; beyond it a miss"
-    )
-    write_timeout: float = Field(2.0, gt=0, description="time for any other call")
-    expire_after: timedelta = Field(
-        timedelta(days=30), description="when Redis itself forgets an entry, whatever its policy"
-    )
-
-    _time = field_validator("request_timeout", "write_timeout", mode="before")(_seconds)
-    _long = field_validator("expire_after", mode="before")(parse_duration)
-    _told = field_serializer("expire_after", when_used="json")(timedelta.total_seconds)
-
-    @model_validator(mode="after")
-    def _one_password(self) -> RedisSettings:
-        if self.password_env is not None and self.password_file is not None:
-            raise ValueError("password_env and password_file: only one may be set")
-        return self
-
-
-class Replication(Section):
-    """Replicas of one Redis."""
-
-    max_staleness: float = Field(
-        2.0,
-        ge=0.1,
-        le=60,
-        description="how long a replica may serve without knowing where the journal ends;"
-        " a purge waits so long for whoever is out of reach",
-    )
-
-    _time = field_validator("max_staleness", mode="before")(_seconds)
-
-
-class Snapshots(Section):
-    """Copies of memory on this process's own disk, which make a restart short."""
-
-    every: float = Field(
-        600.0, ge=0, description="time between two, if anything has changed; 0: only at the end"
-    )
-
-    _time = field_validator("every", mode="before")(_seconds)
 
 
 class Key(Section):
@@ -284,7 +214,6 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("./nearhit-data"), description="SQLite file, lock, checkpoints")
     documents: str = Field(
         "sqlite",
-        pattern=r"^(sqlite|(rediss?|unix)://\S+)$",
         description="where entries live: sqlite, or redis://host:6379/0 (rediss://, unix://)",
     )
     redis: RedisSettings = RedisSettings()
@@ -308,6 +237,13 @@ class Settings(BaseSettings):
     auth: Auth = Auth()
 
     _size = field_validator("hot_bytes", mode="before")(parse_size)
+
+    @field_validator("documents")
+    @classmethod
+    def _known_store(cls, value: str) -> str:
+        if not re.fullmatch(r"sqlite|(rediss?|unix)://\S+", value):
+            raise ValueError("allowed: sqlite, redis://host:6379/0, rediss://..., unix://path")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

@@ -6,20 +6,20 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
 from embed.encoder import Encoder
 from embed.errors import EmbedError
 from proxy.cli_options import ConfigOption, JsonOption, load, refusals
-from proxy.documents_root import connection_for
 from proxy.encoders import open_encoder
 from proxy.settings import Settings
+from proxy.stored import open_documents
 from proxy.transfer.exporting import Exported, Wanted, chosen, export
 from proxy.transfer.files import STDOUT, ExportFile, Ticker, opened, written_whole
 from proxy.transfer.importing import (
@@ -31,50 +31,12 @@ from proxy.transfer.importing import (
     take_policies,
 )
 from proxy.upkeep import utc_now
-from store.documents.base import DocumentStore
-from store.documents.records import Bounds, Records
-from store.documents.sqlite import SqliteDocuments
+from store.documents.records import Records
 from store.errors import TransferInvalid
 from store.policy import PolicyBook
 from store.policy_history import Seed, read_version, takes_over
-from store.redis.documents import RedisDocuments
-from store.redis.keys import Keys
 
 _INTERRUPTED = 130  # as shells say it of SIGINT
-
-
-class Opened(NamedTuple):
-    """A document store with the records beside its entries."""
-
-    documents: DocumentStore
-    records: Records
-
-
-@asynccontextmanager
-async def open_documents(settings: Settings, *, read_only: bool) -> AsyncIterator[Opened]:
-    """Open the configured document store; raise StoreUnavailable.
-
-    Read-only works beside a running server; else the directory must be nobody's. With Redis,
-    running replicas take up at once what is imported.
-    """
-    async with AsyncExitStack() as stack:
-        bounds = Bounds(pairs=settings.feedback.max_pairs)
-        if settings.documents != "sqlite":
-            connection = connection_for(settings, os.environ)
-            stack.push_async_callback(connection.aclose)
-            shared = await RedisDocuments.open(
-                connection,
-                keys=Keys(settings.redis.prefix),
-                origin="nearhit-transfer",
-                expire_after=settings.redis.expire_after,
-                bounds=bounds,
-            )
-            stack.push_async_callback(shared.aclose)
-            yield Opened(shared, shared.records)
-            return
-        documents = SqliteDocuments.open(settings.data_dir, read_only=read_only, bounds=bounds)
-        stack.push_async_callback(documents.aclose)
-        yield Opened(documents, documents.records)
 
 
 def export_command(

@@ -18,9 +18,12 @@ from store.redis.replica import Replica
 
 MOST = 1_000_000  # records: a replica that was away for longer loads everything anew
 
-# A replica that is not seen any more holds nothing up. Positions are compared as padded texts.
+# A replica that has left may come back within the hour and go on from its snapshot. Positions are
+# compared as padded texts.
 TRIM = """#!lua flags=allow-oom
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+local t = redis.call('TIME')
+local now = t[1] * 1000
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ' ' .. now)
 local function padded(id)
   local ms, seq = string.match(id, '^(%d+)-(%d+)')
   return string.rep('0', 20 - #ms) .. ms .. '-' .. string.rep('0', 20 - #seq) .. seq
@@ -35,7 +38,9 @@ local known = {}
 for i = 1, #seen, 2 do known[seen[i]] = true; consider(seen[i + 1]) end
 local kept = redis.call('HGETALL', KEYS[2])
 for i = 1, #kept, 2 do
-  if known[kept[i]] then consider(kept[i + 1]) else redis.call('HDEL', KEYS[2], kept[i]) end
+  local at = tonumber(string.match(kept[i + 1], ' (%d+)$') or '0')
+  if known[kept[i]] or now - at < 3600000 then consider(kept[i + 1])
+  else redis.call('HDEL', KEYS[2], kept[i]) end
 end
 local gone = redis.call('XTRIM', KEYS[1], 'MINID', exact)
 return gone + redis.call('XTRIM', KEYS[1], 'MAXLEN', ARGV[3])

@@ -29,7 +29,7 @@ from store.redis.codec import decode_change, position_of, stream_id
 from store.redis.connection import RedisConnection
 from store.redis.keys import Keys
 from store.redis.remembered import Remembered, must_last
-from store.redis.replica_scripts import Beat, beat, behind, joined, leave, renew
+from store.redis.replica_scripts import POLL_SECONDS, Beat, beat, joined, leave, renew, settled
 
 MAX_STALENESS = 2.0  # seconds
 BEATS = 8  # within max_staleness
@@ -38,7 +38,6 @@ BLOCK_MS = 500
 RETRY_SECONDS = 0.1
 JOINING_SECONDS = 30.0  # that a new epoch waits for replicas that were known
 OWN_SECONDS = 1.0  # that a write waits to become visible here
-POLL_SECONDS = 0.01
 
 logger = logging.getLogger(__name__)
 
@@ -147,13 +146,7 @@ class Replica:
 
         That is when all have applied it, or after `max_staleness`. Raises StoreUnavailable.
         """
-        since = time.monotonic()
-        end = (await self._ask_beat()).last
-        limit = int(self._max_staleness * 1000)
-        while time.monotonic() - since < self._max_staleness:
-            if not await self._connection.ask(lambda r: behind(r, self._keys, end, limit)):
-                return
-            await asyncio.sleep(POLL_SECONDS)
+        await settled(self._connection, self._keys, self._max_staleness)
 
     async def caught_up(self, seconds: float) -> bool:
         """Wait until memory may be served; return whether it may."""
@@ -268,8 +261,8 @@ class Replica:
         while not self._closing:
             try:
                 asked = time.monotonic()
-                place = await self._ask_beat()
-                self._look(asked, place)
+                position = self.position  # it moves on while this waits
+                self._look(asked, position, await self._ask_beat())
             except StoreUnavailable as error:
                 logger.warning("Redis does not tell where the journal ends: %s", error)
             except Exception:
@@ -281,16 +274,16 @@ class Replica:
                 continue
             self._published.clear()
 
-    def _look(self, asked: float, place: Beat) -> None:
-        """Judge by where the journal is whether memory can go on following it."""
+    def _look(self, asked: float, position: int, place: Beat) -> None:
+        """Judge by where the journal is whether memory can go on from where it was when asked."""
         self._joining = place.joining > 0
         if self._behind:
             return
-        here = place.here or self.position == 0
+        here = place.here or position == 0
         if place.epoch == self.epoch and here:
             self._asked.append((asked, place.last))
             self._confirm()
-        elif place.epoch == self.epoch and place.first > self.position:
+        elif place.epoch == self.epoch and place.first > position:
             logger.warning("the journal no longer reaches back to here: loading anew")
             self._behind = True
         else:

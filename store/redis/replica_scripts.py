@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import asyncio
+import time
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
 from store.redis.codec import position_of, stream_id
+from store.redis.connection import RedisConnection
 from store.redis.keys import Keys
 
+POLL_SECONDS = 0.01
 ALLOWED_FULL = "#!lua flags=allow-oom\n"
 NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 
@@ -93,6 +97,21 @@ async def behind(client: Redis, keys: Keys, position: int, max_staleness_ms: int
     return int(
         await client.eval(BEHIND, 1, keys.replicas, milliseconds, sequence, max_staleness_ms)
     )
+
+
+async def settled(connection: RedisConnection, keys: Keys, max_staleness: float) -> None:
+    """Wait until no live replica can serve what a record so far has taken back.
+
+    That is when all have applied it, or after `max_staleness` seconds. Raises StoreUnavailable.
+    """
+    since = time.monotonic()
+    found: Any = await connection.ask(lambda r: r.xrevrange(keys.journal, count=1))
+    end = position_of(found[0][0]) if found else 0
+    limit = int(max_staleness * 1000)
+    while time.monotonic() - since < max_staleness:
+        if not await connection.ask(lambda r: behind(r, keys, end, limit)):
+            return
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def joined(client: Redis, keys: Keys, replica: str) -> None:

@@ -107,7 +107,7 @@ async def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
                     metrics=parts["metrics"],
                     caught_up=lambda: fleet.caught_up(replica),
                 )
-                return Forwarder(**parts, leasing=leasing)
+                return Forwarder(**{**parts, "leasing": leasing})
 
             monkeypatch.setattr(proxy.app, "Forwarder", forwarder)
             settings = settings_for(

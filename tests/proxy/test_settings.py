@@ -82,7 +82,19 @@ def test_the_environment_wins_over_the_file_and_the_command_line_over_both(
         ("server: {port: 99999}", "server.port: 99999 is not allowed; Input should be less than"),
         ("server: {prot: 1}", "server.prot: unknown key; allowed: host, port,"),
         ("colour: red", "colour: unknown key; allowed: server, data_dir,"),
-        ("documents: redis://x", "documents: 'redis://x' is not allowed; Input should be 'sqlite'"),
+        (
+            "documents: mysql://x",
+            "documents: 'mysql://x' is not allowed; allowed: sqlite,",
+        ),
+        ("redis: {prefix: 'a b'}", "redis.prefix: 'a b' is not allowed; "),
+        (
+            "redis: {password_env: A, password_file: b}",
+            "redis: password_env and password_file: only",
+        ),
+        (
+            "server: {workers: 2}",
+            "server.workers: 2 is not allowed with documents",
+        ),
         ("upstreams: [{base_url: 'http://x/v1'}]", "upstreams.0.name: must be set"),
         ("upstreams: [{name: a}]", "upstreams.0: base_url or provider must be set"),
         ("upstreams: [{name: a, base_url: ftp://x}]", "upstreams.0.base_url: 'ftp://x' is not all"),

@@ -6,6 +6,7 @@ import pytest
 
 from store.entry import EntryId
 from store.errors import StoreUnavailable
+from store.journal import Record, Released, Stopped, TenantForgotten
 from store.quarantine import EVERYBODY, Quarantine
 from tests.entries import NOON
 from tests.fakes_documents import MemoryDocuments
@@ -99,3 +100,25 @@ async def test_nothing_is_forgotten_when_the_store_fails() -> None:
     with pytest.raises(StoreUnavailable):
         await quarantine.forget_tenant("harbour")
     assert quarantine.holds(A, "harbour")
+
+
+async def test_what_another_process_stops_and_releases_holds_here() -> None:
+    quarantine = await Quarantine.open(MemoryDocuments().records)
+    quarantine.apply(Record(1, Stopped(A, "harbour"), own=False))
+    quarantine.apply(Record(2, Stopped(A, EVERYBODY), own=False))
+    assert quarantine.tenants(A) == {"harbour", EVERYBODY}
+    quarantine.apply(Record(3, Released(A, EVERYBODY), own=False))
+    assert not quarantine.holds(A, "airport")
+    quarantine.apply(Record(4, TenantForgotten("harbour"), own=False))
+    assert (quarantine.holds(A, "harbour"), len(quarantine)) == (False, 0)
+
+
+async def test_a_store_that_forgot_is_told_again_what_is_stopped_here() -> None:
+    quarantine = await Quarantine.open(MemoryDocuments().records)
+    await quarantine.add(A, "harbour", NOON, "wrong")
+    forgetful = MemoryDocuments().records
+    await forgetful.quarantine(B, "airport", NOON, "wrong")
+    quarantine._records = forgetful
+    await quarantine.reload()
+    assert quarantine.holds(B, "airport")
+    assert set(await forgetful.quarantined()) == {(A, "harbour"), (B, "airport")}

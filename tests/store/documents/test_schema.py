@@ -434,3 +434,38 @@ async def test_a_budget_that_was_damaged_is_left_out(tmp_path: Path) -> None:
     documents = SqliteDocuments.open(tmp_path)
     assert list(await documents.records.budgets()) == ["tides"]
     await documents.aclose()
+
+
+# -- version 3: version 4 adds the journal
+
+
+async def file_of_version_3(directory: Path) -> Path:
+    """Write a file with an entry in it as version 3 did."""
+    documents = SqliteDocuments.open(directory)
+    await documents.put(entry("a", earlier=("before",)))
+    await documents.aclose()
+    path = directory / sqlite.FILE
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in ("DROP TABLE journal", "DROP TABLE journal_state", "PRAGMA user_version = 3"):
+        connection.execute(statement)
+    connection.close()
+    return path
+
+
+async def test_a_file_of_version_3_keeps_its_entries_and_begins_a_journal(tmp_path: Path) -> None:
+    path = await file_of_version_3(tmp_path)
+    documents = SqliteDocuments.open(tmp_path)
+    assert (await documents.journal.mark()).position == 0
+    assert await documents.get(A) is not None
+    await documents.delete([A])
+    assert (await documents.journal.mark()).position == 1
+    await documents.aclose()
+    assert version_in(path) == schema.VERSION
+
+
+async def test_a_file_of_version_3_is_read_without_changing_it(tmp_path: Path) -> None:
+    path = await file_of_version_3(tmp_path)
+    onlooker = SqliteDocuments.open(tmp_path, read_only=True)
+    assert await onlooker.get(A) is not None
+    await onlooker.aclose()
+    assert version_in(path) == 3

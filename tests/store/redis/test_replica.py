@@ -19,6 +19,7 @@ from store.redis.connection import RedisConnection
 from store.redis.keys import Keys
 from store.redis.remembered import Remembered
 from store.redis.replica import Replica
+from store.redis.replica_scripts import Beat
 from tests.redis_servers import VERSIONS, RedisServer
 
 A, B = EntryId("a"), EntryId("b")
@@ -265,6 +266,16 @@ async def test_a_journal_that_was_cut_is_loaded_anew_without_another_epoch(
         await until(lambda: one.reloads == 1)
         assert await one.replica.caught_up(5)
         assert one.replica.epoch == epoch
+
+
+async def test_a_replica_that_moves_on_while_it_asks_where_the_journal_is_has_lost_nothing(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with member(server, tmp_path / "1") as one:
+        await one.append(purge(A))  # and asked just before, when nothing was there
+        asked = Beat(one.replica.epoch, here=False, first=0, last=0, joining=0)
+        one.replica._look(time.monotonic(), 0, asked)
+        assert not one.replica._behind
 
 
 async def _deaf(items: object) -> None:
