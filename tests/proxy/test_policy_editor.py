@@ -191,6 +191,38 @@ async def test_a_file_whose_examples_cannot_be_encoded_is_tried_again(tmp_path: 
     assert await desk.editor.reload()
 
 
+async def test_a_version_that_another_replica_made_comes_into_force() -> None:
+    desk = await opened()
+    other = PolicyBook({**BOOK.policies, "recipes": Policy(name="recipes")})
+    await desk.history.edit(other, ("put", "recipes", None, None), "elsewhere", NOON, base=BOOK)
+    following = asyncio.create_task(desk.editor.follow())
+    desk.editor.apply(Record(1, PolicyAdded(2), own=True))  # our own is in force already
+    await asyncio.sleep(0)
+    assert "recipes" not in desk.in_force.rules.book
+    desk.editor.apply(Record(2, PolicyAdded(2), own=False))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert desk.in_force.rules.book == other
+    assert not await desk.editor.adopt()  # nothing is new
+    following.cancel()
+
+
+async def test_policies_in_force_are_stored_again_where_the_store_forgot_them() -> None:
+    desk = Desk()
+    assert await desk.versions() == 0
+    assert not await desk.editor.adopt()
+    assert (await desk.history.latest(), await desk.versions()) == (BOOK, 1)
+
+
+async def test_a_version_that_cannot_be_taken_up_changes_nothing() -> None:
+    desk = await opened()
+    other = PolicyBook({**BOOK.policies, "recipes": Policy(name="recipes")})
+    await desk.history.edit(other, ("put", "recipes", None, None), "elsewhere", NOON, base=BOOK)
+    desk.encodes = False
+    assert not await desk.editor.adopt()
+    assert (desk.in_force.rules.book, desk.told) == (BOOK, [])
+
+
 def beside(desk: Desk) -> Desk:
     """Return the desk of another process over the same store."""
     other = Desk(book=desk.editor.book)
@@ -243,35 +275,3 @@ async def test_a_file_that_another_process_took_and_that_was_edited_since_is_not
     assert await desk.editor.reload()
     assert desk.editor.book == other.editor.book
     assert await desk.versions() == 3
-
-
-async def test_a_version_that_another_replica_made_comes_into_force() -> None:
-    desk = await opened()
-    other = PolicyBook({**BOOK.policies, "recipes": Policy(name="recipes")})
-    await desk.history.edit(other, ("put", "recipes", None, None), "elsewhere", NOON, base=BOOK)
-    following = asyncio.create_task(desk.editor.follow())
-    desk.editor.apply(Record(1, PolicyAdded(2), own=True))  # our own is in force already
-    await asyncio.sleep(0)
-    assert "recipes" not in desk.in_force.rules.book
-    desk.editor.apply(Record(2, PolicyAdded(2), own=False))
-    for _ in range(100):
-        await asyncio.sleep(0)
-    assert desk.in_force.rules.book == other
-    assert not await desk.editor.adopt()  # nothing is new
-    following.cancel()
-
-
-async def test_policies_in_force_are_stored_again_where_the_store_forgot_them() -> None:
-    desk = Desk()
-    assert await desk.versions() == 0
-    assert not await desk.editor.adopt()
-    assert (await desk.history.latest(), await desk.versions()) == (BOOK, 1)
-
-
-async def test_a_version_that_cannot_be_taken_up_changes_nothing() -> None:
-    desk = await opened()
-    other = PolicyBook({**BOOK.policies, "recipes": Policy(name="recipes")})
-    await desk.history.edit(other, ("put", "recipes", None, None), "elsewhere", NOON, base=BOOK)
-    desk.encodes = False
-    assert not await desk.editor.adopt()
-    assert (desk.in_force.rules.book, desk.told) == (BOOK, [])
