@@ -77,15 +77,13 @@ async def open_app(
     """Build the proxy, yield it as an ASGI application, and take it down in reverse order.
 
     `seed` is what the policies file said at start; `policies_file` is watched for changes.
-    `encoder` takes the place of the configured one, and is closed like it. `place` is for one of
-    several workers of this host: what is the host's is read from its directory. Raises
-    StoreUnavailable, PolicyInvalid, EmbedError or OSError when a part cannot start.
+    `encoder` takes the place of the configured one, and is closed like it; `place` is a worker's.
+    Raises StoreUnavailable, PolicyInvalid, EmbedError or OSError when a part cannot start.
     """
     async with AsyncExitStack() as stack:
         if encoder is None:
             encoder = await open_encoder(settings.encoder, environ, on_progress)
         stack.push_async_callback(encoder.aclose)
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
         faults = Faults()
         shelves = await open_shelves(settings, environ, stack, faults)
         history = PolicyHistory(shelves.records)
@@ -98,7 +96,7 @@ async def open_app(
             encoder,
             stack,
             on_progress,
-            calibration=(settings.data_dir if place is None else place.data_dir) / CALIBRATION,
+            calibration=(place or settings).data_dir / CALIBRATION,
         )
         faults.count = parts.metrics.faults.labels("redis").inc
         changed = asyncio.Event()
