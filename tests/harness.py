@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -153,19 +154,20 @@ class ProxyProcess:
         self.port = free_port()
         self._arguments = arguments
         self._environ = environ or {}
+        # A file, appended to: a full pipe would hold up a process that warns a lot.
+        self._words = tempfile.TemporaryFile("a+")
         if start:
             self.start()
 
     def start(self) -> None:
-        """Start it; once."""
+        """Start it; again once it has ended, on the same port."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("NEARHIT_", "OPENAI_"))}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "proxy.cli", "serve", "--port", str(self.port)]
             + list(self._arguments),
             cwd=ROOT,
             env={**clean, **self._environ},
-            stderr=subprocess.PIPE,
-            text=True,
+            stderr=self._words,
         )
 
     @property
@@ -190,9 +192,9 @@ class ProxyProcess:
         raise TimeoutError(f"not ready in {seconds} s: {self.last_words()}")
 
     def last_words(self) -> str:
-        """Return what the process wrote to stderr, once it has ended."""
-        assert self._process.stderr is not None
-        return self._process.stderr.read()
+        """Return what the process has written to stderr."""
+        self._words.seek(0)
+        return self._words.read()
 
     def kill(self) -> None:
         """kill -9."""
@@ -201,7 +203,11 @@ class ProxyProcess:
 
     def hang_up(self) -> None:
         """Send it SIGHUP."""
-        self._process.send_signal(signal.SIGHUP)
+        self.send(signal.SIGHUP)
+
+    def send(self, sign: signal.Signals) -> None:
+        """Send it a signal: SIGSTOP holds it up, SIGCONT lets it go on."""
+        self._process.send_signal(sign)
 
     def stop(self, sign: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to stop; return its exit status."""
@@ -212,8 +218,7 @@ class ProxyProcess:
         """Make sure that nothing is left."""
         if self._process.poll() is None:
             self.kill()
-        if self._process.stderr is not None:
-            self._process.stderr.close()
+        self._words.close()
 
 
 def free_port() -> int:

@@ -1,0 +1,67 @@
+"""kill -9 of a proxy amid its writes: nothing acknowledged is lost, nothing purged comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+import pytest
+
+from tests.e2e.faults.model import Model
+from tests.e2e.faults.site import Site
+from tests.e2e.faults.traffic import Traffic
+
+WRITES = 2_000
+KILLS = 4
+AOF = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
+
+
+async def killed_amid_writes(site: Site, seed: int) -> None:
+    """Write, kill a proxy at random points, and hold what is left against the model."""
+    chance = random.Random(seed)
+    model = Model()
+    traffic = Traffic(site, model, seed)
+    for round in range(KILLS):
+        share = WRITES // KILLS
+        writing = asyncio.create_task(traffic.run(share))
+        await traffic.until(round * share + chance.randrange(share // 4, share))
+        victim = site.proxies[round % len(site.proxies)]
+        durable = model.durable(time.monotonic())
+        victim.kill()
+        model.killed(time.monotonic())
+        if len(site.proxies) == 1:
+            victim.start()  # while its clients go on trying
+        await writing
+        if len(site.proxies) > 1:
+            victim.start()
+        await site.ready()
+        still = [question for question in durable if question in set(model.durable(time.monotonic()))]
+        for replica in range(len(site.proxies)):
+            model.check(await site.answers(replica, still), still)
+    await asyncio.sleep(0.1)
+    durable = model.durable(time.monotonic() - 0.1)
+    assert len(durable) > WRITES / 4
+    model.check(await site.converge(list(model.known)), durable)
+
+
+@pytest.mark.slow
+async def test_with_sqlite_nothing_acknowledged_is_lost_and_nothing_purged_comes_back(
+    site: Site,
+) -> None:
+    site.proxy(snapshots={"every": "0.5s"})  # so that it dies amid snapshots and truncations, too
+    await site.ready()
+    await killed_amid_writes(site, seed=1)
+    assert list((site.data(0) / "snapshots").iterdir())
+
+
+@pytest.mark.slow
+async def test_two_on_redis_lose_nothing_acknowledged_and_bring_back_nothing_purged(
+    site: Site,
+) -> None:
+    redis = await site.redis(*AOF)
+    site.proxy(redis.url, snapshots={"every": "1s"})
+    await site.proxies[0].ready()
+    site.proxy(redis.url, snapshots={"every": "1s"})
+    await site.ready()
+    await killed_amid_writes(site, seed=2)
