@@ -11,9 +11,9 @@ import aiohttp
 from tests.e2e.faults.model import Model
 from tests.e2e.faults.site import Site
 
-CLIENTS = 8
+CLIENTS = 4
 TAGS = 40
-PUTS, PURGES_BY_TAG, PURGES_BY_ID = 0.86, 0.03, 0.07  # shares; the rest are quarantines
+PUTS, PURGES_BY_TAG, PURGES_BY_ID = 0.90, 0.01, 0.06  # shares; the rest are quarantines
 
 
 class Traffic:
@@ -38,6 +38,7 @@ class Traffic:
                 try:
                     await self._write()
                 except (aiohttp.ClientError, ConnectionError):
+                    self.done -= 1
                     await asyncio.sleep(0.01)  # that proxy is dead; others may be asked
 
         await asyncio.gather(*(client() for _ in range(CLIENTS)))
