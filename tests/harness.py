@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -149,11 +149,17 @@ class ProxyProcess:
     """`nearhit serve` as a process of its own."""
 
     def __init__(
-        self, *arguments: str, environ: dict[str, str] | None = None, start: bool = True
+        self,
+        *arguments: str,
+        environ: dict[str, str] | None = None,
+        start: bool = True,
+        within: Sequence[str] = (),
     ) -> None:
+        """`within` is a command that executes the server, in a namespace of its own, say."""
         self.port = free_port()
         self._arguments = arguments
         self._environ = environ or {}
+        self._within = within
         # A file, appended to: a full pipe would hold up a process that warns a lot.
         self._words = tempfile.TemporaryFile("a+")
         if start:
@@ -163,7 +169,7 @@ class ProxyProcess:
         """Start it; again once it has ended, on the same port."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("NEARHIT_", "OPENAI_"))}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "proxy.cli", "serve", "--port", str(self.port)]
+            [*self._within, sys.executable, "-m", "proxy.cli", "serve", "--port", str(self.port)]
             + list(self._arguments),
             cwd=ROOT,
             env={**clean, **self._environ},

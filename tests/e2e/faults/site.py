@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +60,9 @@ class Site:
     proxies: list[ProxyProcess] = field(default_factory=list)
     refused: list[Told] = field(default_factory=list)  # a status of 500 or more
 
-    def proxy(self, documents: str = "sqlite", **config: Any) -> ProxyProcess:
+    def proxy(
+        self, documents: str = "sqlite", *, within: Sequence[str] = (), **config: Any
+    ) -> ProxyProcess:
         """Start a proxy with a data directory of its own; it is not ready yet."""
         number = len(self.proxies)
         where = self.directory / f"proxy{number}"
@@ -77,7 +79,7 @@ class Site:
             **config,
         }
         (where / "nearhit.yaml").write_text(yaml.safe_dump(whole))
-        process = ProxyProcess("--config", str(where / "nearhit.yaml"))
+        process = ProxyProcess("--config", str(where / "nearhit.yaml"), within=within)
         self.stack.callback(process.close)
         self.proxies.append(process)
         return process
@@ -130,9 +132,11 @@ class Site:
     async def until_hit(self, replica: int, question: str, seconds: float) -> str:
         """Return the same as soon as there is one; raise TimeoutError."""
         async with asyncio.timeout(seconds):
-            while not (call := await self.hit(replica, question)):
+            while True:
+                call = await self.hit(replica, question)
+                if call:
+                    return call
                 await asyncio.sleep(0.01)
-        return call
 
     async def put(self, replica: int, question: str, **headers: str) -> Told:
         """Ask what was not asked before, and wait until the answer hits there."""
@@ -167,9 +171,12 @@ class Site:
     async def failing(self, replica: int, part: str, seconds: float) -> None:
         """Wait until /ready says 503 and names the part; raise TimeoutError."""
         async with asyncio.timeout(seconds):
-            while part not in (await self.readiness(replica))[1]:
+            while True:
+                status, failing = await self.readiness(replica)
+                if part in failing:
+                    break
                 await asyncio.sleep(0.02)
-        assert (await self.readiness(replica))[0] == 503
+        assert status == 503
 
     async def converge(self, questions: Iterable[str], seconds: float = 10) -> dict[str, str]:
         """End a test: all are ready, nobody was refused, and all replicas answer the same.
@@ -203,7 +210,6 @@ class Site:
 @asynccontextmanager
 async def site_in(directory: Path) -> AsyncIterator[Site]:
     """Start what is needed but for proxies and Redis; stop all of it afterwards."""
-    directory.mkdir(parents=True, exist_ok=True)
     async with (
         FakeUpstream() as upstream,
         FakeUpstream("encoder") as encoder,

@@ -71,13 +71,18 @@ async def test_a_policy_changed_on_one_is_in_force_on_the_other(pair: Site) -> N
     assert await pair.admin(0, "categories/hardware", policy, "PUT") in (200, 201)
     url = f"{pair.proxies[1].proxy.url}/admin/api/categories/hardware"
     async with asyncio.timeout(1):
-        while (await pair.http.get(url)).status != 200:
+        while True:
+            async with pair.http.get(url) as answer:
+                if answer.status == 200:
+                    break
             await asyncio.sleep(0.01)
     await pair.put(1, question)
     off = {**policy, "mode": "off"}
     assert await pair.admin(1, "categories/hardware", off, "PUT") == 200
     async with asyncio.timeout(1):
-        while (await pair.ask(0, question)).hit:
+        while True:
+            if not (await pair.ask(0, question)).hit:
+                break
             await asyncio.sleep(0.01)
     await pair.converge([])
 

@@ -113,7 +113,9 @@ async def test_one_that_is_cut_off_serves_nothing_that_the_other_has_purged(
         assert not [
             at - acknowledged
             for at, each in told
-            if at > acknowledged and each.hit and each.call in set(gone.values())
+            if at > acknowledged
+            and each.hit
+            and each.call in set(gone.values())
             and any(question in each.text for question in questions[:2])
         ]
         assert not [at for at, each in told if each.hit and acknowledged + SLACK < at < mended]

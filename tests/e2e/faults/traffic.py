@@ -10,6 +10,7 @@ import aiohttp
 
 from tests.e2e.faults.model import Model
 from tests.e2e.faults.site import Site
+from tests.e2e.ground import MISS
 
 CLIENTS = 4
 TAGS = 40
@@ -45,7 +46,9 @@ class Traffic:
 
     async def until(self, writes: int) -> None:
         """Wait until so many have begun."""
-        while self.done < writes:
+        while True:
+            if self.done >= writes:
+                return
             await asyncio.sleep(0.001)
 
     async def _write(self) -> None:
@@ -72,9 +75,9 @@ class Traffic:
         told = await self._site.ask(replica, question, **{"X-Nearhit-Tags": tag})
         if told.status == 200:
             self._asked.append(question)
-            self._model.answered(
-                question, told.call, hit=told.hit, asked=asked, at=time.monotonic()
-            )
+            at = time.monotonic()
+            if told.hit or told.cache == MISS:  # else it said that it would not store it
+                self._model.answered(question, told.call, hit=told.hit, asked=asked, at=at)
 
     async def _purge_tag(self, replica: int) -> None:
         tag = f"tag{self._random.randrange(TAGS)}"
