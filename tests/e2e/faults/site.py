@@ -100,9 +100,10 @@ class Site:
         await asyncio.gather(*(proxy.ready(30) for proxy in self.proxies))
 
     async def ask(
-        self, replica: int, question: str, *, stored_only: bool = False, **headers: str
+        self, replica: int, question: str, *, stored_only: bool = False, tag: str = ""
     ) -> Told:
         """Ask; `stored_only` asks for nothing but what is stored. Note what is refused."""
+        headers = {"X-Nearhit-Tags": tag} if tag else {}
         if stored_only:
             headers["Cache-Control"] = "only-if-cached"
         body = {"model": "m", "messages": [{"role": "user", "content": question}]}
@@ -138,9 +139,9 @@ class Site:
                     return call
                 await asyncio.sleep(0.01)
 
-    async def put(self, replica: int, question: str, **headers: str) -> Told:
+    async def put(self, replica: int, question: str) -> Told:
         """Ask what was not asked before, and wait until the answer hits there."""
-        told = await self.ask(replica, question, **headers)
+        told = await self.ask(replica, question)
         assert told.status == 200
         await self.until_hit(replica, question, 2)
         return told

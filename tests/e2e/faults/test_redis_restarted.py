@@ -107,7 +107,7 @@ async def test_one_that_comes_back_with_an_old_dump_brings_no_purged_answer_back
     kept, taken = await filled(site, "crate"), await filled(site, "sack", 10)
     stopped = await filled(site, "urn", 3)
     async with Redis.from_url(server.url) as client:
-        await client.save()  # type: ignore[no-untyped-call]
+        await client.save()
     gone = await purged(site, taken)
     for question in stopped:
         entry = (await site.ask(0, question)).entry

@@ -72,7 +72,7 @@ class Traffic:
         asked = time.monotonic()
         if not again:
             self._tagged[tag].append(question)
-        told = await self._site.ask(replica, question, **{"X-Nearhit-Tags": tag})
+        told = await self._site.ask(replica, question, tag=tag)
         if told.status == 200:
             self._asked.append(question)
             at = time.monotonic()
