@@ -57,7 +57,7 @@ class SmallDisk:
 
     def remount(self, how: str) -> None:
         """Make it read-only ("ro") even to those who have files open, or writable ("rw")."""
-        self.do(f'mount -o remount,{how},size={SIZE} "$0"')
+        self.do(f'mount -o remount,{how},size={SIZE} none "$0"')
 
     def close(self) -> None:
         """Let go of it."""
