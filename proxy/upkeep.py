@@ -21,12 +21,15 @@ from proxy.upstream import CallFacts
 from store.cache import Cache
 from store.decision.budget_values import BudgetStanding
 from store.entry import Held, PartitionKey
+from store.errors import StoreUnavailable
 from store.policy import PolicyBook
 from store.quarantine import Quarantine
 
 log = logging.getLogger("nearhit.upkeep")
 
 _PING_TIMEOUT = 5.0  # seconds
+_WARM_TRIES = 10
+_WARM_AGAIN = 1.0  # seconds
 _SWEEP_EVERY = 30.0  # seconds between two looks for expired entries
 
 
@@ -159,12 +162,21 @@ async def sweep_for_ever(cache: Cache, in_force: InForce, changed: asyncio.Event
             log.exception("expired entries could not be swept; trying again later")
 
 
-async def warm(cache: Cache) -> None:
-    """Bring documents back into memory, once; they are found without it too."""
-    try:
-        await cache.warm()
-    except Exception:
-        log.exception("documents could not be read ahead")
+async def warm(cache: Cache, *, pause: float = _WARM_AGAIN) -> None:
+    """Bring documents back into memory, once; they are found without it too.
+
+    A store that is too busy just after the start is asked again, `pause` seconds later.
+    """
+    for number in range(1, _WARM_TRIES + 1):
+        try:
+            await cache.warm()
+            return
+        except StoreUnavailable as error:
+            log.warning("documents could not be read ahead, try %d: %s", number, error)
+            await asyncio.sleep(pause)
+        except Exception:
+            log.exception("documents could not be read ahead")
+            return
 
 
 async def stop(task: asyncio.Task[None]) -> None:

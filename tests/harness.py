@@ -9,8 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -148,24 +149,31 @@ class ProxyProcess:
     """`nearhit serve` as a process of its own."""
 
     def __init__(
-        self, *arguments: str, environ: dict[str, str] | None = None, start: bool = True
+        self,
+        *arguments: str,
+        environ: dict[str, str] | None = None,
+        start: bool = True,
+        within: Sequence[str] = (),
     ) -> None:
+        """`within` is a command that executes the server, in a namespace of its own, say."""
         self.port = free_port()
         self._arguments = arguments
         self._environ = environ or {}
+        self._within = within
+        # A file, appended to: a full pipe would hold up a process that warns a lot.
+        self._words = tempfile.TemporaryFile("a+")
         if start:
             self.start()
 
     def start(self) -> None:
-        """Start it; once."""
+        """Start it; again once it has ended, on the same port."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("NEARHIT_", "OPENAI_"))}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "proxy.cli", "serve", "--port", str(self.port)]
+            [*self._within, sys.executable, "-m", "proxy.cli", "serve", "--port", str(self.port)]
             + list(self._arguments),
             cwd=ROOT,
             env={**clean, **self._environ},
-            stderr=subprocess.PIPE,
-            text=True,
+            stderr=self._words,
         )
 
     @property
@@ -194,9 +202,9 @@ class ProxyProcess:
         raise TimeoutError(f"not ready in {seconds} s: {self.last_words()}")
 
     def last_words(self) -> str:
-        """Return what the process wrote to stderr, once it has ended."""
-        assert self._process.stderr is not None
-        return self._process.stderr.read()
+        """Return what the process has written to stderr."""
+        self._words.seek(0)
+        return self._words.read()
 
     def kill(self) -> None:
         """kill -9."""
@@ -205,7 +213,11 @@ class ProxyProcess:
 
     def hang_up(self) -> None:
         """Send it SIGHUP."""
-        self._process.send_signal(signal.SIGHUP)
+        self.send(signal.SIGHUP)
+
+    def send(self, sign: signal.Signals) -> None:
+        """Send it a signal: SIGSTOP holds it up, SIGCONT lets it go on."""
+        self._process.send_signal(sign)
 
     def stop(self, sign: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to stop; return its exit status."""
@@ -216,8 +228,7 @@ class ProxyProcess:
         """Make sure that nothing is left."""
         if self._process.poll() is None:
             self.kill()
-        if self._process.stderr is not None:
-            self._process.stderr.close()
+        self._words.close()
 
 
 def free_port() -> int:

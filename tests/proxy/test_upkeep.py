@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from proxy.rules import InForce, Rules
-from proxy.upkeep import outlived, sweep_for_ever, utc_now
+from proxy.upkeep import outlived, sweep_for_ever, utc_now, warm
 from store.cache import Cache
 from store.documents.base import held_of
+from store.entry import Entry, EntryId
+from store.errors import StoreUnavailable
 from store.index import PartitionedIndex
 from store.policy import LoadRule, Policy, PolicyBook
 from tests.entries import CHECKPOINT, DIMENSION, NOON, entry
@@ -73,3 +75,25 @@ async def test_a_change_of_policy_sweeps_at_once() -> None:
         await sweeping
     await cache.aclose()
     assert documents.entries == {}
+
+
+class BusyOnce(MemoryDocuments):
+    """Does not answer the first read."""
+
+    async def get(self, id: EntryId) -> Entry | None:
+        if self.reads == 0:
+            self.reads = 1
+            raise StoreUnavailable("busy")
+        return await super().get(id)
+
+
+async def test_a_store_that_is_busy_at_the_start_is_read_ahead_all_the_same() -> None:
+    cache = await Cache.open(
+        BusyOnce(entry("a"), entry("b")),
+        index=PartitionedIndex(DIMENSION),
+        shares=book().shares,
+        checkpoint=CHECKPOINT,
+    )
+    await warm(cache, pause=0)
+    assert cache.hot(EntryId("a")) is not None and cache.hot(EntryId("b")) is not None
+    await cache.aclose()
