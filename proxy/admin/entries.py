@@ -138,12 +138,14 @@ class EntriesAdmin:
             found = await matching(self._documents, purge)
         else:
             found = await self._similar_to(purge.similar_to, purge.threshold)
+        matched = len(found)
         if not self._membership.shared:  # else another replica may hold what this one does not yet
-            found = [id for id in found if self._cache.exact(id) is not None]
+            matched = sum(self._cache.exact(id) is not None for id in found)
         if purge.dry_run:
-            return {"matched": len(found), "purged": 0}
+            return {"matched": matched, "purged": 0}
+        # All that is stored, held or not: a row whose deletion failed before must not come back.
         purged = await self._cache.remove(found)
-        done = {"matched": len(found), "purged": len(found) if self._membership.shared else purged}
+        done = {"matched": matched, "purged": matched if self._membership.shared else purged}
         if purge.tenant is not None:
             done |= (await self._quarantine.forget_tenant(purge.tenant))._asdict()
         await self._membership.settled()
