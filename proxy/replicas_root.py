@@ -54,6 +54,8 @@ async def join_others(parts: Parts, editor: PolicyEditor, stack: AsyncExitStack)
         alone = membership
         shelves.documents.follow(lambda record: alone.note(record.position))
     membership.on_reload(partial(_reload, parts, editor))
+    if membership.shared:  # the policies were read before this place in the journal was taken
+        await editor.adopt()
     stack.push_async_callback(parts.keeper.take)
     await membership.start()
     if shelves.asking is not None:

@@ -36,6 +36,7 @@ BEATS = 8  # within max_staleness
 READ_AT_ONCE = 500  # records
 BLOCK_MS = 500
 RETRY_SECONDS = 0.1
+NEVER = -1e9  # in monotonic seconds
 JOINING_SECONDS = 30.0  # that a new epoch waits for replicas that were known
 OWN_SECONDS = 1.0  # that a write waits to become visible here
 
@@ -68,7 +69,7 @@ class Replica:
         self._followers: list[Apply] = []
         self._reloads: list[Reload] = []
         self._asked: deque[tuple[float, int]] = deque(maxlen=64)  # when, and the end as of then
-        self._confirmed = -1e9  # monotonic seconds as of which memory is known to be whole
+        self._confirmed = NEVER  # monotonic seconds as of which memory is known to be whole
         self._behind = True  # memory has to be loaded anew before it can follow
         self._closing = False
         self._lost = False  # the journal is known to have lost records
@@ -187,6 +188,8 @@ class Replica:
             place = await self._ask_beat()
         self.epoch, self.position = place.epoch, place.last
         self._asked.clear()
+        # Whether the others have joined this epoch too is for the next beat to say.
+        self._joining, self._confirmed = True, NEVER
         self._wake()
 
     async def _renew(self, old: str) -> None:
@@ -276,7 +279,8 @@ class Replica:
 
     def _look(self, asked: float, position: int, place: Beat) -> None:
         """Judge by where the journal is whether memory can go on from where it was when asked."""
-        self._joining = place.joining > 0
+        if place.epoch == self.epoch:
+            self._joining = place.joining > 0
         if self._behind:
             return
         here = place.here or position == 0
