@@ -28,6 +28,7 @@ from store.cache import HOT_BYTES, Cache
 from store.documents.sqlite import SqliteDocuments
 from store.entry import Admission, Entry, EntryId, PartitionKey, Vector, size_of
 from store.index import PartitionedIndex
+from store.journal import Put, Record
 from store.policy import HIT_THRESHOLD
 
 NEIGHBORS = 8  # as proxy/lookup.py
@@ -99,7 +100,7 @@ class FullCache:
                 for entry in self._population.entries(FILLED_AT_ONCE)
                 if entry.category != QUIET or self.watch.held[QUIET][ENTRIES] < most
             ]
-            await asyncio.gather(*map(self.admit, part))
+            await asyncio.gather(*map(self._cache.admit, part))
             self._asked += [entry for entry in part if int(entry.id, 16) % stride == 0]
         random.Random(7).shuffle(self._asked)
         await self.rest()
@@ -109,12 +110,11 @@ class FullCache:
         await self._index.settled()
         await asyncio.sleep(SETTLING)  # the last deletions take a few ms
 
-    async def admit(self, entry: Entry) -> Admission:
-        """Admit an entry and check what is held then, before anything else happens."""
-        outcome = await self._cache.admit(entry)
-        if outcome is Admission.STORED:
-            self.watch.admitted(entry.category, size_of(entry), self._cache.facts())
-        return outcome
+    def applied(self, record: Record) -> None:
+        """Check what is held right after an entry has been taken up."""
+        if isinstance(record.change, Put):
+            held = record.change.stored.held
+            self.watch.admitted(held.category, held.size, self._cache.facts())
 
     async def look_up(self, wording: Wording) -> str:
         """Look a wording up as the proxy does; return where its answer was."""
@@ -194,7 +194,7 @@ class FullCache:
         tasks = set[asyncio.Task[None]]()
 
         async def admit(entry: Entry) -> None:
-            outcome = await self.admit(entry)
+            outcome = await self._cache.admit(entry)
             if outcome is Admission.STORED:
                 load.admitted += 1
             else:
@@ -229,6 +229,7 @@ async def open_full_cache(plan: Plan, folder: Path) -> AsyncIterator[FullCache]:
         )
         async with aclosing(cache):
             full = FullCache(plan, cache, index)
+            documents.follow(full.applied)  # after the cache itself
             await full.fill()
             yield full
 

@@ -17,7 +17,7 @@ from proxy.admin.policies import PoliciesAdmin
 from proxy.admin.trail import TrailAdmin
 from proxy.feedback import FeedbackDesk
 from proxy.host_metrics import HostMetrics, Place
-from proxy.operations import Operations, operations_app
+from proxy.operations import Operations, Ping, operations_app
 from proxy.overview import overview
 from proxy.parts import Parts
 from proxy.policy_editor import PolicyEditor
@@ -42,12 +42,7 @@ async def build_operations(
         keyring=parts.keyring,
         feedback=_feedback(parts),
         metrics=await _metrics(parts, standing, place, stack),
-        pings={
-            "encoder": encoder_ping(parts.encoder),
-            "index": index_ping(parts.cache, parts.encoder.dimension),
-            "store": parts.shelves.documents.ping,
-            "journal": parts.shelves.membership.ping,
-        },
+        pings=_pings(parts),
     )
     entries = EntriesAdmin(
         access=access,
@@ -100,6 +95,18 @@ async def _metrics(
     await host.start()
     stack.push_async_callback(host.aclose)
     return host.text
+
+
+def _pings(parts: Parts) -> dict[str, Ping]:
+    """Return what raises when a part does not work; a journal is followed only with others."""
+    pings = {
+        "encoder": encoder_ping(parts.encoder),
+        "index": index_ping(parts.cache, parts.encoder.dimension),
+        "store": parts.shelves.documents.ping,
+    }
+    if parts.shelves.membership.shared:
+        pings["journal"] = parts.shelves.membership.ping
+    return pings
 
 
 def _standing(parts: Parts) -> Callable[[str], Standing]:
