@@ -98,7 +98,7 @@ async def open_app(
             on_progress,
             calibration=(place or settings).data_dir / CALIBRATION,
         )
-        faults.count = parts.metrics.faults.labels("redis").inc
+        faults.count = lambda: parts.metrics.faults.labels("redis").inc()
         changed = asyncio.Event()
         editor = PolicyEditor(
             history=history,
