@@ -106,16 +106,16 @@ class Cache:
         cache = cls(
             documents, index=index, shares=shares, checkpoint=checkpoint, hot_bytes=hot_bytes
         )
-        documents.follow(cache.apply)
         if snapshot is None:
             await cache._load(barred, on_progress)
-            return cache
-        await cache._load_snapshot(snapshot, barred, on_progress)
-        if since is not None:
-            async for part in since:
-                for record in part:
-                    cache.apply(record._replace(own=False))
-        await cache.shrink()
+        else:
+            await cache._load_snapshot(snapshot, barred, on_progress)
+            if since is not None:
+                async for part in since:
+                    for record in part:
+                        cache.apply(record._replace(own=False))
+            await cache.shrink()
+        documents.follow(cache.apply)  # last: a cache that could not be opened must change nothing
         return cache
 
     async def reload(self, barred: Callable[[Held], bool] = nothing) -> None:
@@ -353,7 +353,6 @@ class Cache:
             self._deletions.owe(id)
         for part in slices(purged, DELETED_AT_ONCE):
             await self._documents.delete(part, purged=True)
-        self._deletions.pay_soon()
 
     def _restore(self, stored: Stored) -> None:
         held, vector = stored.held, stored.vector

@@ -68,6 +68,10 @@ class Deletions:
                 await asyncio.sleep(DELETION_PAUSE)
             part = list(itertools.islice(self._owed, DELETED_AT_ONCE))
             self._owed.difference_update(part)
+            # Whoever was stored again since it was owed, here or elsewhere, stays.
+            part = [id for id in part if not self._wanted(id)]
+            if not part:
+                continue
             try:
                 await self._delete(part)
             except StoreUnavailable as error:
