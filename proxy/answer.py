@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -13,8 +14,11 @@ import orjson
 
 from proxy import headers as h
 from proxy.call import Call
+from proxy.errors import error_event
 from store.entry import Held
 from store.hot import Document
+
+log = logging.getLogger("nearhit.answer")
 
 JSON_TYPE = b"application/json"
 SSE = b"text/event-stream; charset=utf-8"
@@ -102,3 +106,26 @@ def replay(
 def as_events(call: Call, body: bytes) -> bytes:
     """Return a JSON answer as the whole SSE stream that this client would have seen."""
     return b"".join(call.wire.replay(orjson.loads(body), call.body))
+
+
+async def begun(chunks: AsyncIterator[bytes]) -> tuple[bytes, AsyncIterator[bytes]]:
+    """Return the first chunk, b"" if there is none, and all of them: until then nothing is sent."""
+    first = await anext(chunks, b"")
+
+    async def again() -> AsyncIterator[bytes]:
+        if first:
+            yield first
+        async for chunk in chunks:
+            yield chunk
+
+    return first, again()
+
+
+async def told(call: Call, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield a stream; if it breaks off, end it with an error event that the SDKs raise."""
+    try:
+        async for chunk in chunks:
+            yield chunk
+    except Exception as error:
+        log.warning("the stream of %s broke off: %s", call.request.request_id, error)
+        yield error_event(call.wire.path, error)

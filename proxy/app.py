@@ -16,7 +16,7 @@ from embed.encoder import Encoder
 from proxy import prototypes
 from proxy.adaptation import Adaptation
 from proxy.admission import Admitter
-from proxy.audits_root import open_audits, open_budgets
+from proxy.audits_root import open_audits, open_budgets, side_calls_for
 from proxy.auth import Keyring
 from proxy.cache_root import open_cache
 from proxy.calibrated import LiveScore, shipper
@@ -30,6 +30,8 @@ from proxy.host_metrics import Place
 from proxy.lookup import Searcher
 from proxy.metrics import Metrics
 from proxy.nearest import Nearest
+from proxy.nearhits.prediction import Predictor
+from proxy.nearhits.root import open_near_hits
 from proxy.operations import within
 from proxy.operations_root import build_operations
 from proxy.parts import Parts
@@ -157,15 +159,26 @@ async def build_parts(
     quarantine = await Quarantine.open(shelves.records)
     score = _score_for(encoder, calibration, on_progress)
     budgets = await open_budgets(settings, shelves.records, in_force, score)
+    side_calls = side_calls_for(settings, upstreams, keyring, metrics)
     audits = open_audits(
         settings,
         stack=stack,
-        upstreams=upstreams,
-        keyring=keyring,
+        side_calls=side_calls,
         budgets=budgets,
         cache=cache,
         records=shelves.records,
         quarantine=quarantine,
+        metrics=metrics,
+    )
+    near_hits = await open_near_hits(
+        settings,
+        stack=stack,
+        shelves=shelves,
+        cache=cache,
+        quarantine=quarantine,
+        upstreams=upstreams,
+        keyring=keyring,
+        side_calls=side_calls,
         metrics=metrics,
     )
     return Parts(
@@ -184,6 +197,7 @@ async def build_parts(
         score=score,
         budgets=budgets,
         audits=audits,
+        near_hits=near_hits,
         adaptation=Adaptation(in_force, upstreams.groups),
         events=ServingEvents(),
         flights=flights,
@@ -320,7 +334,21 @@ def _pipeline(parts: Parts) -> Pipeline:
         clock=utc_now,
         budgets=parts.budgets.live,
         audits=parts.audits,
+        near_hits=None if parts.near_hits is None else parts.near_hits.tier,
+        predictor=_predictor(parts),
         membership=parts.shelves.membership,
+    )
+
+
+def _predictor(parts: Parts) -> Predictor | None:
+    """Return what finds predicted outputs; None where no upstream takes any."""
+    if not any(upstream.prediction for upstream in parts.settings.upstreams):
+        return None
+    return Predictor(
+        cache=parts.cache,
+        quarantine=parts.quarantine,
+        upstreams=parts.upstreams,
+        clock=utc_now,
     )
 
 

@@ -33,19 +33,10 @@ async def open_budgets(
     return await KeptBudgets.open(records, in_force, score.point, judge)
 
 
-def open_audits(
-    settings: Settings,
-    *,
-    stack: AsyncExitStack,
-    upstreams: Upstreams,
-    keyring: Keyring,
-    budgets: KeptBudgets,
-    cache: Cache,
-    records: Records,
-    quarantine: Quarantine,
-    metrics: Metrics,
-) -> Audits | None:
-    """Start the audits, to be stopped with `stack`; None where no judge is configured."""
+def side_calls_for(
+    settings: Settings, upstreams: Upstreams, keyring: Keyring, metrics: Metrics
+) -> SideCalls | None:
+    """Return what makes calls that no client asked for; None where no judge is configured."""
     if settings.judge is None:
         return None
 
@@ -54,15 +45,32 @@ def open_audits(
         metrics.judge_tokens.labels("input").inc(tokens.input)
         metrics.judge_tokens.labels("output").inc(tokens.output)
 
+    return SideCalls(
+        upstreams,
+        spending(settings.judge),
+        keys_configured=not keyring.anonymous,
+        on_cost=pay,
+    )
+
+
+def open_audits(
+    settings: Settings,
+    *,
+    stack: AsyncExitStack,
+    side_calls: SideCalls | None,
+    budgets: KeptBudgets,
+    cache: Cache,
+    records: Records,
+    quarantine: Quarantine,
+    metrics: Metrics,
+) -> Audits | None:
+    """Start the audits, to be stopped with `stack`; None where no judge is configured."""
+    if settings.judge is None or side_calls is None:
+        return None
     audits = Audits(
         model=settings.judge.model,
         budgets=budgets,
-        side_calls=SideCalls(
-            upstreams,
-            spending(settings.judge),
-            keys_configured=not keyring.anonymous,
-            on_cost=pay,
-        ),
+        side_calls=side_calls,
         cache=cache,
         records=AuditRecords(records, quarantine),
         metrics=metrics,

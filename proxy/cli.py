@@ -23,6 +23,7 @@ from proxy.cli_options import (
 )
 from proxy.entries_cli import app as entries_app
 from proxy.eval_cli import app as eval_app
+from proxy.replay_cli import replay
 from proxy.transfer_cli import export_command, import_command
 from store.policy_file import book_as_data, load_policies
 
@@ -32,6 +33,7 @@ app.add_typer(policies, name="policies")
 app.add_typer(entries_app, name="entries")
 app.add_typer(eval_app, name="eval")
 app.command()(calibrate)
+app.command()(replay)
 app.command("export")(export_command)
 app.command("import")(import_command)
 

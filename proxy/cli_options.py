@@ -68,8 +68,6 @@ def _warn_of_unset_keys(settings: Settings) -> None:
     for where, variable in named:
         if variable and not os.environ.get(variable):
             typer.echo(f"warning: {where}: the variable {variable} is not set", err=True)
-    if settings.offload:
-        typer.echo("warning: offload is read and kept, but not in force in this version", err=True)
 
 
 def policies_file(settings: Settings, config: Path | None) -> Path | None:

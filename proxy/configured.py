@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from proxy.auth import ApiKey, Role
-from proxy.settings import Judge, Settings
+from proxy.model_settings import Judge
+from proxy.settings import Settings
 from proxy.spending import Price, Spending
 from proxy.upstream import UpstreamSpec
 
@@ -46,6 +47,7 @@ def upstream_specs(settings: Settings, environ: Mapping[str, str]) -> list[Upstr
             first_byte_timeout=upstream.first_byte_timeout,
             idle_timeout=upstream.idle_timeout,
             max_retries=upstream.max_retries,
+            predicts=upstream.prediction,
         )
         for upstream in settings.upstreams
     ]

@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-import aiohttp
 import typer
 from pydantic import ValidationError
 
@@ -16,6 +15,7 @@ from proxy.admin.entries import entry_as_data, summary_as_data
 from proxy.admin.purge import Purge, matching, similar
 from proxy.cli_options import ConfigOption, JsonOption, load, refusals
 from proxy.encoders import open_encoder
+from proxy.running_server import Unreachable, ask_server
 from proxy.settings import Settings
 from proxy.stored import holds_anything, open_documents
 from store.documents.base import DocumentStore, Filter
@@ -24,10 +24,6 @@ from store.errors import DirectoryInUse
 from store.policy import HIT_THRESHOLD
 
 app = typer.Typer(no_args_is_help=True, help="Stored answers.")
-
-
-class Unreachable(Exception):
-    """The running server does not do what was asked; one line says why."""
 
 
 def _fail(message: str) -> typer.Exit:
@@ -189,20 +185,5 @@ async def _similar(
 
 async def _purge_server(settings: Settings, wanted: Purge) -> dict[str, int]:
     """Ask the server that holds the directory; raise Unreachable."""
-    host = settings.server.host
-    host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-    url = f"http://{host}:{settings.server.port}/admin/api/purge"
-    key = os.environ.get("NEARHIT_ADMIN_KEY")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    try:
-        async with (
-            aiohttp.ClientSession(headers=headers) as session,
-            session.post(url, json=wanted.model_dump(exclude_none=True)) as answer,
-        ):
-            body: dict[str, Any] = await answer.json()
-    except (aiohttp.ClientError, ValueError) as error:
-        raise Unreachable(f"a server holds the data, but {url} does not answer: {error}") from None
-    if answer.status >= 400:
-        hint = "; set NEARHIT_ADMIN_KEY" if answer.status in (401, 403) else ""
-        raise Unreachable(f"{url}: {body['error']['message']}{hint}")
+    body = await ask_server(settings, "purge", wanted.model_dump(exclude_none=True))
     return {"matched": body["matched"], "purged": body["purged"]}

@@ -16,6 +16,7 @@ from proxy.auth import Caller
 from proxy.errors import ApiError
 from proxy.events import LONGEST_QUESTION, ServingEvent, ServingEvents
 from proxy.metrics import Metrics
+from proxy.nearhits.tier import NearHits
 from proxy.rate_limit import RateLimit
 from store.cache import Cache
 from store.documents.records import Pair, Records
@@ -47,6 +48,7 @@ class FeedbackDesk:
         limit: RateLimit,
         metrics: Metrics,
         complained: Callable[[str], Awaitable[None]],
+        near_hits: NearHits | None,
         settled: Callable[[], Awaitable[None]],
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
@@ -65,6 +67,7 @@ class FeedbackDesk:
         self._limit = limit
         self._metrics = metrics
         self._complained = complained
+        self._near_hits = near_hits
         self._settled = settled
         self._clock = clock
         self._monotonic = monotonic
@@ -84,6 +87,8 @@ class FeedbackDesk:
                 code="feedback_rate_limited",
                 retry_after=math.ceil(pause),
             )
+        if await self._is_near_hit(caller.tenant, feedback):
+            return
         now = self._clock()
         event = self._events.find(caller.tenant, feedback.response_id, now)
         if event is None:
@@ -105,6 +110,18 @@ class FeedbackDesk:
         if event is not None and event.hit and event.same_past and _short(event):
             await self._records.add_pair(_pair(caller.tenant, feedback, event, now))
         self._metrics.feedback.labels(feedback.verdict).inc()
+        if self._near_hits is not None and event is not None:
+            self._near_hits.heard(event.category)
+
+    async def _is_near_hit(self, tenant: str, feedback: Feedback) -> bool:
+        """Whether the verdict is on a small model's answer, which is told: no entry is at fault."""
+        if self._near_hits is None:
+            return False
+        wrong = feedback.verdict == "wrong"
+        taken = await self._near_hits.verdict(tenant, feedback.response_id, wrong=wrong)
+        if taken:
+            self._metrics.feedback.labels(feedback.verdict).inc()
+        return taken
 
     async def _named(self, tenant: str, feedback: Feedback) -> EntryId | None:
         """Return the entry with this id, or whose answer has it, if the tenant may have it."""

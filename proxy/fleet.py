@@ -35,6 +35,7 @@ class UpstreamSpec:
     first_byte_timeout: float = 300.0
     idle_timeout: float = 60.0
     max_retries: int = 2
+    predicts: bool = False  # takes a predicted output along with a chat
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +67,11 @@ class Group:
 
     def __post_init__(self) -> None:
         self.name = "+".join(member.name for member in self.members)
+
+    @property
+    def predicts(self) -> bool:
+        """Whether all its members take predicted outputs."""
+        return all(member.spec.predicts for member in self.members)
 
     @property
     def in_flight(self) -> int:

@@ -18,11 +18,19 @@ from contextlib import AsyncExitStack
 import orjson
 
 from proxy.admission import Admitter
-from proxy.answer import JSON_TYPE, SSE_HEADERS, Answer, Streamed, as_events, call_headers
+from proxy.answer import (
+    JSON_TYPE,
+    SSE_HEADERS,
+    Answer,
+    Streamed,
+    as_events,
+    begun,
+    call_headers,
+    told,
+)
 from proxy.audits import Audits
 from proxy.auth import Keyring
 from proxy.call import Call
-from proxy.errors import error_event
 from proxy.head import Head, head_of
 from proxy.headers import (
     COLLAPSED,
@@ -32,6 +40,7 @@ from proxy.headers import (
 )
 from proxy.leasing import LeadingAlone, LeaseOutcome, Leasing, Led, led
 from proxy.metrics import Metrics
+from proxy.nearhits.prediction import with_prediction
 from proxy.outcome import Lookup
 from proxy.upstream import UpstreamAnswer, UpstreamCall, Upstreams
 from proxy.wire.base import Json
@@ -137,7 +146,7 @@ class Forwarder:
             seen = COLLAPSED if joined else status
             chunks = reader.chunks(patience)
             if joined:
-                chunks = await _begun(chunks)
+                _, chunks = await begun(chunks)
             if head.is_stream:
                 chunks = _as_asked(call, chunks)
             return await _pass_on(call, head, seen, chunks, stack)
@@ -177,7 +186,7 @@ class Forwarder:
         """Make the upstream call, publish what comes, and store it if it may be stored."""
         started = time.perf_counter()
         async with led(lease, flight) as leading:
-            async with await self._open(call, _body_to_send(call)) as upstream:
+            async with await self._open(call, _body_to_send(call, lookup.predicted)) as upstream:
                 head = head_of(upstream)
                 flight.start(head)
                 leading.start(head)
@@ -216,30 +225,21 @@ class Forwarder:
                 self._audits.consider_near_miss(call, lookup.near, whole, lookup.near_risk)
 
 
-def _body_to_send(call: Call) -> bytes:
-    """Return the client's own bytes, or the body that also asks for what a JSON answer needs."""
-    if not call.stream or call.wire.ask_for_usage(call.body) is call.body:
-        return call.request.raw
-    # The standard library keeps integers of any length as they were sent.
-    return json.dumps(call.wire.ask_for_usage(json.loads(call.request.raw))).encode()
+def _body_to_send(call: Call, predicted: str | None) -> bytes:
+    """Return the client's own bytes, or the body that also asks for what a JSON answer needs.
+
+    `predicted` is passed along where there is one.
+    """
+    raw = call.request.raw
+    if call.stream and call.wire.ask_for_usage(call.body) is not call.body:
+        # The standard library keeps integers of any length as they were sent.
+        raw = json.dumps(call.wire.ask_for_usage(json.loads(raw))).encode()
+    return raw if predicted is None else with_prediction(raw, predicted)
 
 
 def _is_ordinary(call: Call, whole: dict[str, Json]) -> bool:
     """Whether a JSON answer can be told as a stream."""
     return call.wire.refuse(whole, store_tool_calls=True) is None
-
-
-async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Return the same chunks once the first is there: until then another call may take over."""
-    first = await anext(chunks, b"")
-
-    async def again() -> AsyncIterator[bytes]:
-        if first:
-            yield first
-        async for chunk in chunks:
-            yield chunk
-
-    return again()
 
 
 async def _pass_on(
@@ -248,7 +248,7 @@ async def _pass_on(
     """Return an answer in the form in which it comes; it takes over what `stack` holds."""
     headers = head.headers + call_headers(call, cache_status(status, head.received))
     if head.is_stream:
-        return Answer(head.status, headers, Streamed(_told(call, chunks), stack.pop_all()))
+        return Answer(head.status, headers, Streamed(told(call, chunks), stack.pop_all()))
     if head.length is not None and head.length <= _WHOLE:
         return Answer(head.status, headers, b"".join([chunk async for chunk in chunks]))
     return Answer(head.status, headers, Streamed(chunks, stack.pop_all()))
@@ -267,13 +267,3 @@ async def _as_asked(call: Call, chunks: AsyncIterator[bytes]) -> AsyncIterator[b
             yield seen
     if rest := reader.flush():
         yield rest
-
-
-async def _told(call: Call, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield a stream; if it breaks off, end it with an error event that the SDKs raise."""
-    try:
-        async for chunk in chunks:
-            yield chunk
-    except Exception as error:
-        log.warning("the stream of %s broke off: %s", call.request.request_id, error)
-        yield error_event(call.wire.path, error)

@@ -31,6 +31,7 @@ class Metrics:
         self._make_standing()
         self._make_encoding()
         self._make_audits()
+        self._make_near_hits()
         self.lookup_duration = Histogram(
             "nearhit_lookup_duration_seconds",
             "Time to decide, encoding included",
@@ -165,6 +166,37 @@ class Metrics:
             "The probability with which a hit by meaning is audited, where a judge is configured",
             ["category"],
             registry=r,
+        )
+
+    def _make_near_hits(self) -> None:
+        """Make what small models' answers are measured by; the gauges are set on a look."""
+        r = self.registry
+        self.offloads = Counter(
+            "nearhit_offloads",
+            "Near-hits by which model was to answer, and what came of it",
+            ["category", "arm", "outcome"],
+            registry=r,
+        )
+        self.near_hit_audits = Counter(
+            "nearhit_near_hit_audits",
+            "Small models' answers that were, or were to be, judged",
+            ["category", "outcome"],
+            registry=r,
+        )
+        self.near_hit_quality = Gauge(
+            "nearhit_near_hit_quality",
+            "Small models' answers beside the requested model's, 0 to 1; NaN without a verdict",
+            ["category", "bound"],
+            registry=r,
+        )
+        self.example_tokens = Histogram(
+            "nearhit_example_tokens",
+            "Tokens of the examples in one request, estimated",
+            buckets=(16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
+            registry=r,
+        )
+        self.replays = Counter(
+            "nearhit_example_replays", "Examples answered anew", ["outcome"], registry=r
         )
 
     def set_categories(self, names: Iterable[str]) -> None:

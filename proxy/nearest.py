@@ -94,7 +94,8 @@ class Nearest:
                 expired = candidate if outcome is Outcome.STALE else None
                 lookup = Lookup(outcome, expired=expired)
         if lookup.outcome is Outcome.MISS:
-            return self._with_near(call, lookup, found, refused, now)
+            around = replace(lookup, around=tuple(found))
+            return self._with_near(call, around, found, refused, now)
         return lookup
 
     def _with_near(

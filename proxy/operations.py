@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from proxy.admin.access import Access
 from proxy.admin.entries import EntriesAdmin
+from proxy.admin.near_hits import NearHitsAdmin
 from proxy.admin.policies import PoliciesAdmin
 from proxy.admin.trail import TrailAdmin
 from proxy.auth import Keyring, Role
@@ -92,6 +93,7 @@ def operations_app(
     entries: EntriesAdmin,
     policies: PoliciesAdmin,
     trail: TrailAdmin,
+    near_hits: NearHitsAdmin,
 ) -> FastAPI:
     """Return the FastAPI application; every error is OpenAI's envelope."""
     app = FastAPI(title="Nearhit admin API", docs_url=None, redoc_url=None, openapi_url=None)
@@ -112,6 +114,8 @@ def operations_app(
         ("POST", "/purge", entries.purge),
         ("GET", "/pairs", trail.list_pairs),
         ("GET", "/audit", trail.list_audit),
+        ("GET", "/router", near_hits.router),
+        ("POST", "/replay", near_hits.replay),
     ]
     for method, path, endpoint in routes:
         app.add_api_route(f"/admin/api{path}", endpoint, methods=[method], dependencies=admin)

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from proxy.admin.access import Access
 from proxy.admin.entries import EntriesAdmin
+from proxy.admin.near_hits import NearHitsAdmin
 from proxy.admin.policies import PoliciesAdmin
 from proxy.admin.trail import TrailAdmin
 from proxy.feedback import FeedbackDesk
@@ -65,7 +66,15 @@ async def build_operations(
         standing=standing,
     )
     trail = TrailAdmin(parts.shelves.records, _numbers(parts))
-    return operations_app(operations, access, entries, policies, trail)
+    near = parts.near_hits
+    near_hits = NearHitsAdmin(
+        pairings=parts.settings.offload,
+        learning=None if near is None else near.learning,
+        replayer=None if near is None else near.replayer,
+        cache=parts.cache,
+        clock=time.time,
+    )
+    return operations_app(operations, access, entries, policies, trail, near_hits)
 
 
 async def _metrics(
@@ -161,6 +170,7 @@ def _feedback(parts: Parts) -> FeedbackDesk:
         limit=RateLimit(parts.settings.feedback.per_minute),
         metrics=parts.metrics,
         complained=partial(_complained, parts),
+        near_hits=None if parts.near_hits is None else parts.near_hits.tier,
         settled=parts.shelves.membership.settled,
         clock=utc_now,
         monotonic=time.monotonic,

@@ -35,6 +35,8 @@ class Lookup:
     storable: bool = True
     near: Candidate | None = None  # of a miss: the nearest that almost could be served
     near_risk: float | None = None  # its P(wrong), if the score alone refused it
+    around: tuple[Candidate, ...] = ()  # of a miss: all that the search found, nearest first
+    predicted: str | None = None  # of a miss: what the upstream is told it may well answer
     encode_later: bool = False  # the search was skipped: whoever stores the answer encodes it
 
 

@@ -14,6 +14,7 @@ from proxy.documents_root import Shelves
 from proxy.events import ServingEvents
 from proxy.kept_budgets import KeptBudgets
 from proxy.metrics import Metrics
+from proxy.nearhits.root import NearHitParts
 from proxy.rules import InForce
 from proxy.settings import Settings
 from proxy.snapshots import SnapshotKeeper
@@ -43,6 +44,7 @@ class Parts:
     score: LiveScore
     budgets: KeptBudgets
     audits: Audits | None  # None: no judge is configured
+    near_hits: NearHitParts | None  # None: no small model is configured
     adaptation: Adaptation
     events: ServingEvents
     flights: Flights

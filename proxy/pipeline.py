@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from proxy import headers as h
@@ -19,6 +20,8 @@ from proxy.events import ServingEvent, ServingEvents
 from proxy.forward import Forwarder
 from proxy.lookup import Searcher, told_before
 from proxy.metrics import Metrics
+from proxy.nearhits.prediction import Predictor
+from proxy.nearhits.tier import NearHits
 from proxy.outcome import Lookup, Outcome, exact_outcome, skip_reason
 from proxy.upstream_errors import UpstreamError
 from proxy.wire.base import InvalidRequest
@@ -54,6 +57,8 @@ class Pipeline:
         budgets: Budgets,
         membership: Membership,
         audits: Audits | None = None,
+        near_hits: NearHits | None = None,
+        predictor: Predictor | None = None,
     ) -> None:
         self._cache = cache
         self._quarantine = quarantine
@@ -64,6 +69,8 @@ class Pipeline:
         self._clock = clock
         self._budgets = budgets
         self._audits = audits
+        self._near_hits = near_hits
+        self._predictor = predictor
         self._membership = membership
 
     def replay_exact(self, call: Call) -> Answer | None:
@@ -124,7 +131,14 @@ class Pipeline:
             return Lookup(Outcome.BYPASS, reason="fault", storable=False)
 
     async def _forward(self, call: Call, lookup: Lookup) -> Answer:
-        """Ask the upstream; should it fail, an expired answer may stand in."""
+        """Have a small model answer a near-hit, or ask the upstream.
+
+        Should the upstream fail, an expired answer may stand in.
+        """
+        if self._near_hits is not None and lookup.around:
+            small = await self._near_hits.answer(call, lookup)
+            if small is not None:
+                return small
         try:
             answer = await self._ask(call, lookup)
         except (UpstreamError, LeaderGone):
@@ -150,6 +164,8 @@ class Pipeline:
             return await self._forwarder.relay(call, status)
         self._note(call, call.id, call.question.text, 1.0, self._clock(), hit=False)
         shared = not call.directives.no_cache
+        if self._predictor is not None and lookup.around:
+            lookup = replace(lookup, predicted=await self._predictor.predicted(call, lookup))
         try:
             return await self._forwarder.fetch(call, lookup, status, shared=shared)
         except AnswerLanded:

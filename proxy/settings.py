@@ -10,7 +10,7 @@ import ipaddress
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +24,7 @@ from pydantic_settings import (
 )
 
 from proxy.fleet import fallback_faults
+from proxy.model_settings import Judge, Offload, PriceSettings
 from proxy.section import Section, seconds
 from proxy.store_settings import RedisSettings, Replication, Snapshots
 from store.units import parse_size
@@ -77,6 +78,9 @@ class Upstream(Section):
     first_byte_timeout: float = Field(300.0, gt=0, description="time to the answer's first byte")
     idle_timeout: float = Field(60.0, gt=0, description="longest pause between two chunks")
     max_retries: int = Field(2, ge=0, le=10, description="further tries before the first byte")
+    prediction: bool = Field(
+        False, description="pass a near-hit's stored answer along as a predicted output"
+    )
 
     _time = field_validator("connect_timeout", "first_byte_timeout", "idle_timeout", mode="before")(
         seconds
@@ -94,39 +98,6 @@ class Upstream(Section):
         if self.base_url is None and self.provider is None:
             raise ValueError("base_url or provider must be set")
         return self
-
-
-class PriceSettings(Section):
-    """What a model's tokens cost, in the currency of the budget; the first match counts."""
-
-    model: str = Field(description="its name, or a pattern")
-    input: float = Field(ge=0, description="a million tokens of a request")
-    output: float = Field(ge=0, description="a million tokens of an answer")
-
-
-class Judge(Section):
-    """Audits of what the cache serves. Without it no call is made that no client asked for."""
-
-    model: str = Field(description="the model that judges, served by one of the upstreams")
-    max_cost_per_hour: float = Field(
-        1.0,
-        ge=0,
-        description="what audits may cost in any hour, the upstream's fresh answers included",
-    )
-    prices: list[PriceSettings] = Field([], description="of models; see below")
-    input_price: float = Field(
-        5.0, ge=0, description="a million tokens of a request to a model without a price"
-    )
-    output_price: float = Field(
-        15.0, ge=0, description="a million tokens of an answer of such a model"
-    )
-
-
-class Offload(Section):
-    """Read and kept for a later version; nothing is offloaded yet."""
-
-    model: str = Field(description="large model, or a pattern")
-    small: str = Field(description="the small model that may stand in for it")
 
 
 class EncoderSettings(Section):
@@ -225,7 +196,7 @@ class Settings(BaseSettings):
         {}, description="models whose answers may stand in for each other"
     )
     passthrough: list[str] = Field([], description="uncached paths that every tenant may use")
-    offload: list[Offload] = Field([], description="read and kept for a later version")
+    offload: list[Offload] = Field([], description="small models for near-hits; none: no offload")
     judge: Judge | None = Field(None, description="who audits hits; unset: nobody")
     encoder: EncoderSettings = EncoderSettings()
     flight: Flight = Flight()
@@ -257,13 +228,10 @@ class Settings(BaseSettings):
             raise ValueError("upstreams: every name must be unique")
         if faults := list(fallback_faults(self.upstreams)):
             raise ValueError("\n".join(faults))
-        if self.judge is not None and self.upstreams:
-            patterns = [model for upstream in self.upstreams for model in upstream.models]
-            if not any(fnmatch.fnmatchcase(self.judge.model, pattern) for pattern in patterns):
-                raise ValueError(
-                    f"judge.model: {self.judge.model!r} is served by no upstream;"
-                    f" allowed: {', '.join(patterns)}"
-                )
+        if self.judge is not None:
+            self._served("judge.model", self.judge.model)
+        for number, pairing in enumerate(self.offload):
+            self._served(f"offload.{number}.small", pairing.small)
         digests = [key.sha256.lower() for key in self.auth.keys]
         if len(set(digests)) < len(digests):
             raise ValueError("auth.keys: every sha256 must be unique")
@@ -273,6 +241,14 @@ class Settings(BaseSettings):
                 " configure keys, or set auth.allow_anonymous: true"
             )
         return self
+
+    def _served(self, key: str, model: str) -> None:
+        """Raise ValueError unless an upstream, if any is configured, serves the model."""
+        patterns = [model for upstream in self.upstreams for model in upstream.models]
+        if patterns and not any(fnmatch.fnmatchcase(model, pattern) for pattern in patterns):
+            raise ValueError(
+                f"{key}: {model!r} is served by no upstream; allowed: {', '.join(patterns)}"
+            )
 
 
 def is_loopback(host: str) -> bool:
@@ -361,25 +337,36 @@ def load_settings(
 
 def settings_from(told: str) -> Settings:
     """Return the settings that another process had, from its `model_dump_json`."""
+    whole = json.loads(told)  # the environment is in it already
 
-    class Told(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            """Nothing but what was told: the environment is in it already."""
-            return (init_settings,)
+    def only_told(
+        init: PydanticBaseSettingsSource, env: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init,)
 
-    return Told(**json.loads(told))
+    return _from(only_told)(**whole)
 
 
 def _with_file(raw: dict[str, Any]) -> type[Settings]:
-    class FileSettings(Settings):
+    """Return settings in which the command line wins over the environment, and that over a file."""
+
+    def in_order(
+        init: PydanticBaseSettingsSource, env: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init, env, InitSettingsSource(Settings, init_kwargs=raw)
+
+    return _from(in_order)
+
+
+def _from(
+    sources: Callable[
+        [PydanticBaseSettingsSource, PydanticBaseSettingsSource],
+        tuple[PydanticBaseSettingsSource, ...],
+    ],
+) -> type[Settings]:
+    """Return settings that are read from these sources, given the arguments and the environment."""
+
+    class Read(Settings):
         @classmethod
         def settings_customise_sources(
             cls,
@@ -389,7 +376,7 @@ def _with_file(raw: dict[str, Any]) -> type[Settings]:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            """The command line wins over the environment, and that over the file."""
-            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=raw)
+            """The first source that has a key wins."""
+            return sources(init_settings, env_settings)
 
-    return FileSettings
+    return Read

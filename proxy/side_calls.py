@@ -73,10 +73,12 @@ class SideCalls:
             return None
         return answer_text(call.wire.path, whole)
 
-    async def chat(self, call: Call, model: str, messages: Json) -> str | None:
-        """Have a model answer a chat on account of this call; raises an UpstreamError."""
-        groups = {self._upstreams.group_name(each) for each in (model, call.model)}
-        whose = self._credential(call) if len(groups) == 1 else NO_CREDENTIAL
+    async def chat(self, call: Call | None, model: str, messages: Json) -> str | None:
+        """Have a model answer a chat on account of this call, or of nobody's.
+
+        Raises an UpstreamError.
+        """
+        whose = NO_CREDENTIAL if call is None else self._credential_for(call, model)
         body = orjson.dumps({"model": model, "messages": messages})
         headers = [
             ("content-type", "application/json"),
@@ -85,6 +87,10 @@ class SideCalls:
         ]
         whole = await self._ask(_CHAT, headers, body, model, whose)
         return answer_text(_CHAT, whole)
+
+    def _credential_for(self, call: Call, model: str) -> Credential:
+        groups = {self._upstreams.group_name(each) for each in (model, call.model)}
+        return self._credential(call) if len(groups) == 1 else NO_CREDENTIAL
 
     def _credential(self, call: Call) -> Credential:
         return credential(

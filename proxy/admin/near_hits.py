@@ -1,0 +1,91 @@
+"""Near-hits, as an operator sees them: who answers what, how well, and which examples help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from proxy.errors import ApiError
+from proxy.model_settings import Offload
+from proxy.nearhits.learning import Learning
+from proxy.nearhits.replaying import Replayer
+from store.cache import Cache
+from store.entry import EntryId
+
+_MOST_SHOWN = 50  # examples
+
+
+class Replay(BaseModel):
+    """What to replay."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    most: int = Field(20, ge=1, le=1000)
+    ids: list[str] | None = Field(None, max_length=1000)
+    dry_run: bool = False
+
+
+class NearHitsAdmin:
+    """What an operator may see and do of the near-hit tier."""
+
+    def __init__(
+        self,
+        *,
+        pairings: Sequence[Offload],
+        learning: Learning | None,
+        replayer: Replayer | None,
+        cache: Cache,
+        clock: Callable[[], float],
+    ) -> None:
+        self._pairings = pairings
+        self._learning = learning
+        self._replayer = replayer
+        self._cache = cache
+        self._clock = clock
+
+    async def router(self) -> dict[str, Any]:
+        """Return the pairings, what is known of every small model by category, and the examples."""
+        learning = self._learning
+        if learning is None:
+            return {"offload": [], "judged": False, "arms": [], "examples": []}
+        now = self._clock()
+        return {
+            "offload": [pairing.model_dump() for pairing in self._pairings],
+            "judged": self._replayer is not None,
+            "threshold": learning.threshold,
+            "arms": learning.router.standings(),
+            "examples": [
+                self._example(id, now) for id in learning.book.most_useful(_MOST_SHOWN, now)
+            ],
+        }
+
+    async def replay(self, asked: Replay) -> dict[str, Any]:
+        """Replay poor examples now, or say which ones would be."""
+        if self._replayer is None:
+            raise ApiError(
+                409,
+                "examples are replayed where `offload` and `judge` are configured",
+                code="replay_unavailable",
+            )
+        ids = self._replayer.plan(asked.most)
+        if asked.ids is not None:
+            ids = [EntryId(id) for id in asked.ids]
+        if asked.dry_run:
+            now = self._clock()
+            return {"planned": len(ids), "examples": [self._example(id, now) for id in ids]}
+        return asdict(await self._replayer.run(ids))
+
+    def _example(self, id: EntryId, now: float) -> dict[str, Any]:
+        assert self._learning is not None
+        held, record = self._cache.exact(id), self._learning.book.record(id, now)
+        return {
+            "id": id,
+            "query": None if held is None else held.query,
+            "value": round(self._learning.book.value(id, now), 4),
+            "offered": round(record.offered, 4),
+            "quality": round(record.quality, 4),
+            "replays": record.replays,
+        }

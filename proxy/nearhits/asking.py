@@ -1,0 +1,116 @@
+"""Having a small model answer in the requested one's place, as the client asked for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+
+import orjson
+
+from proxy.answer import Answer, Streamed, begun, call_headers, told
+from proxy.answer_text import answer_text
+from proxy.auth import Keyring
+from proxy.call import Call
+from proxy.head import head_of
+from proxy.headers import NEAR_HIT, NO_CREDENTIAL, cache_status, credential, upstream_headers
+from proxy.upstream import UpstreamCall, Upstreams
+from proxy.wire.base import Fields, Json
+from proxy.wire.sse import SseReader
+
+_LARGEST = 1024 * 1024  # bytes of an answer that is read whole
+Done = Callable[[bytes], None]  # told the JSON form of an answer that ended cleanly
+
+
+class Unfit(Exception):
+    """The small model's answer is none that a client may get; says why."""
+
+
+class Asking:
+    """Calls small models."""
+
+    def __init__(self, upstreams: Upstreams, keyring: Keyring) -> None:
+        self._upstreams = upstreams
+        self._keyring = keyring
+
+    async def ask(self, call: Call, small: str, body: dict[str, Json], done: Done) -> Answer:
+        """Return the answer of `small` to `body`; `done` is told it whole.
+
+        Raises UpstreamError or Unfit while nothing has gone to the client. A stream that breaks
+        off later ends with an error event.
+        """
+        async with AsyncExitStack() as stack:
+            upstream = await stack.enter_async_context(
+                await self._upstreams.open(self._upstream_call(call, small, body))
+            )
+            head = head_of(upstream)
+            if not head.readable or head.is_stream != call.stream:
+                raise Unfit(f"{small} answered {head.status}, {head.content_type!r}")
+            headers = head.headers + call_headers(call, cache_status(NEAR_HIT, head.received))
+            if not call.stream:
+                raw = await upstream.read(_LARGEST)
+                _check(call, raw)
+                done(raw)
+                return Answer(200, headers, raw)
+            first, chunks = await begun(upstream.chunks())
+            if not first:
+                raise Unfit(f"{small} answered with an empty stream")
+            heard = _heard(call, chunks, done)
+            return Answer(200, headers, Streamed(told(call, heard), stack.pop_all()))
+
+    def _upstream_call(self, call: Call, small: str, body: dict[str, Json]) -> UpstreamCall:
+        """Return the call: no key goes to an upstream that its owner's own calls do not go to."""
+        groups = {self._upstreams.group_name(each) for each in (small, call.model)}
+        request = call.request
+        whose = NO_CREDENTIAL
+        if len(groups) == 1:
+            whose = credential(
+                request.header_list,
+                tenant_key=call.caller.upstream_key,
+                keys_configured=not self._keyring.anonymous,
+            )
+        return UpstreamCall(
+            method="POST",
+            path=call.wire.path.removeprefix("/v1"),
+            headers=upstream_headers(request.header_list, request.request_id, cacheable=True),
+            body=json.dumps(body).encode(),
+            model=small,
+            credential=whose,
+        )
+
+
+def _check(call: Call, raw: bytes) -> None:
+    """Raise Unfit unless this is a whole answer, in JSON where the client asked for JSON."""
+    try:
+        whole: Fields = orjson.loads(raw)
+        refused = call.wire.refuse(whole, store_tool_calls=False)
+    except (ValueError, TypeError, AttributeError):
+        raise Unfit("the answer cannot be read") from None
+    if refused is not None:
+        raise Unfit(f"the answer is {refused}")
+    if _wants_json(call.body):
+        try:
+            orjson.loads(answer_text(call.wire.path, whole) or "")
+        except ValueError:
+            raise Unfit("the answer is not the JSON that was asked for") from None
+
+
+def _wants_json(body: dict[str, Json]) -> bool:
+    form = body.get("response_format")
+    return isinstance(form, dict) and form.get("type") in ("json_object", "json_schema")
+
+
+async def _heard(call: Call, chunks: AsyncIterator[bytes], done: Done) -> AsyncIterator[bytes]:
+    """Yield a stream, and tell `done` what it came to if it ended cleanly."""
+    kept: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size <= _LARGEST:
+            kept.append(chunk)
+        yield chunk
+    if size > _LARGEST:
+        return
+    whole = call.wire.assemble(SseReader().feed(b"".join(kept)))
+    if whole is not None:
+        done(orjson.dumps(whole))

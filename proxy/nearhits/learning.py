@@ -1,0 +1,152 @@
+"""What near-hits have taught: router, utility of examples and their track records, kept and shared.
+
+One code path: `take_up` applies an observation, whether it was made here or told by another
+replica. What is learnt is written down a few seconds later, so a killed process forgets seconds;
+replicas write the same names, and each has seen the same observations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from icl.arms import Arm, Observation
+from icl.manager import ExampleBook
+from icl.router import Router
+from icl.utility import UtilityModel
+from store.documents.records import Records
+from store.entry import EntryId
+from store.errors import StoreUnavailable
+from store.journal import Change, Learnt, Record
+
+log = logging.getLogger("nearhit.nearhits")
+
+_EVERY = 5.0  # seconds between two looks whether there is anything to write down
+_ROUTER, _UTILITY, _EXAMPLES, _IMPROVED = "router", "utility", "examples", "improved"
+_LARGEST = 2 * 2**20  # characters of improved answers, all together
+
+
+class Learning:
+    """The learnt state of the near-hit tier."""
+
+    def __init__(
+        self,
+        *,
+        router: Router,
+        utility: UtilityModel,
+        book: ExampleBook,
+        records: Records,
+        tell: Callable[[Change], Awaitable[None]],
+        price_of: Callable[[str], float],
+    ) -> None:
+        """`price_of` gives a small model's price over that of the requested one."""
+        self.router = router
+        self.utility = utility
+        self.book = book
+        self._improved: dict[EntryId, str] = {}
+        self._records = records
+        self._tell = tell
+        self._price_of = price_of
+        self._dirty = False
+
+    def improved(self, id: EntryId) -> str | None:
+        """Return the better answer that a replay has found for an example."""
+        return self._improved.get(id)
+
+    def improve(self, id: EntryId, answer: str) -> None:
+        """Show this answer from now on; the oldest leave when there are too many."""
+        self._improved.pop(id, None)
+        self._improved[id] = answer
+        while sum(map(len, self._improved.values())) > _LARGEST:
+            self._improved.pop(next(iter(self._improved)))
+        self._dirty = True
+
+    def replayed(self, id: EntryId, quality: float) -> None:
+        """Note that an example was answered anew, and how good what was shown is beside that."""
+        self.book.replayed(id, quality)
+        self._dirty = True
+
+    def offered(self, ids: tuple[EntryId, ...], at: float) -> None:
+        """Note that entries were shown."""
+        for id in ids:
+            self.book.offered(id, at)
+        self._dirty = self._dirty or bool(ids)
+
+    async def observe(self, observation: Observation) -> None:
+        """Take up an observation, and tell the other replicas."""
+        self.take_up(observation)
+        try:
+            await self._tell(Learnt(observation.to_bytes()))
+        except StoreUnavailable:
+            log.warning("other replicas do not know of an observation of %s", observation.small)
+
+    def take_up(self, observation: Observation) -> None:
+        """Learn from one answer of a small model."""
+        self.router.learn(observation)
+        if observation.arm is Arm.EXAMPLES:
+            price = self._price_of(observation.small)
+            for id in observation.examples:
+                self.book.helped(id, observation.quality, 1.0 - price, observation.at)
+            for features in observation.features:
+                self.utility.learn(features, observation.quality, observation.weight)
+        self._dirty = True
+
+    def apply(self, record: Record) -> None:
+        """Take up what another replica has observed."""
+        if isinstance(record.change, Learnt) and not record.own:
+            try:
+                self.take_up(Observation.from_bytes(record.change.data))
+            except (ValueError, KeyError, TypeError) as error:
+                log.warning("an observation of another replica cannot be read: %s", error)
+
+    async def keep(self) -> None:
+        """Write down what is new, for ever."""
+        while True:
+            await asyncio.sleep(_EVERY)
+            await self.save()
+
+    async def save(self) -> None:
+        """Write down what is new; a store that cannot do it now is asked again later."""
+        if not self._dirty:
+            return
+        self._dirty = False
+        states: dict[str, Any] = {
+            _ROUTER: self.router.as_data(),
+            _UTILITY: self.utility.as_data(),
+            _EXAMPLES: self.book.as_data(),
+            _IMPROVED: self._improved,
+        }
+        try:
+            for name, state in states.items():
+                await self._records.save_state(name, json.dumps(state, separators=(",", ":")))
+        except (StoreUnavailable, ValueError) as error:
+            self._dirty = True
+            log.warning("what near-hits have taught is not written down: %s", error)
+
+    async def load(self, router_from: Callable[[Any], Router]) -> None:
+        """Take up what was written down; what cannot be read is begun anew.
+
+        Raises StoreUnavailable.
+        """
+        states = await self._records.states()
+        for name, take in (
+            (_ROUTER, lambda data: setattr(self, "router", router_from(data))),
+            (_UTILITY, lambda data: setattr(self, "utility", UtilityModel.from_data(data))),
+            (_EXAMPLES, lambda data: setattr(self, "book", ExampleBook.from_data(data))),
+            (_IMPROVED, lambda data: self._improved.update(data)),
+        ):
+            if name not in states:
+                continue
+            try:
+                take(json.loads(states[name]))
+            except (ValueError, KeyError, TypeError) as error:
+                log.warning("what was learnt as %r cannot be read and begins anew: %s", name, error)
+
+
+def now() -> float:
+    """The clock of observations, in unix seconds."""
+    return time.time()

@@ -1,0 +1,239 @@
+"""Between a miss and the requested model: may a small one answer, and does it?
+
+Whatever goes wrong here means the requested model, counted. Nothing that a small model says is
+stored: it is never replayed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from icl.arms import Arm, Choice, Situation
+from icl.context import build as build_context
+from icl.prompt import refusal, with_examples
+from icl.selection import Limits, Selection, select
+from proxy.answer import Answer
+from proxy.answer_text import answer_text
+from proxy.call import Call
+from proxy.metrics import Metrics
+from proxy.model_settings import Offload as Pairing
+from proxy.nearhits.asking import Asking, Unfit
+from proxy.nearhits.gathering import Gatherer
+from proxy.nearhits.judging import Judging, Question, observation_of
+from proxy.nearhits.learning import Learning
+from proxy.nearhits.planning import load_of, may_offload, pairing_for, room_for_examples
+from proxy.nearhits.served import NearHit, Served
+from proxy.outcome import Lookup, Outcome
+from proxy.upstream import Upstreams
+from proxy.upstream_errors import UpstreamError
+from store.policy import Offload
+
+log = logging.getLogger("nearhit.nearhits")
+
+_AGAIN = 0.3  # weight of a question asked again: it may have been a habit
+_RECENT = 10.0  # seconds of calls that the latency is taken from
+_FEWEST = 5  # of them
+_HEARD = 24 * 3600.0  # seconds for which a client's verdict shows that there are such
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be done with a near-hit."""
+
+    pairing: Pairing
+    choice: Choice
+    context: tuple[float, ...]
+    selection: Selection
+
+    @property
+    def shown(self) -> Selection | None:
+        """The examples that the chosen arm shows, if any."""
+        return self.selection if self.choice.arm is Arm.EXAMPLES else None
+
+
+class NearHits:
+    """Answers near-hits by small models, where that is allowed and good enough."""
+
+    def __init__(
+        self,
+        *,
+        pairings: Sequence[Pairing],
+        gatherer: Gatherer,
+        learning: Learning,
+        asking: Asking,
+        upstreams: Upstreams,
+        judging: Judging | None,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        draw: Callable[[], float],
+    ) -> None:
+        """`clock` gives unix seconds."""
+        self._pairings = tuple(pairings)
+        self._gatherer = gatherer
+        self._learning = learning
+        self._asking = asking
+        self._upstreams = upstreams
+        self._judging = judging
+        self._metrics = metrics
+        self._clock = clock
+        self._monotonic = monotonic
+        self._draw = draw
+        self._served = Served()
+        self._heard: dict[str, float] = {}  # categories by when a client last gave a verdict
+
+    async def answer(self, call: Call, lookup: Lookup) -> Answer | None:
+        """Return a small model's answer; None leaves the call to the requested model.
+
+        Never raises but for a cancelled task.
+        """
+        if lookup.outcome is not Outcome.MISS or lookup.vector is None:
+            return None
+        pairing = pairing_for(call.model, self._pairings)
+        if pairing is None or not may_offload(call) or not self._may_learn(call):
+            return None
+        try:
+            if await self._asked_again(call):
+                return None
+            plan = await self._plan(call, lookup, pairing)
+        except Exception:
+            log.exception("near-hit of %s not planned", call.request.request_id)
+            self._count(call, Arm.REQUESTED, "fault")
+            return None
+        if plan is None:
+            return None
+        if plan.choice.arm is Arm.REQUESTED:
+            self._count(call, Arm.REQUESTED, "chosen")
+            return None
+        return await self._ask(call, plan)
+
+    async def verdict(self, tenant: str, request_id: str, *, wrong: bool) -> bool:
+        """Take a client's word on an answer; return whether a near-hit of it has this name."""
+        served = self._served.named(tenant, request_id, self._clock())
+        if served is None:
+            return False
+        self.heard(served.category)
+        await self._learning.observe(observation_of(served, 0.0 if wrong else 1.0, 1.0))
+        return True
+
+    def heard(self, category: str) -> None:
+        """Note that clients of a category say how good its answers are."""
+        self._heard[category] = self._clock()
+
+    def _may_learn(self, call: Call) -> bool:
+        """Whether somebody tells how good the answers are, or the category needs nobody to."""
+        if call.policy.offload is Offload.UNJUDGED or self._judging is not None:
+            return True
+        return self._clock() - self._heard.get(call.category, float("-inf")) < _HEARD
+
+    async def _asked_again(self, call: Call) -> bool:
+        """Whether a small model has just answered this; whoever asks again was not content."""
+        served = self._served.asked_again(call.id, self._clock())
+        if served is None:
+            return False
+        self._count(call, Arm.REQUESTED, "asked_again")
+        await self._learning.observe(observation_of(served, 0.0, _AGAIN))
+        return True
+
+    async def _plan(self, call: Call, lookup: Lookup, pairing: Pairing) -> Plan | None:
+        if refusal(call.body) is not None:
+            return None
+        candidates = await self._gatherer.examples(call, lookup.around)
+        if not candidates:
+            return None  # nothing like it is known: an ordinary miss
+        room = room_for_examples(call.body, pairing.window, pairing.example_tokens)
+        limits = Limits(most=pairing.max_examples, tokens=room, threshold=self._learning.threshold)
+        selection = select(call.question.text, candidates, self._learning.utility, limits)
+        context = build_context(
+            lookup.vector,
+            [each.similarity for each in candidates],
+            selection.utilities,
+            len(call.question.text),
+            sum(len(each.answer) for each in candidates) // len(candidates),
+        )
+        situation = Situation(
+            category=call.category,
+            small=pairing.small,
+            floor=call.policy.quality_floor,
+            exploration=call.policy.exploration,
+            judged=call.policy.offload is not Offload.UNJUDGED,
+            context=context,
+            examples=len(selection.examples),
+            load=self._load(call, pairing),
+            price=pairing.price,
+        )
+        choice = self._learning.router.choose(situation)
+        return Plan(pairing=pairing, choice=choice, context=context, selection=selection)
+
+    def _load(self, call: Call, pairing: Pairing) -> float:
+        group = self._upstreams.route(call.model)
+        target = call.policy.load.latency_target_ms / 1e3 if call.policy.load else None
+        p95 = None
+        if target is not None:
+            p95 = group.latency_p95(self._monotonic(), _RECENT, _FEWEST)
+        return load_of(group.in_flight, pairing.busy, p95, target)
+
+    async def _ask(self, call: Call, plan: Plan) -> Answer | None:
+        """Return the small model's answer; None when it failed before anything was sent."""
+        arm = plan.choice.arm
+        examples = plan.selection.examples if plan.shown is not None else ()
+        served = self._near_hit(call, plan)
+        try:
+            body = with_examples(json.loads(call.request.raw), examples, plan.pairing.small)
+            answer = await self._asking.ask(
+                call, plan.pairing.small, body, self._done(call, plan, served)
+            )
+        except (UpstreamError, Unfit) as error:
+            log.info("near-hit of %s goes to the requested model: %s", call.model, error)
+            self._count(call, arm, "failed" if isinstance(error, UpstreamError) else "unfit")
+            return None
+        except Exception:
+            log.exception("near-hit of %s failed", call.request.request_id)
+            self._count(call, arm, "fault")
+            return None
+        self._served.note(served)
+        self._learning.offered(served.examples, served.at)
+        self._count(call, arm, "answered")
+        if examples:
+            self._metrics.example_tokens.observe(plan.selection.tokens)
+        return answer
+
+    def _near_hit(self, call: Call, plan: Plan) -> NearHit:
+        shown = plan.shown
+        return NearHit(
+            at=self._clock(),
+            tenant=call.caller.tenant,
+            request_id=call.request.request_id,
+            asked=call.id,
+            category=call.category,
+            small=plan.pairing.small,
+            arm=plan.choice.arm,
+            context=plan.context,
+            examples=() if shown is None else tuple(each.id for each in shown.examples),
+            features=() if shown is None else shown.features,
+        )
+
+    def _done(self, call: Call, plan: Plan, served: NearHit) -> Callable[[bytes], None]:
+        """Return what is told the whole answer, once it has gone out: perhaps to have it judged."""
+        probability = plan.choice.audit
+
+        def done(whole: bytes) -> None:
+            judged = call.policy.offload is not Offload.UNJUDGED and call.policy.audit
+            if self._judging is None or not judged or self._draw() >= probability:
+                return
+            text = answer_text(call.wire.path, orjson.loads(whole))
+            question = Question(
+                call=call, served=served, answer=text or "", probability=probability
+            )
+            self._judging.put(question)
+
+        return done
+
+    def _count(self, call: Call, arm: Arm, outcome: str) -> None:
+        category = self._metrics.category(call.category)
+        self._metrics.offloads.labels(category, arm, outcome).inc()
