@@ -12,6 +12,7 @@ past them, and the index moves the living out before they are too few.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,11 +64,17 @@ class Graph:
         return self.taken - self.live > max(self.live, self.capacity // FEW_DEAD)
 
     def add(self, labels: Sequence[int], vectors: npt.NDArray[np.float32]) -> None:
-        """Add unit vectors, shape (n, d), one turn each."""
+        """Add unit vectors, shape (n, d), one turn each, and rest after each as long as it took.
+
+        Whoever searches meanwhile then waits for one addition, and not for a core that a batch of
+        them keeps busy.
+        """
         for label, vector in zip(labels, vectors, strict=True):
+            started = time.perf_counter()
             with self._turnstile.writing():
                 self._index.add_items(vector, label, num_threads=1)
                 self._present += 1
+            time.sleep(time.perf_counter() - started)
 
     def add_many(
         self, labels: Sequence[int], vectors: npt.NDArray[np.float32], threads: int

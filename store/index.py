@@ -91,6 +91,7 @@ class PartitionedIndex:
         self._slice = asyncio.Lock()  # held while vectors are on their way
         self._sliced = asyncio.Event()  # set, and replaced, after each slice
         self._hurried = False
+        self._rested = False  # whether the work under way has left the cores to others itself
 
     def put(self, key: PartitionKey, id: EntryId, vector: Vector) -> None:
         check_vector(vector, self.dimension)
@@ -186,6 +187,7 @@ class PartitionedIndex:
             del self._busy[partition]
             async with self._slice:
                 started = clock()
+                self._rested = self._hurried
                 try:
                     if await self._tend(partition):
                         self._busy[partition] = None
@@ -194,7 +196,7 @@ class PartitionedIndex:
             self._tended = None
             self._sliced.set()
             self._sliced = asyncio.Event()
-            await asyncio.sleep(0 if self._hurried else min(clock() - started, LONGEST_REST))
+            await asyncio.sleep(0 if self._rested else min(clock() - started, LONGEST_REST))
 
     async def _tend(self, partition: Partition) -> bool:
         """Do one slice of a partition's background work; return whether there may be more."""
@@ -236,6 +238,7 @@ class PartitionedIndex:
                 await run_in(self._writer, graph.add_many, labels, vectors, self._workers)
             else:
                 await run_in(self._writer, graph.add, labels, vectors)
+                self._rested = True
         except Exception:
             graph.closed = True  # what it took before it failed is unknown: it takes no more
             raise
