@@ -1,0 +1,67 @@
+"""What the router knows of a request, as a short row of numbers within about [-1, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from hashlib import shake_256
+from math import log1p
+
+import numpy as np
+import numpy.typing as npt
+
+PROJECTIONS = 8
+SIZE = PROJECTIONS + 9
+BIAS = SIZE - 1  # place of the constant 1
+TOP_SIMILARITY = PROJECTIONS  # place of the largest similarity
+_SEED = b"nearhit context 1"  # another seed is another context: what was learnt would be misread
+_SPREAD = 0.5  # of a projection, whose standard deviation is then 0.5 for vectors of any direction
+_MANY = 5.0  # examples
+_LONG = log1p(4000.0)  # characters that make a length 1
+
+
+def build(
+    vector: npt.NDArray[np.float32] | None,
+    similarities: Sequence[float],
+    utilities: Sequence[float],
+    question_characters: int,
+    answer_characters: int,
+) -> tuple[float, ...]:
+    """Return the context of a request: SIZE numbers, the last of them 1.
+
+    `vector` is the question's unit vector of any dimension, None if there is none. `similarities`
+    are those of the candidates and `utilities` those of the examples selected, in any order.
+    `answer_characters` is the mean length of the examples' answers, 0 without examples. Numbers
+    that are not finite count as 0.
+    """
+    near = sorted(similarities, reverse=True)
+    top = near[0] if near else 0.0
+    evidence = [
+        top,
+        sum(near) / len(near) if near else 0.0,
+        top - near[1] if len(near) > 1 else top,
+        len(utilities) / _MANY,
+        sum(utilities) / len(utilities) if utilities else 0.0,
+        max(utilities, default=0.0),
+        log1p(max(0, question_characters)) / _LONG,
+        log1p(max(0, answer_characters)) / _LONG,
+        1.0,
+    ]
+    row = np.concatenate([_projected(vector), evidence])
+    return tuple(np.clip(np.nan_to_num(row, posinf=0.0, neginf=0.0), -1.0, 1.0).tolist())
+
+
+def _projected(vector: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float64]:
+    if vector is None or vector.size == 0:
+        return np.zeros(PROJECTIONS)
+    projected: npt.NDArray[np.float64] = _signs(vector.size) @ vector.astype(np.float64).ravel()
+    return projected * _SPREAD
+
+
+@cache
+def _signs(dimension: int) -> npt.NDArray[np.float64]:
+    """Return the projection: signs from a hash, so every release and machine draws the same."""
+    length = -(-PROJECTIONS * dimension // 8)
+    drawn = np.unpackbits(np.frombuffer(shake_256(_SEED).digest(length), dtype=np.uint8))
+    signs = drawn[: PROJECTIONS * dimension].reshape(PROJECTIONS, dimension)
+    return signs.astype(np.float64) * 2.0 - 1.0

@@ -1,0 +1,29 @@
+"""A stored answer as it may be shown to a small model, and its record as an example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from store.entry import EntryId
+
+
+class TrackRecord(NamedTuple):
+    """How one stored answer has done as an example."""
+
+    offered: float = 0.0  # decayed count of near-hits that it helped to answer
+    quality: float = 0.5  # mean judged quality of the answers it helped, shrunk to 0.5; [0, 1]
+    own_quality: float | None = None  # judged quality of its own answer, if ever
+    replays: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One candidate example, with its texts as they will be shown."""
+
+    id: EntryId
+    question: str
+    answer: str
+    similarity: float  # cosine to the request
+    age: float  # seconds
+    record: TrackRecord = TrackRecord()

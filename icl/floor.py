@@ -1,0 +1,168 @@
+"""The quality floor: whether a small arm may answer a category's requests, judged by its record.
+
+Two looks at the same judged answers:
+
+- A mean over the last `memory` of them, weighted by 1 / probability of the audit (capped), with
+  the uncertainty of a Beta posterior over their effective number. It opens an arm when the mean is
+  surely at the floor, and shuts it when the mean is under it.
+- A bet against the arm, for sudden falls: wealth * (1 + trust * (floor - quality)), never below 1.
+  While the mean quality is at or above the floor the stakes can't grow on average (an e-detector,
+  as in Shin, Ramdas and Rinaldo 2022), so wealth RUIN is rare; an arm that fails every time is
+  shut after about seven audits at a floor of 0.6, after five at 0.85.
+
+After a fall the record starts anew: an arm returns by what it did since, never by what it was.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import StrEnum
+from math import erf, isfinite, log, sqrt
+from typing import Any, NamedTuple
+
+RUIN = 20.0  # wealth of the bet against an arm that shuts it
+_ALARM = sqrt(RUIN)  # wealth after which a few bad answers are enough
+_MOST_WEIGHT = 3.0  # of one audit: rare ones must not outshout the rest
+_LEAST_EVIDENCE = 8.0  # effective observations
+_OPENS, _REOPENS = 0.8, 0.9  # probability of being at the floor; stricter after a fall
+_RECENT = 32  # observations kept to bet anew when the floor is changed
+_NINETY = 1.645  # standard deviations to either side that hold 90 %
+
+
+class State(StrEnum):
+    """How far a small arm is trusted with a category."""
+
+    TRIAL = "trial"  # too little evidence
+    OPEN = "open"
+    BACK = "back"  # fell under the floor, and has not shown since that it is above
+
+
+class Estimate(NamedTuple):
+    """Mean judged quality, the ends of its 90 % interval, and the effective observations."""
+
+    mean: float
+    lower: float
+    upper: float
+    observations: float
+
+
+class Guard:
+    """The record of one small arm in one category."""
+
+    def __init__(self, *, memory: float) -> None:
+        self._keep = 1.0 - 1.0 / memory
+        self._floor: float | None = None  # not known before a request came
+        self._weight = self._squares = self._good = 0.0
+        self._against = 1.0
+        self._recent = deque[tuple[float, float]](maxlen=_RECENT)
+        self._latest = self._fell = 0.0  # Unix seconds
+        self.state = State.TRIAL
+
+    @property
+    def observations(self) -> float:
+        """How many observations of full weight the record is worth."""
+        if self._squares == 0.0:
+            return 0.0
+        return min(self._weight, self._weight * self._weight / self._squares)
+
+    @property
+    def doubt(self) -> float:
+        """How far the bet against the arm has come, [0, 1]; 1 shuts it."""
+        return min(1.0, log(self._against) / log(RUIN))
+
+    def estimate(self) -> Estimate:
+        """Return the mean quality and how sure it is."""
+        mean, deviation, observations = self._belief()
+        reach = _NINETY * deviation
+        return Estimate(mean, max(0.0, mean - reach), min(1.0, mean + reach), observations)
+
+    def chance(self, floor: float) -> float:
+        """Return the probability that the mean quality reaches the floor."""
+        mean, deviation, _ = self._belief()
+        return 0.5 * (1.0 + erf((mean - floor) / (deviation * sqrt(2.0))))
+
+    def hold_to(self, floor: float) -> None:
+        """Judge by this floor from now on, what is known already too."""
+        if floor == self._floor:
+            return
+        self._floor = floor
+        self._against = 1.0
+        for quality, trust in self._recent:
+            self._bet(quality, trust, floor)
+        self._judge(floor)
+
+    def learn(self, quality: float, weight: float, at: float) -> bool:
+        """Take up a judged answer; whether the arm fell by it.
+
+        An answer given before the last fall says nothing of what the arm is worth since.
+        """
+        if at < self._fell:
+            return False
+        self._latest = max(self._latest, at)
+        counted, trust = min(weight, _MOST_WEIGHT), min(weight, 1.0)
+        self._weight = self._weight * self._keep + counted
+        self._squares = self._squares * self._keep + counted * counted
+        self._good = self._good * self._keep + counted * quality
+        self._recent.append((quality, trust))
+        if self._floor is None:
+            return False
+        self._bet(quality, trust, self._floor)
+        return self._judge(self._floor)
+
+    def alarm(self) -> None:
+        """Doubt the arm: it fell elsewhere, so the model itself may have changed."""
+        self._against = max(self._against, _ALARM)
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the record for `restore`."""
+        sums = [self._weight, self._squares, self._good, self._against, self._latest, self._fell]
+        return {
+            "state": self.state.value,
+            "floor": self._floor,
+            "sums": sums,
+            "recent": [[round(quality, 4), round(trust, 4)] for quality, trust in self._recent],
+        }
+
+    def restore(self, data: dict[str, Any]) -> None:
+        """Take up what `as_data` returned. Raises ValueError, KeyError or TypeError for others."""
+        sums = [float(value) for value in data["sums"]]
+        recent = [(float(quality), float(trust)) for quality, trust in data["recent"]]
+        floor = data["floor"]
+        numbers = [*sums, *(value for pair in recent for value in pair)]
+        if len(sums) != 6 or not all(isfinite(value) and value >= 0.0 for value in numbers):
+            raise ValueError("a record with numbers that can't be")
+        self.state = State(data["state"])
+        self._floor = None if floor is None else float(floor)
+        self._weight, self._squares, self._good, self._against, self._latest, self._fell = sums
+        self._against = max(1.0, self._against)
+        self._recent.extend(recent)
+
+    def _belief(self) -> tuple[float, float, float]:
+        """Mean, standard deviation and effective observations, from Jeffreys' prior."""
+        n = self.observations
+        good = n * self._good / self._weight if self._weight else 0.0
+        mean = (good + 0.5) / (n + 1.0)
+        return mean, sqrt(mean * (1.0 - mean) / (n + 2.0)), n
+
+    def _bet(self, quality: float, trust: float, floor: float) -> None:
+        self._against = max(1.0, self._against * (1.0 + trust * (floor - quality)))
+
+    def _judge(self, floor: float) -> bool:
+        mean, _, n = self._belief()
+        enough = n >= _LEAST_EVIDENCE
+        if self.state is State.OPEN:
+            if self._against < RUIN and (mean >= floor or not enough):
+                return False
+            self._fall()
+            return True
+        sure = _OPENS if self.state is State.TRIAL else _REOPENS
+        if enough and self._against < _ALARM and self.chance(floor) >= sure:
+            self.state = State.OPEN
+        return False
+
+    def _fall(self) -> None:
+        self.state = State.BACK
+        self._weight = self._squares = self._good = 0.0
+        self._against = 1.0
+        self._recent.clear()
+        self._fell = self._latest
