@@ -1,1 +1,1 @@
-"""Near-hits: a small model that is shown stored answers as examples. Nothing here yet (part 5)."""
+"""Near-hits: a small model that is shown stored answers as examples. Pure decisions, no I/O."""

@@ -1,4 +1,4 @@
-"""A stored answer as it may be shown to a small model, and its record as an example."""
+"""A stored question and answer that may be shown to a small model."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from store.entry import EntryId
 
 
 class TrackRecord(NamedTuple):
-    """How one stored answer has done as an example."""
+    """How one stored answer has done as an example so far."""
 
     offered: float = 0.0  # decayed count of near-hits that it helped to answer
     quality: float = 0.5  # mean judged quality of the answers it helped, shrunk to 0.5; [0, 1]
-    own_quality: float | None = None  # judged quality of its own answer, if ever
+    own_quality: float | None = None  # judged quality of its own answer, if it ever was judged
     replays: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One candidate example, with its texts as they will be shown."""
+    """A candidate, with the texts as they would be shown (scrubbed)."""
 
     id: EntryId
     question: str
