@@ -11,6 +11,7 @@ from proxy.category import decide, inescapable
 from proxy.errors import ApiError
 from proxy.headers import NO_WISHES, CacheControl, parse_cache_control, parse_tags, parse_threshold
 from proxy.identity import (
+    asker_of,
     counted,
     entry_id,
     ground_of,
@@ -78,6 +79,15 @@ class Call:
     classifier: str = ""  # digest of what chose the category by its vector; "": a rule chose it
     chosen: str = ""  # the category that a header or rule names, until `place` has been called
     placed: bool = False
+    _asker: str | None = None
+
+    @property
+    def asker(self) -> str:
+        """Who asks, in every scope: the named end user, else the key, else the tenant."""
+        if self._asker is None:
+            headers, route = self.request.headers, self.wire.path
+            self._asker = asker_of(self.caller, self.body, headers, route=route)
+        return self._asker
 
     @property
     def category(self) -> str:

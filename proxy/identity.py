@@ -148,6 +148,20 @@ def user_of(
     return ""
 
 
+def asker_of(
+    caller: Caller, body: dict[str, Json], headers: Mapping[bytes, bytes], *, route: str
+) -> str:
+    """Return a digest of who asks: the end user that a request names, else its key or tenant.
+
+    "" for a name that is too long to be one: such a one has nothing in common with anybody.
+    """
+    try:
+        named = user_of(caller, body, headers, route=route)
+    except InvalidRequest:
+        return ""
+    return named or _user_digest(caller, "key", caller.key_id)
+
+
 def _user_digest(caller: Caller, source: str, name: str, param: str | None = None) -> str:
     if len(name) > _LONGEST_USER:
         where = param or "X-Nearhit-User"

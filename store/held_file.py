@@ -90,6 +90,7 @@ def write_block(file: BinaryIO, block: Sequence[Held], names: Names) -> None:
         "category": [names.text(held.category) for held in block],
         "model": [names.text(held.model) for held in block],
         "classifier": [names.text(held.classifier) for held in block],
+        "user": [names.text(held.user) for held in block],
         "query": [held.query for held in block],
         "created_at": [(held.created_at - EPOCH) // MICROSECOND for held in block],
         "size": [held.size for held in block],
@@ -144,16 +145,15 @@ def read_block(
             columns[name]
             for name in (
                 "key", "tenant", "category", "query", "created_at", "size", "model", "classifier",
-                "cost",
+                "cost", "user",
             )
         ),
         strict=True,
     )  # fmt: skip
     none: tuple[tuple[str, ...], tuple[Vector | None, ...]] = ((), ())
     block = []
-    for row, (id, key, tenant, category, query, made, size, model, classifier, cost) in enumerate(
-        fields
-    ):
+    for row, columns_of in enumerate(fields):
+        id, key, tenant, category, query, made, size, model, classifier, cost, user = columns_of
         before, before_vectors = earlier.get(str(row), none) if earlier else none
         block.append(
             Held(
@@ -171,6 +171,7 @@ def read_block(
                 cost,
                 before,
                 before_vectors,
+                texts[user],
             )
         )
     return block

@@ -77,6 +77,20 @@ CREATE TABLE budgets (
 )
 """,
 )
+# What version 5 adds: what was learnt, by name.
+IN_VERSION_5 = (
+    """
+CREATE TABLE states (
+    name TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+)
+""",
+)
+# What lets a file of before be read without.
+BEFORE_VERSION_5 = tuple(
+    statement.replace("CREATE TABLE", "CREATE TEMP TABLE") for statement in IN_VERSION_5
+)
 # What lets them be read in a file of version 2.
 OVER_VERSION_2 = (
     "CREATE TEMP VIEW pairs AS SELECT *, 'feedback' AS source FROM main.pairs",
@@ -233,6 +247,8 @@ def _pair_checksum(values: Row) -> int:
 SAVE_BUDGET = "INSERT OR REPLACE INTO budgets (category, state, checksum) VALUES (?, ?, ?)"
 DROP_BUDGET = "DELETE FROM budgets WHERE category = ?"
 SELECT_BUDGETS = "SELECT rowid, category, state, checksum FROM budgets"
+SAVE_STATE = "INSERT OR REPLACE INTO states (name, state, checksum) VALUES (?, ?, ?)"
+SELECT_STATES = "SELECT rowid, name, state, checksum FROM states"
 
 
 def sealed(*values: Any) -> Row:

@@ -11,6 +11,7 @@ from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 from store.entry import EntryId
 
 T = TypeVar("T")
+LARGEST_STATE = 4 * 2**20  # characters
 
 Source = Literal["file", "starter", "api", "rollback"]
 # Who says whether they agree: a client, or the judge of a hit, or of an answer that nearly hit.
@@ -161,3 +162,20 @@ class Records(Protocol):
     async def budgets(self) -> dict[str, str]:
         """Return every stored state by category; damaged ones are left out."""
         ...
+
+    async def save_state(self, name: str, state: str) -> None:
+        """Store what was learnt under this name in place of the one before, for all replicas.
+
+        Raises ValueError for more than LARGEST_STATE characters.
+        """
+        ...
+
+    async def states(self) -> dict[str, str]:
+        """Return everything that was learnt by name; what is damaged is left out."""
+        ...
+
+
+def check_state(name: str, state: str) -> None:
+    """Raise ValueError for a learnt state that is too large to be kept."""
+    if len(state) > LARGEST_STATE:
+        raise ValueError(f"the state {name!r} has {len(state)} characters of {LARGEST_STATE}")

@@ -10,7 +10,15 @@ from redis.asyncio import Redis
 
 from store.documents.base import NEWEST, position
 from store.documents.heads import microseconds
-from store.documents.records import AuditRow, Bounds, Forgotten, Listing, Pair, PolicyVersion
+from store.documents.records import (
+    AuditRow,
+    Bounds,
+    Forgotten,
+    Listing,
+    Pair,
+    PolicyVersion,
+    check_state,
+)
 from store.entry import EntryId
 from store.errors import StoreUnavailable, VersionTaken
 from store.journal import Released, Stopped, TenantForgotten
@@ -47,7 +55,8 @@ redis.call('HDEL', KEYS[2], ARGV[1])
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return false end
 return redis.call('XADD', KEYS[3], '*', unpack(ARGV, 2))
 """
-SAVE_BUDGET = """
+LIST_VALUES = "return redis.call('HVALS', KEYS[1])"
+SAVE_STATE = """
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return redis.call('PEXPIRE', KEYS[1], ARGV[3])
 """
@@ -193,14 +202,23 @@ class RedisRecords:
         key = self._keys.budgets(self._origin)
         if state:
             row = sealed(category, state)
-            command: Command = ("EVAL", IF_ROOM + SAVE_BUDGET, 1, key, category, row)
+            command: Command = ("EVAL", IF_ROOM + SAVE_STATE, 1, key, category, row)
             await self._write((*command, self._expire_ms), len(row))
         else:
             await self._write(("HDEL", key, category))
 
     async def budgets(self) -> dict[str, str]:
-        script = "return redis.call('HVALS', KEYS[1])"
-        found = await self._read("EVAL", script, 1, self._keys.budgets(self._origin))
+        found = await self._read("EVAL", LIST_VALUES, 1, self._keys.budgets(self._origin))
+        return dict(pair for row in found if (pair := opened(row)) is not None)
+
+    async def save_state(self, name: str, state: str) -> None:
+        check_state(name, state)
+        row = sealed(name, state)
+        command: Command = ("EVAL", IF_ROOM + SAVE_STATE, 1, self._keys.states, name, row)
+        await self._write((*command, self._expire_ms), len(row))
+
+    async def states(self) -> dict[str, str]:
+        found = await self._read("EVAL", LIST_VALUES, 1, self._keys.states)
         return dict(pair for row in found if (pair := opened(row)) is not None)
 
     async def _write(self, command: Command, size: int = 0) -> Any:

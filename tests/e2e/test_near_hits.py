@@ -195,7 +195,7 @@ async def test_judged_answers_are_in_the_router_s_numbers(stage: Stage, ask: Ask
             number += 1
             await ask_large(ask, stage, proxy, f'What is the past tense of the verb "w{number}k"?')
         line = 'nearhit_near_hit_audits_total{category="default",outcome="judged"}'
-        while not await metric(stage, proxy, line):
+        while not await metric(stage, proxy, line):  # noqa: ASYNC110 - it is over HTTP
             await asyncio.sleep(0.02)
     async with stage.http.get(f"{proxy.url}/admin/api/router", headers=bearer("root")) as answer:
         router = await answer.json()

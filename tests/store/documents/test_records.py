@@ -12,7 +12,15 @@ from typing import Any, NamedTuple, TypeVar
 import pytest
 
 from store.documents.base import DocumentStore
-from store.documents.records import AuditRow, Bounds, Listing, Pair, PolicyVersion, Records
+from store.documents.records import (
+    LARGEST_STATE,
+    AuditRow,
+    Bounds,
+    Listing,
+    Pair,
+    PolicyVersion,
+    Records,
+)
 from store.documents.sqlite import SqliteDocuments
 from store.entry import EntryId
 from store.errors import StoreUnavailable, VersionTaken
@@ -369,6 +377,26 @@ async def test_a_category_has_one_budget_state_and_an_empty_one_drops_it(records
     assert await records.budgets() == {"fares": "three"}
 
 
+# What was learnt
+
+
+async def test_what_was_learnt_is_kept_by_name_in_place_of_what_was_before(
+    records: Records,
+) -> None:
+    for name, state in (("router", "one"), ("examples", "two"), ("router", "three")):
+        await records.save_state(name, state)
+    assert await records.states() == {"router": "three", "examples": "two"}
+
+
+async def test_a_state_that_is_too_large_is_refused_and_the_one_before_stays(
+    records: Records,
+) -> None:
+    await records.save_state("router", "one")
+    with pytest.raises(ValueError, match="router"):
+        await records.save_state("router", "x" * (LARGEST_STATE + 1))
+    assert await records.states() == {"router": "one"}
+
+
 # Failing
 
 
@@ -392,6 +420,8 @@ async def test_a_closed_store_is_unavailable(shop: Shop) -> None:
         records.save_budget("fares", "{}"),
         records.save_budget("fares", ""),
         records.budgets(),
+        records.save_state("router", "{}"),
+        records.states(),
     ]
     for call in calls:
         with pytest.raises(StoreUnavailable):

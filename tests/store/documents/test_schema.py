@@ -446,8 +446,9 @@ async def file_of_version_3(directory: Path) -> Path:
     await documents.aclose()
     path = directory / sqlite.FILE
     connection = sqlite3.connect(path, isolation_level=None)
-    for statement in ("DROP TABLE journal", "DROP TABLE journal_state", "PRAGMA user_version = 3"):
-        connection.execute(statement)
+    for table in ("journal", "journal_state", "states"):
+        connection.execute(f"DROP TABLE {table}")
+    connection.execute("PRAGMA user_version = 3")
     connection.close()
     return path
 
@@ -469,3 +470,55 @@ async def test_a_file_of_version_3_is_read_without_changing_it(tmp_path: Path) -
     assert await onlooker.get(A) is not None
     await onlooker.aclose()
     assert version_in(path) == 3
+
+
+# -- version 4: version 5 adds what was learnt
+
+
+async def file_of_version_4(directory: Path) -> Path:
+    """Write a file with an entry in it as version 4 did."""
+    documents = SqliteDocuments.open(directory)
+    await documents.put(entry("a"))
+    await documents.aclose()
+    path = directory / sqlite.FILE
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in ("DROP TABLE states", "PRAGMA user_version = 4"):
+        connection.execute(statement)
+    connection.close()
+    return path
+
+
+async def test_a_file_of_version_4_keeps_everything_and_can_keep_what_is_learnt(
+    tmp_path: Path,
+) -> None:
+    path = await file_of_version_4(tmp_path)
+    documents = SqliteDocuments.open(tmp_path)
+    assert (await documents.journal.mark()).position == 1
+    assert await documents.get(A) is not None
+    assert await documents.records.states() == {}
+    await documents.records.save_state("router", "{}")
+    assert await documents.records.states() == {"router": "{}"}
+    await documents.aclose()
+    assert version_in(path) == schema.VERSION
+
+
+async def test_a_file_of_version_4_is_read_without_changing_it(tmp_path: Path) -> None:
+    path = await file_of_version_4(tmp_path)
+    onlooker = SqliteDocuments.open(tmp_path, read_only=True)
+    assert await onlooker.get(A) is not None
+    assert await onlooker.records.states() == {}
+    await onlooker.aclose()
+    assert version_in(path) == 4
+
+
+async def test_a_state_that_was_damaged_is_left_out(tmp_path: Path) -> None:
+    documents = SqliteDocuments.open(tmp_path)
+    for name in ("router", "examples"):
+        await documents.records.save_state(name, '{"a": 1}')
+    await documents.aclose()
+    with sqlite3.connect(tmp_path / sqlite.FILE) as connection:
+        connection.execute("UPDATE states SET state = '{}' WHERE name = 'router'")
+    connection.close()
+    documents = SqliteDocuments.open(tmp_path)
+    assert list(await documents.records.states()) == ["examples"]
+    await documents.aclose()

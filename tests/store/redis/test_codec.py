@@ -13,6 +13,7 @@ from store.journal import (
     Approved,
     Change,
     Complained,
+    Learnt,
     PolicyAdded,
     Put,
     Released,
@@ -45,6 +46,7 @@ CHANGES: st.SearchStrategy[Change] = st.one_of(
     st.builds(TenantForgotten, TEXT),
     st.builds(PolicyAdded, st.integers(1, 2**53)),
     st.builds(Complained, TEXT),
+    st.builds(Learnt, st.binary()),
 )
 TEXTS = st.fixed_dictionaries(
     {
