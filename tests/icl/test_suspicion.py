@@ -68,7 +68,7 @@ def test_a_text_that_would_steer_the_model_is_refused(text: str, reason: str) ->
 @pytest.mark.parametrize(
     "text",
     [
-        "What is the past tense of the verb \"go\"?",
+        'What is the past tense of the verb "go"?',
         "What is the intent of this message? play some music by Queen",
         "How do I ignore files in git?",
         "Write a conversation between two friends about the previous weekend.",
@@ -81,6 +81,7 @@ def test_a_text_that_would_steer_the_model_is_refused(text: str, reason: str) ->
         "std::vector<int> v; // <string> too",
         "# Heading\n\n## Results\n\nThe answer: 42",
         "Question: what is 2 + 2?\nAnswer:",
+        "What is the history of Rome? Explain the context.",
         "Tell me what happened before the war",
         "Why did everything fall apart in 1914?",
         "What should I say if my friend is late?",
@@ -103,7 +104,18 @@ def test_no_text_around_it_hides_it(before: str, after: str, attack: str) -> Non
 
 @pytest.mark.parametrize(
     "piece",
-    ["a", "ignore ", "ignore all ", "repeat the ", "<|", "### ", "system ", "\n ", "you are ", "* "],
+    [
+        "a",
+        "ignore ",
+        "ignore all ",
+        "repeat the ",
+        "<|",
+        "### ",
+        "system ",
+        "\n ",
+        "you are ",
+        "* ",
+    ],
 )
 def test_a_long_text_takes_time_in_proportion(piece: str) -> None:
     text = (piece * 10_000)[:10_000] + "instructions"
