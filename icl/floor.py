@@ -3,8 +3,8 @@
 Two looks at the same judged answers:
 
 - A mean over the last `memory` of them, weighted by 1 / probability of the audit (capped), with
-  the uncertainty of a Beta posterior over their effective number. It opens an arm when the mean is
-  surely at the floor, and shuts it when the mean is under it.
+  the uncertainty of a Beta posterior over their effective number. It opens an arm that is at the
+  floor with probability 0.8, and shuts one that is with less than 0.3.
 - A bet against the arm, for sudden falls: wealth * (1 + trust * (floor - quality)), never below 1.
   While the mean quality is at or above the floor the stakes can't grow on average (an e-detector,
   as in Shin, Ramdas and Rinaldo 2022), so wealth RUIN is rare; an arm that fails every time is
@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 RUIN = 20.0  # wealth of the bet against an arm that shuts it
 _ALARM = sqrt(RUIN)  # wealth after which a few bad answers are enough
 _MOST_WEIGHT = 3.0  # of one audit: rare ones must not outshout the rest
-_LEAST_EVIDENCE = 8.0  # effective observations
+_LEAST_EVIDENCE = 6.0  # effective observations
 _OPENS, _REOPENS = 0.8, 0.9  # probability of being at the floor; stricter after a fall
+_SHUTS = 0.3  # the same; below _OPENS, so that chance alone seldom shuts what it opened
 _RECENT = 32  # observations kept to bet anew when the floor is changed
 _NINETY = 1.645  # standard deviations to either side that hold 90 %
 
@@ -148,15 +149,15 @@ class Guard:
         self._against = max(1.0, self._against * (1.0 + trust * (floor - quality)))
 
     def _judge(self, floor: float) -> bool:
-        mean, _, n = self._belief()
-        enough = n >= _LEAST_EVIDENCE
+        enough = self.observations >= _LEAST_EVIDENCE
+        chance = self.chance(floor)
         if self.state is State.OPEN:
-            if self._against < RUIN and (mean >= floor or not enough):
+            if self._against < RUIN and (chance >= _SHUTS or not enough):
                 return False
             self._fall()
             return True
         sure = _OPENS if self.state is State.TRIAL else _REOPENS
-        if enough and self._against < _ALARM and self.chance(floor) >= sure:
+        if enough and self._against < _ALARM and chance >= sure:
             self.state = State.OPEN
         return False
 

@@ -1,6 +1,7 @@
 """Bayesian linear regression that forgets: what a row of numbers is worth, and how sure that is.
 
-    precision = P0 + sum k^age * r * x x' / noise        mean = precision^-1 * sum k^age * r * x y / noise
+    precision = P0 + sum k^age * r * x x' / noise
+    mean = precision^-1 * sum k^age * r * x y / noise
 
 `k = 1 - 1 / memory` per observation, `r` how far the observation is trusted. What is forgotten
 falls back to the prior P0 and not to nothing, so a direction that is never seen stays bounded.
@@ -45,8 +46,8 @@ class Linear:
     def predict(self, x: Row) -> tuple[float, float]:
         """Return mean and variance of w x."""
         if self._posterior is None:
-            covariance = np.linalg.inv(self._prior + self._seen)
-            self._posterior = (covariance @ self._moment, covariance)
+            inverse: Row = np.linalg.inv(self._prior + self._seen).astype(np.float64)
+            self._posterior = (inverse @ self._moment, inverse)
         mean, covariance = self._posterior
         return float(mean @ x), max(0.0, float(x @ covariance @ x))
 

@@ -58,8 +58,8 @@ def refusal(body: Mapping[str, Any]) -> str | None:
     if not isinstance(messages, list) or not messages:
         return "messages"
     for message in messages:
-        if (reason := _refuse_message(message)) is not None:
-            return reason
+        if (found := _refuse_message(message)) is not None:
+            return found
     return None if messages[-1]["role"] == "user" else "messages"
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 
 from icl.scrub_people import PEOPLE
-from icl.scrub_rule import Rule
+from icl.scrub_rule import DIGITS, Rule
 from icl.scrub_secrets import SECRETS
 
 _PASSES = 8  # what is replaced may leave something to its left that now matches
@@ -36,7 +36,8 @@ _SAID_SSN = re.compile(
 _ID = re.compile(
     r"\b((?:passport|driver['’]?s? licen[cs]e|licen[cs]e plate|national id|identity card|account"
     r"|membership|member|customer|patient|insurance|policy|tax|vat|routing|medical record)"
-    r" ?(?:number|no\.?|nr\.?|id|#)? ?(?:is|:|=|#)? ?)((?=[A-Z0-9./-]{0,14}\d{4})[A-Z0-9./-]{5,20})\b",
+    r" ?(?:number|no\.?|nr\.?|id|#)? ?(?:is|:|=|#)? ?)"
+    r"((?=[A-Z0-9./-]{0,14}\d{4})[A-Z0-9./-]{5,20})\b",
     re.I,
 )
 _ABROAD = re.compile(
@@ -45,7 +46,9 @@ _ABROAD = re.compile(
 _NANP = re.compile(
     r"(?<![\w.+-])(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[ .-])[2-9]\d{2}[ .-]\d{4}(?![\w-]|\.\d)"
 )
-_NATIONAL = re.compile(r"(?<![\w.,+/-])\(?0\d{1,4}\)?[ /-]\d{3,8}(?:[ -]\d{2,5}){0,4}(?![\w-]|\.\d)")
+_NATIONAL = re.compile(
+    r"(?<![\w.,+/-])\(?0\d{1,4}\)?[ /-]\d{3,8}(?:[ -]\d{2,5}){0,4}(?![\w-]|\.\d)"
+)
 _SAID_PHONE = re.compile(
     r"\b((?:phone|telephone|tel|mobile|cell|fax|whatsapp|handy|call me|text me|reach me|ring me)"
     r"[^\d\n<(+]{0,20})([+(]?\d[\d ()./-]{5,20}\d)",
@@ -84,28 +87,33 @@ def _said_phone(match: re.Match[str]) -> str:
     return f"{match[1]}<PHONE>" if enough else match[0]
 
 
+_PHONES = ("phone", "tel", "mobile", "cell", "fax", "whatsapp", "handy", "call", "me ")
+_HOLDERS = (
+    "passport", "licen", "national id", "card", "account", "member", "customer", "patient",
+    "insurance", "policy", "tax", "vat", "routing", "medical",
+)  # fmt: skip
 _RULES = (
     *SECRETS,
-    Rule("", _EMAIL, "<EMAIL>"),
-    Rule("", _IBAN, _iban),
-    Rule("", _CARD, _luhn),
-    Rule("-", _SSN, "<SSN>"),
-    Rule("", _SAID_SSN, r"\1<SSN>"),
+    Rule(("@", "at)", "at]"), _EMAIL, "<EMAIL>"),
+    Rule(DIGITS, _IBAN, _iban),
+    Rule(DIGITS, _CARD, _luhn),
+    Rule(("-",), _SSN, "<SSN>"),
+    Rule(("ssn", "social security"), _SAID_SSN, r"\1<SSN>"),
     *PEOPLE,
-    Rule("", _ABROAD, "<PHONE>"),
-    Rule("", _NANP, "<PHONE>"),
-    Rule("", _NATIONAL, _national),
-    Rule("", _SAID_PHONE, _said_phone),
-    Rule("", _ID, r"\1<ID>"),
+    Rule(("+", "00"), _ABROAD, "<PHONE>"),
+    Rule(DIGITS, _NANP, "<PHONE>"),
+    Rule(("0",), _NATIONAL, _national),
+    Rule(_PHONES, _SAID_PHONE, _said_phone),
+    Rule(_HOLDERS, _ID, r"\1<ID>"),
 )
 
 
 def scrub(text: str) -> str:
     """Return the text with personal data replaced by typed placeholders such as <EMAIL>."""
     for _ in range(_PASSES):
-        before = text
+        before, folded = text, text.casefold()
         for rule in _RULES:
-            text = rule.apply(text)
+            text = rule.apply(text, folded)
         if text == before:
             break
     return text

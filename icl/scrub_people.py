@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from icl.scrub_rule import Rule
+from icl.scrub_rule import DIGITS, Rule
 
 _CAPITAL = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĖĘĚĞĢĪĶŁŃŇŐŘŚŠŞŤŪŮŰŹŻŽ"
 _NAME = rf"[{_CAPITAL}][\w'’-]{{1,30}}"
@@ -116,18 +116,27 @@ def _lives(match: re.Match[str]) -> str:
     return f"{match[1]}<ADDRESS>" if any(map(str.isdigit, match[2])) else match[0]
 
 
+_NAMING = (
+    "name", "call me", "ich heisse", "m'appelle", "m’appelle", "me llamo", "mi chiamo",
+    "signed",
+)  # fmt: skip
+_BEING = ("i am ", "i'm ", "i’m ", "this is ", "ich bin ", "je suis ", "soy ")
+_TITLES = ("mr", "ms", "mx", "miss", "dr", "prof", "herr", "frau", "señor", "monsieur", "madame")
 PEOPLE = (
-    Rule("", _BORN, r"\1<BIRTH_DATE>"),
-    Rule("", _LIVES, _lives),
-    Rule("", _STREET, _street),
-    Rule("", _STRASSE, "<ADDRESS>"),
-    Rule("", _RUE, "<ADDRESS>"),
-    Rule("", _BOX, "<ADDRESS>"),
-    Rule("", _INTRODUCED, _name),
-    Rule("", _LOWER, _name),
-    Rule("", _I_AM, _self),
-    Rule("", _TITLED, _name),
-    Rule("\n", _SIGNED, _name),
-    Rule("", _DEAR, _name),
-    Rule(":", _LISTED, _name),
-)
+    Rule(("birth", "dob", "d.o.b", "born", "gebor", "geburt", "né", "nacimiento"), _BORN,
+         r"\1<BIRTH_DATE>"),
+    Rule(("address is", "i live at", "ship", "deliver"), _LIVES, _lives),
+    Rule(DIGITS, _STREET, _street),
+    Rule(("strasse", "str.", "weg", "gasse", "platz", "allee", "damm", "ufer"), _STRASSE,
+         "<ADDRESS>"),
+    Rule((" rue", " avenue", " boulevard", " place", " chemin", " impasse", " quai", " allée"),
+         _RUE, "<ADDRESS>"),
+    Rule((" box ",), _BOX, "<ADDRESS>"),
+    Rule(_NAMING, _INTRODUCED, _name),
+    Rule(("my ",), _LOWER, _name),
+    Rule(_BEING, _I_AM, _self),
+    Rule(_TITLES, _TITLED, _name),
+    Rule(("\n",), _SIGNED, _name),
+    Rule(("dear ", "liebe", "cher ", "chère ", "querid"), _DEAR, _name),
+    Rule((":",), _LISTED, _name),
+)  # fmt: skip

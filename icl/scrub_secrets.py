@@ -6,10 +6,11 @@ import ipaddress
 import re
 from itertools import pairwise
 
-from icl.scrub_rule import Rule
+from icl.scrub_rule import DIGITS, Rule
 
 _PEM = re.compile(
-    r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]{0,12000}(?:-----END [A-Z ]{0,30}PRIVATE KEY-----)?"
+    r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]{0,12000}"
+    r"(?:-----END [A-Z ]{0,30}PRIVATE KEY-----)?"
 )
 _URL_USER = re.compile(r"(?<=://)[^\s/@:<>]{0,64}:[^\s/@<>]{1,200}(?=@)")
 _NAMES = (
@@ -34,7 +35,9 @@ _KNOWN = re.compile(
 _BEARER = re.compile(r"\b(bearer\s{1,3}|basic\s{1,3})([A-Za-z0-9._~+/=-]{12,2000})", re.I)
 _HEX = re.compile(r"(?<![A-Za-z0-9])(?:0x)?[0-9a-fA-F]{32,8000}(?![A-Za-z0-9])")
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/_-]{32,8000}={0,2}(?![A-Za-z0-9+/=_-])")
-_MAC = re.compile(r"(?<![\w:-])(?:[0-9A-Fa-f]{2}([:-]))(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![\w:-])")
+_MAC = re.compile(
+    r"(?<![\w:-])(?:[0-9A-Fa-f]{2}([:-]))(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![\w:-])"
+)
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9A-Fa-f]{1,4}|(?<=::))(?![\w:])")
 _RANDOM = 0.45  # share of neighbours of another kind; random base64 has 0.6, identifiers 0.3
@@ -43,6 +46,10 @@ _RANDOM = 0.45  # share of neighbours of another kind; random base64 has 0.6, id
 def _assigned(match: re.Match[str]) -> str:
     """A value with a digit in it; `token: str` and `password = ask()` are code."""
     return f"{match[1]}<SECRET>" if any(c.isdigit() for c in match[2]) else match[0]
+
+
+def _bearer(match: re.Match[str]) -> str:
+    return f"{match[1]}<SECRET>" if any(map(str.isdigit, match[2])) else match[0]
 
 
 def _hex(match: re.Match[str]) -> str:
@@ -86,16 +93,21 @@ def _ipv6(match: re.Match[str]) -> str:
     return match[0] if nobody or code else "<IP>"  # a::b is a path in several languages
 
 
+_PREFIXES = (
+    "sk-", "_live_", "_test_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-",
+    "xox", "akia", "asia", "aroa", "aiza", "hf_", "npm_", "pypi-", "sg.", "ya29.", "eyj",
+)  # fmt: skip
+_NAMED = ("key", "token", "secret", "pass", "pwd", "pin", "sig", "session", "credential")
 SECRETS = (
-    Rule("-----BEGIN", _PEM, "<SECRET>"),
-    Rule("://", _URL_USER, "<SECRET>"),
-    Rule("=", _QUERY, r"\1=<SECRET>"),
-    Rule("", _KNOWN, "<SECRET>"),
-    Rule("", _BEARER, lambda m: f"{m[1]}<SECRET>" if any(map(str.isdigit, m[2])) else m[0]),
-    Rule("", _ASSIGNED, _assigned),
-    Rule("", _HEX, _hex),
-    Rule("", _BASE64, _base64),
-    Rule("", _MAC, "<MAC>"),
-    Rule(":", _IPV6, _ipv6),
-    Rule(".", _IPV4, _ipv4),
+    Rule(("-----begin",), _PEM, "<SECRET>"),
+    Rule(("://",), _URL_USER, "<SECRET>"),
+    Rule(("?", "&"), _QUERY, r"\1=<SECRET>"),
+    Rule(_PREFIXES, _KNOWN, "<SECRET>"),
+    Rule(("bearer", "basic"), _BEARER, _bearer),
+    Rule(_NAMED, _ASSIGNED, _assigned),
+    Rule(DIGITS, _HEX, _hex),
+    Rule(DIGITS, _BASE64, _base64),
+    Rule((":", "-"), _MAC, "<MAC>"),
+    Rule((":",), _IPV6, _ipv6),
+    Rule(DIGITS, _IPV4, _ipv4),
 )

@@ -11,7 +11,9 @@ little. Every expression takes time in proportion to the text.
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
+from itertools import pairwise, product
 
 SUSPICIONS = frozenset({"template token", "role marker", "made-up turn", "hidden text", "override"})
 
@@ -35,18 +37,6 @@ _INVISIBLE = re.compile("[\u00ad\u180e\u200b-\u200f\u2060-\u2064\ufeff]")
 _NO_WORD = re.compile(r"[\W_]+")
 _LOOKALIKES = str.maketrans("аеіорсухѕԁԛԝΑΒΕΗΙΚΜΝΟΡΤΧοаο", "aeiopcyxsdqwabehikmnoptxoao")
 
-# An override says what is to be done (a verb) with what (a noun): both are looked for with `in`,
-# which is quick, before any expression is.
-_VERBS = (
-    "ignor disregard forget overrid bypass discard neglect follow attention repeat print output"
-    " reveal show display return recite echo list tell give leak expose dump write copy quote"
-    " summar translat spell oubli olvid vergiss missacht say what"
-).split()
-_NOUNS = (
-    "instruction prompt rule guideline directive above before previous prior preceding earlier"
-    " conversation chat history everything message anweisung instruccion instruções istruzioni"
-    " consignes context"
-).split()
 _GAP = r"(?: \w{1,20}){0,6}?"
 _STOP = (
     r"(?:ignor\w{0,3}|disregard\w{0,3}|forget|overrid\w{1,3}|bypass\w{0,3}|discard|neglect"
@@ -67,7 +57,7 @@ _ORDERS = re.compile(
     rf"|{_SHOW}{_GAP} (?:system|hidden|secret|initial|original|developer|your)"
     r" (?:prompts?|instructions?|messages?|guidelines|rules)"
     rf"|{_SHOW}{_GAP} (?:the|this|our|your|entire|whole|full|previous|earlier)"
-    r" (?:conversation|chat history|chat|context|context window|history)"
+    r" (?:conversation|chat history|chat|context window)"
     rf"|{_SHOW}{_GAP} everything{_GAP} (?:above|before|prior|so far|told|received|given)"
     rf"|{_SHOW}{_GAP} (?:text|words|messages?|questions?|answers?|examples?|instructions?|prompts?)"
     r" (?:above|before this|so far|you were given|you (?:have )?(?:received|got|seen))"
@@ -93,10 +83,47 @@ _PERSONA = re.compile(
     r" (?:answers?|responses?|repl(?:y|ies)|messages?|questions?|requests?|conversations?)\b"
     r"|\bnew (?:system )?(?:instructions?|prompt|directives?) (?:are|is|follow|for you|your)\b"
 )
-_PERSONA_SIGNS = (
-    "you are no", "pretend", "from now on", "anything now", "jailbr", " ask", "future",
-    "following", "subsequent", "further", "next", "other", "new ",
-)  # fmt: skip
+# Which words, and which two in a row, a text needs before it can match: a set takes a hundredth of
+# the time that the expressions take.
+_STOPPING = (
+    "ignore ignores ignored ignoring disregard disregards disregarding forget override overriding"
+    " bypass bypassing discard neglect attention follow obey"
+)
+_ABROAD = (
+    "ignoriere ignoriert ignorieren vergiss missachte missachten oublie oubliez oublies ignorez"
+    " olvida olvidar olvidad ignora ignorar ignorad esqueça esqueca dimentica dimenticare"
+)
+_SIGNS = frozenset(
+    f"{_STOPPING} {_ABROAD} everything pretend jailbreak jailbroken whenever asks asked ask".split()
+)
+_OWN = "system hidden secret initial original developer your"
+_OWNED = "prompt prompts instruction instructions message messages guidelines rules"
+_TALK = "the this our your entire whole full previous earlier"
+_BEFORE = "previous prior above earlier preceding foregoing former past initial original"
+_SAID = (
+    "message messages question questions answer answers example examples turn turns instruction"
+    " instructions prompt prompts user users request requests"
+)
+_AFTER = "answer answers response responses reply replies message messages question questions"
+
+
+def _pairs(first: str, second: str) -> set[tuple[str, str]]:
+    return set(product(first.split(), second.split()))
+
+
+_PAIRS = frozenset(
+    _pairs(_OWN, _OWNED)
+    | _pairs(_TALK, "conversation chat context")
+    | _pairs(_BEFORE, _SAID)
+    | _pairs(f"{_SAID} text words", "above before so you")
+    | _pairs("are", "now no")
+    | _pairs("from", "now")
+    | _pairs("do", "anything")
+    | _pairs("future following subsequent further next other", f"{_AFTER} request requests")
+    | _pairs("future following subsequent further next other", "conversation conversations")
+    | _pairs("new", "system instruction instructions prompt directive directives")
+)
+_PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation, " "))
 
 
 def suspicious(text: str) -> str | None:
@@ -118,9 +145,11 @@ def suspicious(text: str) -> str | None:
 
 
 def _overrides(folded: str) -> bool:
-    orders = any(verb in folded for verb in _VERBS) and any(noun in folded for noun in _NOUNS)
-    persona = any(sign in folded for sign in _PERSONA_SIGNS)
-    if not orders and not persona and "anweisung" not in folded and "instruc" not in folded:
+    if folded.isascii():
+        words = folded.translate(_PUNCTUATION).split()
+    else:
+        words = _NO_WORD.sub(" ", folded).split()
+    if _SIGNS.isdisjoint(words) and _PAIRS.isdisjoint(pairwise(words)):
         return False
-    words = _NO_WORD.sub(" ", folded)
-    return any(form.search(words) for form in (_ORDERS, _FOREIGN_ORDERS, _PERSONA))
+    said = " ".join(words)
+    return any(form.search(said) for form in (_ORDERS, _FOREIGN_ORDERS, _PERSONA))

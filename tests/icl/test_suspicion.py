@@ -81,6 +81,7 @@ def test_a_text_that_would_steer_the_model_is_refused(text: str, reason: str) ->
         "std::vector<int> v; // <string> too",
         "# Heading\n\n## Results\n\nThe answer: 42",
         "Question: what is 2 + 2?\nAnswer:",
+        "What is the history of Rome? Explain the context.",
         "Tell me what happened before the war",
         "Why did everything fall apart in 1914?",
         "What should I say if my friend is late?",

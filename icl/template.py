@@ -1,0 +1,100 @@
+"""Whether a stored question gives the same instruction as the request, only with another input.
+
+"Choose the first of these words: a, b" and "choose the last of these words: c, d" are near in
+every encoder, and an example of the one ruins the other. Nothing marks where an instruction ends,
+so it is read off the candidates: words that several questions begin (or end) with are the
+instruction, and what follows differs from question to question. A question that leaves these
+words and comes back to them puts another instruction; one that leaves them for good has reached
+its input. Pure; counts and compares words only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+_HEAD, _TAIL = 400, 200  # characters that are read of a longer question
+_SUPPORT = 2  # other questions that share words, before these count as an instruction
+_FRAME = 4  # words; a shorter one is no template
+_SHARE = 0.5  # of the frame, that a question of the same template has at least
+_AHEAD = 4  # words within which a question is back in the instruction
+
+Tokens = list[str]
+
+
+def tokens_of(question: str) -> Tokens:
+    """Return the words and signs of a question in lower case; of a long one both ends."""
+    if len(question) > _HEAD + _TAIL:
+        question = f"{question[:_HEAD]} {question[-_TAIL:]}"
+    return _TOKEN.findall(question.casefold())
+
+
+def agreeing(request: Tokens, candidates: Sequence[Tokens]) -> list[bool]:
+    """Return for each candidate whether it may be of the request's template.
+
+    Where the candidates show no template, because people ask freely, all of them may.
+    """
+    ahead = _Side(request, candidates)
+    behind = _Side(request[::-1], [candidate[::-1] for candidate in candidates])
+    frame = ahead.head + behind.head
+    whole = frame >= _FRAME
+    return [
+        not (
+            ahead.departs(at)
+            or behind.departs(at)
+            or (whole and ahead.shared[at] + behind.shared[at] < _SHARE * frame)
+        )
+        for at in range(len(candidates))
+    ]
+
+
+def common(a: Tokens, b: Tokens) -> int:
+    """Return how many words two texts share at their beginning."""
+    count = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        count += 1
+    return count
+
+
+class _Side:
+    """The questions read from one end."""
+
+    def __init__(self, request: Tokens, candidates: Sequence[Tokens]) -> None:
+        self._request = request
+        self._candidates = candidates
+        self.shared = [common(request, candidate) for candidate in candidates]
+        self.head = _supported(self.shared)
+
+    def departs(self, at: int) -> bool:
+        """Whether request and candidate differ inside words that other questions share."""
+        request, candidate = self._request, self._candidates[at]
+        split = self.shared[at]
+        if split < self.head and _returns(request, split, self.head, candidate):
+            return True
+        theirs = [
+            common(candidate, other)
+            for index, other in enumerate(self._candidates)
+            if index != at
+        ]
+        head = _supported(theirs)
+        return split < head and _returns(candidate, split, head, request)
+
+
+def _supported(lengths: Sequence[int]) -> int:
+    """Return how far the instruction goes: as far as several questions go together."""
+    return sorted(lengths)[-_SUPPORT] if len(lengths) >= _SUPPORT else 0
+
+
+def _returns(text: Tokens, split: int, head: int, other: Tokens) -> bool:
+    """Whether `other`, which leaves `text` at `split`, is back in it before its head ends."""
+    rest = text[split + 1 : head]
+    if not rest or split == 0:
+        return False
+    window = other[split : head + _AHEAD]
+    if len(rest) == 1:
+        return rest[0] in window[:_AHEAD]
+    last = rest[-2:]
+    return any(window[i : i + 2] == last for i in range(len(window) - 1))
