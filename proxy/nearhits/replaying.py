@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from icl.manager import plan_replays
 from proxy.answer_text import answer_text
 from proxy.judge import LONGEST
 from proxy.metrics import Metrics
@@ -77,7 +78,8 @@ class Replayer:
     def plan(self, most: int) -> Sequence[EntryId]:
         """Return the examples that are worth replaying now, the best first."""
         held = self._cache.exact
-        planned = self._learning.book.plan_replays(self._clock(), most)
+        accounts = self._learning.book.accounts(self._clock())
+        planned = plan_replays(accounts, most, float(_SAMPLES))  # each as dear as one such call
         return [id for id in planned if held(id) is not None]
 
     async def run(self, ids: Sequence[EntryId]) -> Replayed:
