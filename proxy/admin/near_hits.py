@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from heapq import nlargest
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -52,14 +53,14 @@ class NearHitsAdmin:
         if learning is None:
             return {"offload": [], "judged": False, "arms": [], "examples": []}
         now = self._clock()
+        accounts = learning.book.accounts(now)
+        useful = nlargest(_MOST_SHOWN, accounts, key=lambda account: account.offered)
         return {
             "offload": [pairing.model_dump() for pairing in self._pairings],
             "judged": self._replayer is not None,
             "threshold": learning.threshold,
             "arms": learning.router.standings(),
-            "examples": [
-                self._example(id, now) for id in learning.book.most_useful(_MOST_SHOWN, now)
-            ],
+            "examples": [self._example(account.id, now) for account in useful],
         }
 
     async def replay(self, asked: Replay) -> dict[str, Any]:

@@ -25,8 +25,9 @@ from store.journal import Change, Learnt, Record
 
 log = logging.getLogger("nearhit.nearhits")
 
-_EVERY = 5.0  # seconds between two looks whether there is anything to write down
+_EVERY = 10.0  # seconds between two looks whether there is anything to write down
 _ROUTER, _UTILITY, _EXAMPLES, _IMPROVED = "router", "utility", "examples", "improved"
+MOST_EXAMPLES = 10_000  # whose track record is kept: all of them are written down at once
 _LARGEST = 2 * 2**20  # characters of improved answers, all together
 
 
@@ -118,11 +119,12 @@ class Learning:
             _ROUTER: self.router.as_data(),
             _UTILITY: self.utility.as_data(),
             _EXAMPLES: self.book.as_data(),
-            _IMPROVED: self._improved,
+            _IMPROVED: dict(self._improved),
         }
         try:
             for name, state in states.items():
-                await self._records.save_state(name, json.dumps(state, separators=(",", ":")))
+                told = await asyncio.to_thread(json.dumps, state, separators=(",", ":"))
+                await self._records.save_state(name, told)
         except (StoreUnavailable, ValueError) as error:
             self._dirty = True
             log.warning("what near-hits have taught is not written down: %s", error)
@@ -136,7 +138,10 @@ class Learning:
         for name, take in (
             (_ROUTER, lambda data: setattr(self, "router", router_from(data))),
             (_UTILITY, lambda data: setattr(self, "utility", UtilityModel.from_data(data))),
-            (_EXAMPLES, lambda data: setattr(self, "book", ExampleBook.from_data(data))),
+            (
+                _EXAMPLES,
+                lambda data: setattr(self, "book", ExampleBook.from_data(data, most=MOST_EXAMPLES)),
+            ),
             (_IMPROVED, lambda data: self._improved.update(data)),
         ):
             if name not in states:

@@ -34,7 +34,6 @@ log = logging.getLogger("nearhit.nearhits")
 _SAMPLES = 2  # fresh answers for one example
 _EVERY = 60.0  # seconds between two looks whether the upstreams are idle
 _AT_ONCE = 4  # examples in one idle moment
-_BETTER = 0.5  # quality of what is shown beside a fresh answer, below which the fresh one is better
 
 
 @dataclass(slots=True)
@@ -127,7 +126,7 @@ class Replayer:
             if fresh is None:
                 continue
             beside = await self._compare(held.query, best, fresh.strip())
-            if beside is not None and beside < _BETTER:
+            if beside is not None and beside < 1.0:
                 best, quality = fresh.strip(), beside
         self._learning.replayed(id, quality)
         if best is shown:

@@ -18,7 +18,7 @@ from proxy.metrics import Metrics
 from proxy.nearhits.asking import Asking
 from proxy.nearhits.gathering import Gatherer
 from proxy.nearhits.judging import Judging
-from proxy.nearhits.learning import Learning
+from proxy.nearhits.learning import MOST_EXAMPLES, Learning
 from proxy.nearhits.replaying import Replayer
 from proxy.nearhits.tier import NearHits
 from proxy.settings import Settings
@@ -62,7 +62,7 @@ async def open_near_hits(
     learning = Learning(
         router=Router(draw=draw),
         utility=UtilityModel(),
-        book=ExampleBook(),
+        book=ExampleBook(most=MOST_EXAMPLES),
         records=shelves.records,
         tell=shelves.membership.tell,
         price_of=lambda small: prices.get(small, 1.0),
