@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -170,18 +171,7 @@ async def build_parts(
         quarantine=quarantine,
         metrics=metrics,
     )
-    near_hits = await open_near_hits(
-        settings,
-        stack=stack,
-        shelves=shelves,
-        cache=cache,
-        quarantine=quarantine,
-        upstreams=upstreams,
-        keyring=keyring,
-        side_calls=side_calls,
-        metrics=metrics,
-    )
-    return Parts(
+    parts = Parts(
         settings=settings,
         keyring=keyring,
         in_force=in_force,
@@ -197,11 +187,13 @@ async def build_parts(
         score=score,
         budgets=budgets,
         audits=audits,
-        near_hits=near_hits,
+        side_calls=side_calls,
+        near_hits=None,
         adaptation=Adaptation(in_force, upstreams.groups),
         events=ServingEvents(),
         flights=flights,
     )
+    return replace(parts, near_hits=await open_near_hits(parts, stack))
 
 
 def prototypes_builder(settings: Settings, encoder: Encoder) -> Build:

@@ -14,9 +14,10 @@ from proxy.documents_root import Shelves
 from proxy.events import ServingEvents
 from proxy.kept_budgets import KeptBudgets
 from proxy.metrics import Metrics
-from proxy.nearhits.root import NearHitParts
+from proxy.nearhits.parts import NearHitParts
 from proxy.rules import InForce
 from proxy.settings import Settings
+from proxy.side_calls import SideCalls
 from proxy.snapshots import SnapshotKeeper
 from proxy.upstream import Upstreams
 from store.cache import Cache
@@ -44,6 +45,7 @@ class Parts:
     score: LiveScore
     budgets: KeptBudgets
     audits: Audits | None  # None: no judge is configured
+    side_calls: SideCalls | None  # None: no judge is configured
     near_hits: NearHitParts | None  # None: no small model is configured
     adaptation: Adaptation
     events: ServingEvents

@@ -54,6 +54,11 @@ class Learning:
         self._price_of = price_of
         self._dirty = False
 
+    @property
+    def threshold(self) -> float:
+        """The least utility of an example."""
+        return 0.0
+
     def improved(self, id: EntryId) -> str | None:
         """Return the better answer that a replay has found for an example."""
         return self._improved.get(id)

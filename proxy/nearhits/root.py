@@ -6,55 +6,29 @@ import asyncio
 import random
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 
 from icl.manager import ExampleBook
 from icl.router import Router
 from icl.utility import UtilityModel
-from proxy.auth import Keyring
-from proxy.documents_root import Shelves
-from proxy.metrics import Metrics
 from proxy.nearhits.asking import Asking
 from proxy.nearhits.gathering import Gatherer
 from proxy.nearhits.judging import Judging
 from proxy.nearhits.learning import MOST_EXAMPLES, Learning
+from proxy.nearhits.parts import NearHitParts
 from proxy.nearhits.replaying import Replayer
 from proxy.nearhits.tier import NearHits
-from proxy.settings import Settings
-from proxy.side_calls import SideCalls
+from proxy.parts import Parts
 from proxy.upkeep import stop, utc_now
-from proxy.upstream import Upstreams
-from store.cache import Cache
-from store.quarantine import Quarantine
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NearHitParts:
-    """What the near-hit tier consists of."""
-
-    tier: NearHits
-    learning: Learning
-    replayer: Replayer | None  # None: no judge is configured
-
-
-async def open_near_hits(
-    settings: Settings,
-    *,
-    stack: AsyncExitStack,
-    shelves: Shelves,
-    cache: Cache,
-    quarantine: Quarantine,
-    upstreams: Upstreams,
-    keyring: Keyring,
-    side_calls: SideCalls | None,
-    metrics: Metrics,
-) -> NearHitParts | None:
+async def open_near_hits(parts: Parts, stack: AsyncExitStack) -> NearHitParts | None:
     """Take up what was learnt and start what learns; None where no small model is configured.
 
     What runs is stopped with `stack`, and what was learnt is written down. Raises
     StoreUnavailable.
     """
+    settings, shelves, metrics = parts.settings, parts.shelves, parts.metrics
     if not settings.offload:
         return None
     draw = random.Random()
@@ -70,8 +44,8 @@ async def open_near_hits(
     await learning.load(partial(Router.from_data, draw=draw))
     shelves.documents.follow(learning.apply)
     gatherer = Gatherer(
-        cache=cache,
-        quarantine=quarantine,
+        cache=parts.cache,
+        quarantine=parts.quarantine,
         record=lambda id, at: learning.book.record(id, at),
         improved=learning.improved,
         clock=utc_now,
@@ -79,10 +53,10 @@ async def open_near_hits(
     judging, replayer = None, None
     stack.push_async_callback(learning.save)
     upkeep = [learning.keep()]
-    if settings.judge is not None and side_calls is not None:
+    if settings.judge is not None and parts.side_calls is not None:
         judging = Judging(
             model=settings.judge.model,
-            side_calls=side_calls,
+            side_calls=parts.side_calls,
             observe=learning.observe,
             metrics=metrics,
         )
@@ -90,13 +64,13 @@ async def open_near_hits(
         stack.push_async_callback(judging.aclose)
         replayer = Replayer(
             model=settings.judge.model,
-            side_calls=side_calls,
-            cache=cache,
-            quarantine=quarantine,
+            side_calls=parts.side_calls,
+            cache=parts.cache,
+            quarantine=parts.quarantine,
             learning=learning,
             gatherer=gatherer,
             metrics=metrics,
-            idle=lambda: not any(group.in_flight for group in upstreams.groups),
+            idle=lambda: not any(group.in_flight for group in parts.upstreams.groups),
             clock=time.time,
         )
         upkeep.append(replayer.when_idle())
@@ -106,8 +80,8 @@ async def open_near_hits(
         pairings=settings.offload,
         gatherer=gatherer,
         learning=learning,
-        asking=Asking(upstreams, keyring),
-        upstreams=upstreams,
+        asking=Asking(parts.upstreams, parts.keyring),
+        upstreams=parts.upstreams,
         judging=judging,
         metrics=metrics,
         clock=time.time,
