@@ -30,23 +30,36 @@ def tokens_of(question: str) -> Tokens:
     return _TOKEN.findall(question.casefold())
 
 
-def agreeing(request: Tokens, candidates: Sequence[Tokens]) -> list[bool]:
-    """Return for each candidate whether it may be of the request's template.
+class Template:
+    """What a request and the stored questions around it have in common."""
 
-    Where the candidates show no template, because people ask freely, all of them may.
-    """
-    ahead = _Side(request, candidates)
-    behind = _Side(request[::-1], [candidate[::-1] for candidate in candidates])
-    frame = ahead.head + behind.head
-    whole = frame >= _FRAME
-    return [
-        not (
-            ahead.departs(at)
-            or behind.departs(at)
-            or (whole and ahead.shared[at] + behind.shared[at] < _SHARE * frame)
-        )
-        for at in range(len(candidates))
-    ]
+    def __init__(self, request: Tokens, candidates: Sequence[Tokens]) -> None:
+        self._ahead = _Side(request, candidates)
+        self._behind = _Side(request[::-1], [candidate[::-1] for candidate in candidates])
+        self._size = len(candidates)
+        frame = self._ahead.head + self._behind.head
+        self._frame = frame if frame >= _FRAME else 0
+
+    def agreeing(self) -> list[bool]:
+        """Return for each candidate whether it may be of the request's template.
+
+        Where the candidates show no template, because people ask freely, all of them may.
+        """
+        ahead, behind = self._ahead, self._behind
+        return [
+            not (
+                ahead.departs(at)
+                or behind.departs(at)
+                or ahead.shared[at] + behind.shared[at] < _SHARE * self._frame
+            )
+            for at in range(self._size)
+        ]
+
+    def input_of(self, candidate: Tokens) -> frozenset[str]:
+        """Return the words of an agreeing candidate that are not the template's."""
+        if not self._frame:
+            return frozenset(candidate)
+        return frozenset(candidate[self._ahead.head : len(candidate) - self._behind.head])
 
 
 def common(a: Tokens, b: Tokens) -> int:
@@ -75,9 +88,7 @@ class _Side:
         if split < self.head and _returns(request, split, self.head, candidate):
             return True
         theirs = [
-            common(candidate, other)
-            for index, other in enumerate(self._candidates)
-            if index != at
+            common(candidate, other) for index, other in enumerate(self._candidates) if index != at
         ]
         head = _supported(theirs)
         return split < head and _returns(candidate, split, head, request)
