@@ -63,6 +63,8 @@ class Observation:
     examples: tuple[EntryId, ...] = ()
     features: tuple[tuple[float, ...], ...] = ()  # of the examples, in their order
     at: float = 0.0  # Unix seconds at which the answer was given
+    level: float = -1.0  # the least utility that its examples had to have; -1 if none were shown
+    tokens: int = 0  # of its examples together
 
     def to_bytes(self) -> bytes:
         """Return it as `from_bytes` reads it."""
@@ -91,8 +93,10 @@ def _checked(read: dict[str, Any]) -> Observation:
         examples=tuple(EntryId(_text(id)) for id in read["examples"]),
         features=tuple(_numbers(row) for row in read["features"]),
         at=float(read["at"]),
+        level=float(read.get("level", -1.0)),
+        tokens=int(read.get("tokens", 0)),
     )
-    numbers = [observation.weight, observation.at, *observation.context]
+    numbers = [observation.weight, observation.at, observation.level, *observation.context]
     numbers += [value for row in observation.features for value in row]
     if not all(map(isfinite, numbers)) or observation.weight < 0.0:
         raise ValueError("an observation with numbers that can't be")

@@ -58,7 +58,7 @@ class NearHitsAdmin:
         return {
             "offload": [pairing.model_dump() for pairing in self._pairings],
             "judged": self._replayer is not None,
-            "threshold": learning.threshold,
+            "threshold": learning.tuner.adopted,
             "arms": learning.router.standings(),
             "examples": [self._example(account.id, now) for account in useful],
         }

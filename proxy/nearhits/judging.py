@@ -144,6 +144,8 @@ def observation_of(served: NearHit, quality: float, weight: float) -> Observatio
         examples=served.examples,
         features=served.features,
         at=served.at,
+        level=served.level,
+        tokens=served.tokens,
     )
 
 

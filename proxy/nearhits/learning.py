@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from icl.arms import Arm, Observation
 from icl.manager import ExampleBook
 from icl.router import Router
-from icl.utility import UtilityModel
+from icl.utility import ThresholdTuner, UtilityModel
 from store.documents.records import Records
 from store.entry import EntryId
 from store.errors import StoreUnavailable
@@ -26,7 +27,8 @@ from store.journal import Change, Learnt, Record
 log = logging.getLogger("nearhit.nearhits")
 
 _EVERY = 10.0  # seconds between two looks whether there is anything to write down
-_ROUTER, _UTILITY, _EXAMPLES, _IMPROVED = "router", "utility", "examples", "improved"
+_ROUTER, _UTILITY, _THRESHOLD = "router", "utility", "threshold"
+_EXAMPLES, _IMPROVED = "examples", "improved"
 MOST_EXAMPLES = 10_000  # whose track record is kept: all of them are written down at once
 _LARGEST = 2 * 2**20  # characters of improved answers, all together
 
@@ -43,21 +45,23 @@ class Learning:
         records: Records,
         tell: Callable[[Change], Awaitable[None]],
         price_of: Callable[[str], float],
+        draw: random.Random,
     ) -> None:
         """`price_of` gives a small model's price over that of the requested one."""
         self.router = router
         self.utility = utility
+        self.tuner = ThresholdTuner()
         self.book = book
         self._improved: dict[EntryId, str] = {}
         self._records = records
         self._tell = tell
         self._price_of = price_of
+        self._draw = draw
         self._dirty = False
 
-    @property
-    def threshold(self) -> float:
-        """The least utility of an example."""
-        return 0.0
+    def level(self) -> float:
+        """Return the least utility of an example for one request; now and then another is tried."""
+        return self.tuner.draw(self._draw)
 
     def improved(self, id: EntryId) -> str | None:
         """Return the better answer that a replay has found for an example."""
@@ -97,8 +101,10 @@ class Learning:
             price = self._price_of(observation.small)
             for id in observation.examples:
                 self.book.helped(id, observation.quality, 1.0 - price, observation.at)
-            for features in observation.features:
-                self.utility.learn(features, observation.quality, observation.weight)
+            self.utility.learn(observation.features, observation.quality, observation.weight)
+            self.tuner.learn(
+                observation.level, observation.quality, observation.tokens, observation.weight
+            )
         self._dirty = True
 
     def apply(self, record: Record) -> None:
@@ -123,6 +129,7 @@ class Learning:
         states: dict[str, Any] = {
             _ROUTER: self.router.as_data(),
             _UTILITY: self.utility.as_data(),
+            _THRESHOLD: self.tuner.as_data(),
             _EXAMPLES: self.book.as_data(),
             _IMPROVED: dict(self._improved),
         }
@@ -143,6 +150,7 @@ class Learning:
         for name, take in (
             (_ROUTER, lambda data: setattr(self, "router", router_from(data))),
             (_UTILITY, lambda data: setattr(self, "utility", UtilityModel.from_data(data))),
+            (_THRESHOLD, lambda data: setattr(self, "tuner", ThresholdTuner.from_data(data))),
             (
                 _EXAMPLES,
                 lambda data: setattr(self, "book", ExampleBook.from_data(data, most=MOST_EXAMPLES)),

@@ -39,6 +39,7 @@ async def open_near_hits(parts: Parts, stack: AsyncExitStack) -> NearHitParts | 
         book=ExampleBook(most=MOST_EXAMPLES),
         records=shelves.records,
         tell=shelves.membership.tell,
+        draw=draw,
         price_of=lambda small: prices.get(small, 1.0),
     )
     await learning.load(partial(Router.from_data, draw=draw))

@@ -33,6 +33,8 @@ class NearHit:
     context: tuple[float, ...]
     examples: tuple[EntryId, ...]
     features: tuple[tuple[float, ...], ...]
+    level: float  # the least utility that its examples had to have; -1 if none were shown
+    tokens: int
 
 
 class Recent(Generic[K, V]):

@@ -49,6 +49,7 @@ class Plan:
     choice: Choice
     context: tuple[float, ...]
     selection: Selection
+    level: float  # the least utility of an example
 
     @property
     def shown(self) -> Selection | None:
@@ -147,7 +148,8 @@ class NearHits:
         if not candidates:
             return None  # nothing like it is known: an ordinary miss
         room = room_for_examples(call.body, pairing.window, pairing.example_tokens)
-        limits = Limits(most=pairing.max_examples, tokens=room, threshold=self._learning.threshold)
+        level = self._learning.level()
+        limits = Limits(most=pairing.max_examples, tokens=room, threshold=level)
         selection = select(call.question.text, candidates, self._learning.utility, limits)
         context = build_context(
             lookup.vector,
@@ -168,7 +170,9 @@ class NearHits:
             price=pairing.price,
         )
         choice = self._learning.router.choose(situation)
-        return Plan(pairing=pairing, choice=choice, context=context, selection=selection)
+        return Plan(
+            pairing=pairing, choice=choice, context=context, selection=selection, level=level
+        )
 
     def _load(self, call: Call, pairing: Pairing) -> float:
         group = self._upstreams.route(call.model)
@@ -216,6 +220,8 @@ class NearHits:
             context=plan.context,
             examples=() if shown is None else tuple(each.id for each in shown.examples),
             features=() if shown is None else shown.features,
+            level=-1.0 if shown is None else plan.level,
+            tokens=0 if shown is None else shown.tokens,
         )
 
     def _done(self, call: Call, plan: Plan, served: NearHit) -> Callable[[bytes], None]:

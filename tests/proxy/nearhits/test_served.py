@@ -19,6 +19,8 @@ def near_hit(request_id: str = "r1", asked: str = "q1", at: float = 1000.0) -> N
         context=(1.0,),
         examples=(),
         features=(),
+        level=-1.0,
+        tokens=0,
     )
 
 
