@@ -97,7 +97,7 @@ def _usable(
             refused["long"] += 1
             continue
         # Read as the small model will: a turn may be forged across question and answer.
-        if suspicious(f"{example.question}\nAnswer: {example.answer}") is not None:
+        if suspicious(f"{example.question}\nAnswer:\n{example.answer}") is not None:
             refused["suspicious"] += 1
             continue
         words = tokens_of(example.question)

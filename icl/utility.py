@@ -141,9 +141,9 @@ class ThresholdTuner:
         *,
         token_cost: float = 0.0001,  # quality that one token of examples has to bring
         margin: float = 0.02,
-        start: float = 0.3,  # share of requests that try a level, falling with the answers judged
-        floor: float = 0.02,
-        keep: float = 0.998,  # of what was known, with each judged answer
+        start: float = 0.3,  # share of requests that try a level, while none is known
+        floor: float = 0.05,
+        keep: float = 0.9995,  # of what was known, with each judged answer
         enough: float = 20.0,  # answers of a level before it may be adopted
     ) -> None:
         self._token_cost = token_cost
@@ -162,12 +162,14 @@ class ThresholdTuner:
 
     @property
     def exploring(self) -> float:
-        """The share of requests that try a level drawn at random."""
-        return max(self._floor, self._start / math.sqrt(1.0 + sum(self._counts) / self._enough))
+        """The share of requests that try the least known level."""
+        return max(self._floor, self._start / math.sqrt(1.0 + min(self._counts) / self._enough))
 
     def draw(self, draw: random.Random) -> float:
         """Return the level for one request."""
-        return draw.choice(LEVELS) if draw.random() < self.exploring else self.adopted
+        if draw.random() >= self.exploring:
+            return self.adopted
+        return LEVELS[self._counts.index(min(self._counts))]
 
     def learn(self, level: float, quality: float, tokens: int, weight: float = 1.0) -> None:
         """Learn the quality of an answer whose examples, of `tokens` in all, met `level`."""
