@@ -203,7 +203,8 @@ def test_it_tries_less_as_it_knows_more_but_never_stops() -> None:
     before = tuner.exploring
     for at in range(50_000):
         tuner.learn(LEVELS[at % len(LEVELS)], 0.5, 0)
-    assert (before, tuner.exploring) == (0.3, pytest.approx(0.065, abs=0.015))
+    assert before == 0.3
+    assert 0.05 <= tuner.exploring < 0.08
 
 
 def test_the_tuner_comes_back_from_json_as_it_was() -> None:
