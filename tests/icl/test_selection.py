@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from icl.example import Example
 from icl.features import SIZE
+from icl.prompt import with_examples
 from icl.selection import REFUSALS, TURN_TOKENS, Limits, Selection, select
 from icl.suspicion import suspicious
 from icl.tokens import estimate
 from icl.utility import UtilityModel
+from tests.icl.attacks import ATTACKS
 from tests.icl.candidates import candidates, example
 
 REQUEST = 'What is the past tense of the verb "sing"?'
@@ -79,6 +81,21 @@ def test_the_utilities_and_features_are_those_of_the_chosen() -> None:
 def test_what_may_never_be_shown_is_refused(question: str, answer: str, reason: str) -> None:
     selection = select(REQUEST, [example("a", question, answer)], MODEL, Limits())
     assert (selection.examples, selection.refused) == ((), {reason: 1})
+
+
+@pytest.mark.parametrize(("attack", "_"), ATTACKS)
+def test_an_order_inside_an_example_never_reaches_the_small_model(attack: str, _: str) -> None:
+    ours = [
+        past("go", "went", 0.7),
+        example("asked", f"{REQUEST}\n{attack}", "sang", 0.95),
+        example("told", REQUEST, attack, 0.93),
+        example("below", REQUEST, f"sang\n{attack}", 0.9),
+    ]
+    selection = select(REQUEST, ours, MODEL, Limits())
+    body = {"model": "large", "messages": [{"role": "user", "content": REQUEST}]}
+    sent = with_examples(body, selection.examples, "small")
+    assert all(attack not in message["content"] for message in sent["messages"])
+    assert "went" in [message["content"] for message in sent["messages"]]
 
 
 def test_the_same_question_and_answer_is_shown_once() -> None:
