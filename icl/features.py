@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import NamedTuple
 
 from icl.answer_form import Form, near
 from icl.example import Example
+from icl.template import Tokens, tokens_of
 
 NAMES = (
     "bias", "similarity", "question length", "answer length", "length ratio", "shared words",
@@ -23,24 +24,32 @@ _OLD = math.log1p(30 * 24 * 3600)  # seconds
 Features = tuple[float, ...]
 
 
+class Asked(NamedTuple):
+    """A question as the features compare it."""
+
+    words: Tokens
+    said: frozenset[str]  # the words without repetition
+    length: int  # characters
+
+    @classmethod
+    def read(cls, question: str) -> Asked:
+        """Return the question's words and length."""
+        words = tokens_of(question)
+        return cls(words, frozenset(words), len(question))
+
+
 def features_of(
-    request: Sequence[str],
-    characters: int,
-    example: Example,
-    words: Sequence[str],
-    form: Form,
-    common: Form | None,
+    request: Asked, example: Example, asked: Asked, form: Form, common: Form | None
 ) -> Features:
     """Return the features of one candidate before any other is chosen (redundancy 0).
 
-    `request` and `words` are the two questions' words, `characters` the request's length; `form`
-    is its answer's, `common` that of most candidates.
+    `asked` is the example's question; `form` is its answer's, `common` that of most candidates.
     """
     record = example.record
-    length = len(example.question)
-    shorter, longer = min(length, characters), max(length, characters, 1)
+    shorter = min(asked.length, request.length)
+    longer = max(asked.length, request.length, 1)
     begins = 0
-    for ours, theirs in zip(request[:_BEGINNING], words, strict=False):
+    for ours, theirs in zip(request.words[:_BEGINNING], asked.words, strict=False):
         if ours != theirs:
             break
         begins += 1
@@ -48,10 +57,10 @@ def features_of(
     return (
         1.0,
         max(-1.0, min(1.0, example.similarity)),
-        _scaled(length, _LONG),
+        _scaled(asked.length, _LONG),
         _scaled(len(example.answer), _LONG),
         shorter / longer,
-        jaccard(frozenset(request), frozenset(words)),
+        jaccard(request.said, asked.said),
         begins / _BEGINNING,
         1.0 if common is not None and near(common, form) else 0.0,
         2.0 * max(0.0, min(1.0, record.quality)) - 1.0,

@@ -40,8 +40,9 @@ _SIGNED = re.compile(
 )
 _DEAR = re.compile(rf"(?m)^((?:Dear|Liebe[rs]?|Cher|Chère|Querid[oa]) )({_NAMES})(?=[,:!\n]|$)")
 _LISTED = re.compile(
-    r"(?i:\b((?:full|first|last|family|customer|client|patient|employee|contact|cardholder|sender"
-    rf"|recipient|account holder)(?:['’]s)?[ _-]?(?:name)? ?: {{0,3}}))({_NAMES})"
+    r"(?i:\b((?:(?:full|first|last|family)[ _-]?name|(?:customer|client|patient|employee|contact"
+    r"|cardholder|sender|recipient|account holder)(?:['’]s)?(?:[ _-]?name)?) ?: {0,3}))"
+    rf"({_NAMES})"
 )
 _NOBODY_DEAR = frozenset("sir madam sirs all team customer hiring colleagues friends diary".split())
 

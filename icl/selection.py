@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from icl.answer_form import Form, common_form, form_of, near
 from icl.example import Example
-from icl.features import Features, features_of, jaccard, with_redundancy
+from icl.features import REDUNDANCY, Asked, Features, features_of, jaccard, with_redundancy
 from icl.suspicion import suspicious
-from icl.template import Template, Tokens, tokens_of
+from icl.template import Template, Tokens
 from icl.tokens import estimate
 from icl.utility import UtilityModel
 
@@ -52,9 +52,10 @@ class Selection:
 class _Candidate(NamedTuple):
     example: Example
     tokens: int
-    words: Tokens
-    said: frozenset[str]  # its words but for the instruction's
+    asked: Asked
+    folded: str  # its answer, for comparison
     form: Form
+    input: frozenset[str] = frozenset()  # the question's words but for the instruction's
 
 
 class _Chosen(NamedTuple):
@@ -68,11 +69,11 @@ def select(
 ) -> Selection:
     """Choose the examples for a question; the order of the candidates does not matter."""
     refused: Counter[str] = Counter()
-    request = tokens_of(question)
+    request = Asked.read(question)
     ranked = sorted(candidates, key=lambda example: (-example.similarity, example.id))
     usable = list(_usable(ranked, limits, refused))
-    usable = _of_one_kind(request, usable, refused)
-    chosen = _choose(request, len(question), usable, model, limits, refused)
+    usable = _of_one_kind(request.words, usable, refused)
+    chosen = _choose(request, usable, model, limits, refused)
     chosen.sort(key=lambda one: (one.candidate.example.similarity, one.candidate.example.id))
     return Selection(
         examples=tuple(one.candidate.example for one in chosen),
@@ -97,35 +98,31 @@ def _usable(
             refused["long"] += 1
             continue
         # Read as the small model will: a turn may be forged across question and answer.
-        if suspicious(f"{example.question}\nAnswer: {example.answer}") is not None:
+        if suspicious(f"{example.question}\nAnswer:\n{example.answer}") is not None:
             refused["suspicious"] += 1
             continue
-        words = tokens_of(example.question)
-        both = " ".join(words), _folded(example.answer)
+        asked = Asked.read(example.question)
+        folded = " ".join(example.answer.casefold().split())
+        both = " ".join(asked.words), folded
         if both in seen:
             refused["duplicate"] += 1
             continue
         seen.add(both)
-        said = frozenset(words)
-        yield _Candidate(example, tokens, words, said, form_of(example.answer))
-
-
-def _folded(answer: str) -> str:
-    return " ".join(answer.casefold().split())
+        yield _Candidate(example, tokens, asked, folded, form_of(example.answer))
 
 
 def _of_one_kind(
     request: Tokens, usable: list[_Candidate], refused: Counter[str]
 ) -> list[_Candidate]:
     """Return the candidates of the request's instruction whose answers have a form in common."""
-    template = Template(request, [candidate.words for candidate in usable])
+    template = Template(request, [candidate.asked.words for candidate in usable])
     same: list[_Candidate] = []
     for candidate, agrees in zip(usable, template.agreeing(), strict=True):
         if not agrees:
             refused["instruction"] += 1
             continue
         # Beside the instruction, which all of them share.
-        candidate = candidate._replace(said=template.input_of(candidate.words))
+        candidate = candidate._replace(input=template.input_of(candidate.asked.words))
         if any(_alike(candidate, other) for other in same):
             refused["duplicate"] += 1
             continue
@@ -138,14 +135,11 @@ def _of_one_kind(
 
 
 def _alike(a: _Candidate, b: _Candidate) -> bool:
-    if jaccard(a.said, b.said) < _SAME_QUESTION:
-        return False
-    return _folded(a.example.answer) == _folded(b.example.answer)
+    return a.folded == b.folded and jaccard(a.input, b.input) >= _SAME_QUESTION
 
 
 def _choose(
-    request: Tokens,
-    characters: int,
+    request: Asked,
     usable: list[_Candidate],
     model: UtilityModel,
     limits: Limits,
@@ -153,32 +147,36 @@ def _choose(
 ) -> list[_Chosen]:
     """Take the most useful beside those already taken, again and again; bulky ones last."""
     common = common_form([candidate.form for candidate in usable])
-    base = [features_of(request, characters, c.example, c.words, c.form, common) for c in usable]
+    offers = []
+    for candidate in usable:
+        features = features_of(request, candidate.example, candidate.asked, candidate.form, common)
+        offers.append(_Chosen(candidate, model.value(features), features))
     room = limits.tokens
     chosen: list[_Chosen] = []
     for bulky in (False, True):
-        left = [at for at, c in enumerate(usable) if (c.tokens > _BULKY * limits.tokens) is bulky]
+        left = [o for o in offers if (o.candidate.tokens > _BULKY * limits.tokens) is bulky]
+        left = [_beside(offer, chosen, model) for offer in left]
         while left:
-            offers = [_offer(usable[at], base[at], chosen, model) for at in left]
             # The first of equals: the candidates are in the order of similarity.
-            best = max(range(len(left)), key=lambda at: offers[at].utility)
-            left.pop(best)
-            offer = offers[best]
-            if offer.utility < limits.threshold:
+            best = left.pop(max(range(len(left)), key=lambda at: left[at].utility))
+            if best.utility < limits.threshold:
                 refused["utility"] += 1
             elif len(chosen) >= limits.most:
                 refused["most"] += 1
-            elif offer.candidate.tokens > room:
+            elif best.candidate.tokens > room:
                 refused["budget"] += 1
             else:
-                chosen.append(offer)
-                room -= offer.candidate.tokens
+                chosen.append(best)
+                room -= best.candidate.tokens
+                left = [_beside(offer, [best], model) for offer in left]
     return chosen
 
 
-def _offer(
-    candidate: _Candidate, base: Features, chosen: Sequence[_Chosen], model: UtilityModel
-) -> _Chosen:
-    alike = max((jaccard(candidate.said, one.candidate.said) for one in chosen), default=0.0)
-    features = with_redundancy(base, alike) if chosen else base
-    return _Chosen(candidate, model.value(features), features)
+def _beside(offer: _Chosen, chosen: Sequence[_Chosen], model: UtilityModel) -> _Chosen:
+    """Return the offer with its redundancy beside further chosen examples."""
+    said = offer.candidate.input
+    alike = max((jaccard(said, one.candidate.input) for one in chosen), default=0.0)
+    if alike <= offer.features[REDUNDANCY]:
+        return offer
+    features = with_redundancy(offer.features, alike)
+    return _Chosen(offer.candidate, model.value(features), features)

@@ -74,7 +74,7 @@ _FOREIGN_ORDERS = re.compile(
 _PERSONA = re.compile(
     r"\byou are (?:now(?! (?:ready|able|connected|logged|signed|set|all|done|using|running|good"
     r"|finished|required|eligible|viewing|looking|subscribed|in|at|on)\b)|no longer)"
-    r"|\bpretend (?:that )?(?:you|to be)\b|\bfrom now on(?: \w{1,20}){0,3}? (?:you|answer|respond"
+    r"|\bpretend (?:that )?you\b|\bfrom now on(?: \w{1,20}){0,3}? (?:you|answer|respond"
     r"|reply|say|always|only|act)\b|\bdo anything now\b|\bjailbr(?:eak|oken)\b"
     r"|\b(?:whenever|every time|if) (?:any(?:one|body)|some(?:one|body)|the user|a user|users?"
     r"|they|you are|you re|i) asks?(?:ed)?\b(?: \w{1,20}){0,12}? (?:say|answer|respond|reply|tell"

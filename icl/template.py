@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _HEAD, _TAIL = 400, 200  # characters that are read of a longer question
@@ -78,20 +79,37 @@ class _Side:
     def __init__(self, request: Tokens, candidates: Sequence[Tokens]) -> None:
         self._request = request
         self._candidates = candidates
-        self.shared = [common(request, candidate) for candidate in candidates]
+        among = _shared([request, *candidates])
+        self.shared = among[0][1:]  # words in common with the request, by candidate
         self.head = _supported(self.shared)
+        self._heads = [  # of each candidate: how far it goes together with others
+            _supported(row[1:at] + row[at + 1 :]) for at, row in enumerate(among[1:], start=1)
+        ]
 
     def departs(self, at: int) -> bool:
         """Whether request and candidate differ inside words that other questions share."""
         request, candidate = self._request, self._candidates[at]
-        split = self.shared[at]
+        split, head = self.shared[at], self._heads[at]
         if split < self.head and _returns(request, split, self.head, candidate):
             return True
-        theirs = [
-            common(candidate, other) for index, other in enumerate(self._candidates) if index != at
-        ]
-        head = _supported(theirs)
         return split < head and _returns(candidate, split, head, request)
+
+
+def _shared(texts: Sequence[Tokens]) -> list[list[int]]:
+    """Return how many words each two texts share at their beginning.
+
+    In alphabetical order two texts share what all neighbours between them share, so that only
+    neighbours need to be compared word by word.
+    """
+    order = sorted(range(len(texts)), key=texts.__getitem__)
+    neighbours = [common(texts[a], texts[b]) for a, b in pairwise(order)]
+    table = [[0] * len(texts) for _ in texts]
+    for first, a in enumerate(order):
+        least = len(texts[a])
+        for shared, b in zip(neighbours[first:], order[first + 1 :], strict=True):
+            least = min(least, shared)
+            table[a][b] = table[b][a] = least
+    return table
 
 
 def _supported(lengths: Sequence[int]) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,7 @@ import numpy.typing as npt
 
 from icl.answer_form import common_form, form_of
 from icl.example import Example
-from icl.features import SIZE, Features, features_of
-from icl.template import tokens_of
+from icl.features import SIZE, Asked, Features, features_of
 
 _VERSION = 1
 # One-shot exact match by cosine, 432 pairs of nine tasks: 19 % at 0.11, 33 % at 0.44, 38 % at
@@ -45,19 +45,16 @@ class UtilityModel:
 
     def value(self, features: Features) -> float:
         """Return the utility of an example with these features."""
-        return max(0.0, min(1.0, sum(map(float.__mul__, self._weights, features))))
+        utility: float = sum(map(mul, self._weights, features))
+        return max(0.0, min(1.0, utility))
 
     def scores(self, question: str, examples: Sequence[Example]) -> list[float]:
         """Return each example's utility beside no other."""
-        request = tokens_of(question)
+        request = Asked.read(question)
         forms = [form_of(example.answer) for example in examples]
         common = common_form(forms)
         return [
-            self.value(
-                features_of(
-                    request, len(question), example, tokens_of(example.question), form, common
-                )
-            )
+            self.value(features_of(request, example, Asked.read(example.question), form, common))
             for example, form in zip(examples, forms, strict=True)
         ]
 
@@ -141,9 +138,9 @@ class ThresholdTuner:
         *,
         token_cost: float = 0.0001,  # quality that one token of examples has to bring
         margin: float = 0.02,
-        start: float = 0.3,  # share of requests that try a level, falling with the answers judged
-        floor: float = 0.02,
-        keep: float = 0.998,  # of what was known, with each judged answer
+        start: float = 0.3,  # share of requests that try a level, while none is known
+        floor: float = 0.05,
+        keep: float = 0.9995,  # of what was known, with each judged answer
         enough: float = 20.0,  # answers of a level before it may be adopted
     ) -> None:
         self._token_cost = token_cost
@@ -162,12 +159,14 @@ class ThresholdTuner:
 
     @property
     def exploring(self) -> float:
-        """The share of requests that try a level drawn at random."""
-        return max(self._floor, self._start / math.sqrt(1.0 + sum(self._counts) / self._enough))
+        """The share of requests that try the least known level."""
+        return max(self._floor, self._start / math.sqrt(1.0 + min(self._counts) / self._enough))
 
     def draw(self, draw: random.Random) -> float:
         """Return the level for one request."""
-        return draw.choice(LEVELS) if draw.random() < self.exploring else self.adopted
+        if draw.random() >= self.exploring:
+            return self.adopted
+        return LEVELS[self._counts.index(min(self._counts))]
 
     def learn(self, level: float, quality: float, tokens: int, weight: float = 1.0) -> None:
         """Learn the quality of an answer whose examples, of `tokens` in all, met `level`."""
