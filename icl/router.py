@@ -30,7 +30,7 @@ import numpy as np
 
 from icl.arms import Arm, Choice, Observation, Situation
 from icl.context import SIZE
-from icl.floor import State
+from icl.floor import State, Turn
 from icl.linear import Linear, Row
 from icl.standing import SHARED_SPREAD, SMALL_ARMS, Standing, Tuning, regression
 from icl.thompson import Belief, Prices, chances, sample, scores
@@ -39,10 +39,10 @@ __all__ = ["Router", "Tuning"]
 
 VERSION = 1  # of the data; what is learnt under another is dropped
 _CENTRE = 0.5  # quality of which the regressions learn the distance
-_HOPELESS = 0.1  # least weight of an arm in exploration; 1 is sure to reach the floor
+_HOPELESS = 0.2  # least weight of an arm in exploration; 1 is sure to reach the floor
 _BARE = 0.5  # weight of the small model alone, beside itself with examples: those mostly help
 _NEAR = 0.1  # standard deviation of the scores below which they tell little (PAPERS.md 2.4)
-_SHOCK_OWN, _SHOCK_SHARED = 0.8, 0.5  # share that is forgotten of an arm that fell
+_SHOCK_OWN, _SHOCK_SHARED = 0.8, 0.5  # share that is forgotten of an arm that fell or rose
 _USUAL = Tuning()
 _LEAST_CHANCE = 1e-6  # of an arm that was chosen: it divides
 
@@ -87,9 +87,11 @@ class Router:
         shared, own = self._common(observation.small, arm), standing.models[arm]
         own.learn(x, y - _CENTRE - shared.predict(x)[0], trust)
         shared.learn(x, y - _CENTRE, trust)
-        if standing.guards[arm].learn(y, observation.weight, observation.at):
+        turn = standing.guards[arm].learn(y, observation.weight, observation.at)
+        if turn is not None:
             own.forget(_SHOCK_OWN)
             shared.forget(_SHOCK_SHARED)
+        if turn is Turn.FELL:
             for (_, small), other in self._standings.items():
                 if small == observation.small and other is not standing:
                     other.guards[arm].alarm()

@@ -173,3 +173,19 @@ def test_a_record_survives_as_data(seen: list[tuple[float, float]], floor: float
     assert copy.state is arm.state
     assert copy.estimate() == arm.estimate()
     assert copy.doubt == arm.doubt
+
+
+def test_a_sudden_rise_after_a_long_bad_time_is_noticed() -> None:
+    arm = guard()
+    teach(arm, 0.1, 300)
+    assert state_of(arm) is State.TRIAL
+    assert arm.estimate().upper < 0.3
+    teach(arm, 1.0, 15, at=1000.0)
+    assert state_of(arm) is State.OPEN
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_lucky_streak_of_a_poor_arm_is_no_rise(seed: int) -> None:
+    arm = guard()
+    teach(arm, 0.4, 300, seed)
+    assert state_of(arm) is not State.OPEN
