@@ -17,12 +17,15 @@ Whatever the scores say, an arm takes ordinary traffic of a category only while 
 holds the floor (`icl.floor`). An arm on trial, or back from a fall, gets the share of exploration
 alone, all of which is worth judging; with an exploration of 0 it never opens by itself, only by
 what is learnt from elsewhere.
+
+The router is unsure where the scores of the arms in contention, the requested model and those that
+hold the floor, have a standard deviation under 0.1 (the paper's rule), or the record is short.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from math import sqrt, tanh
 from typing import Any
 
@@ -41,7 +44,7 @@ VERSION = 1  # of the data; what is learnt under another is dropped
 _CENTRE = 0.5  # quality of which the regressions learn the distance
 _HOPELESS = 0.2  # least weight of an arm in exploration; 1 is sure to reach the floor
 _BARE = 0.5  # weight of the small model alone, beside itself with examples: those mostly help
-_NEAR = 0.1  # standard deviation of the scores below which they tell little (PAPERS.md 2.4)
+_NEAR = 0.1  # standard deviation of the scores in contention, below which they tell little
 _SHOCK_OWN, _SHOCK_SHARED = 0.8, 0.5  # share that is forgotten of an arm that fell or rose
 _USUAL = Tuning()
 _LEAST_CHANCE = 1e-6  # of an arm that was chosen: it divides
@@ -152,7 +155,7 @@ class Router:
             arm = sample(trusted, prices, self._draw)
         usual, forced = chances(trusted, prices).get(arm, 0.0), apart.get(arm, 0.0)
         chance = usual + situation.exploration * (forced - usual)
-        unsure = _deviation(expected.values()) < _NEAR
+        unsure = _deviation([expected[one] for one in (Arm.REQUESTED, *trusted)]) < _NEAR
         unsure |= arm is not Arm.REQUESTED and not standing.is_known(arm)
         return Choice(
             arm=arm,
@@ -224,7 +227,7 @@ def _exploration(situation: Situation, standing: Standing, arms: Sequence[Arm]) 
     return {arm: weight / whole for arm, weight in weights.items()}
 
 
-def _deviation(values: Collection[float]) -> float:
+def _deviation(values: Sequence[float]) -> float:
     # Not statistics.pstdev: its exact fractions take more time than all the rest of a choice.
     mean = sum(values) / len(values)
     return sqrt(sum((value - mean) ** 2 for value in values) / len(values))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import mean
 
 import numpy as np
 
@@ -134,3 +135,32 @@ def taught(router: Router, world: World, answers: int = 60) -> Router:
         good = float(draw.random() < world.quality(arm, row))
         router.learn(world._observation(arm, row, good, 1.0))
     return router
+
+
+GOOD = {Arm.EXAMPLES: steady(0.83), Arm.SMALL: steady(0.2)}
+POOR = {Arm.EXAMPLES: steady(0.3), Arm.SMALL: steady(0.2)}
+BROKEN = {Arm.EXAMPLES: steady(0.05), Arm.SMALL: steady(0.05)}
+
+
+def router(seed: int = 0) -> Router:
+    return Router(draw=random.Random(seed))
+
+
+def opened(world: World, seed: int = 0) -> Router:
+    """Return a router that was taught that examples work."""
+    known = router(seed)
+    known.choose(world.situation(world.request()))
+    for _ in range(60):
+        known.learn(world.observe(Arm.EXAMPLES, 1.0))
+    assert state(known) == "open"
+    return known
+
+
+def share(served: Sequence[Served]) -> float:
+    """Return the share of requests that the small model answered."""
+    return mean(one.offloaded for one in served)
+
+
+def state(known: Router, arm: Arm = Arm.EXAMPLES) -> str:
+    """Return how far the arm is trusted, in the first category."""
+    return next(str(row["state"]) for row in known.standings() if row["arm"] == arm.value)

@@ -187,5 +187,5 @@ def test_a_sudden_rise_after_a_long_bad_time_is_noticed() -> None:
 @pytest.mark.parametrize("seed", range(10))
 def test_a_lucky_streak_of_a_poor_arm_is_no_rise(seed: int) -> None:
     arm = guard()
-    teach(arm, 0.4, 300, seed)
+    teach(arm, 0.3, 300, seed)
     assert state_of(arm) is not State.OPEN
