@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from hashlib import shake_256
-from math import log1p
+from math import isfinite, log1p
 
 import numpy as np
 import numpy.typing as npt
@@ -47,15 +47,18 @@ def build(
         log1p(max(0, answer_characters)) / _LONG,
         1.0,
     ]
-    row = np.concatenate([_projected(vector), evidence])
-    return tuple(np.clip(np.nan_to_num(row, posinf=0.0, neginf=0.0), -1.0, 1.0).tolist())
+    return tuple(_bounded(value) for value in (*_projected(vector), *evidence))
 
 
-def _projected(vector: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float64]:
+def _projected(vector: npt.NDArray[np.float32] | None) -> list[float]:
     if vector is None or vector.size == 0:
-        return np.zeros(PROJECTIONS)
-    projected: npt.NDArray[np.float64] = _signs(vector.size) @ vector.astype(np.float64).ravel()
-    return projected * _SPREAD
+        return [0.0] * PROJECTIONS
+    projected: list[float] = (_signs(vector.size) @ vector.astype(np.float64).ravel()).tolist()
+    return projected
+
+
+def _bounded(value: float) -> float:
+    return min(max(float(value), -1.0), 1.0) if isfinite(value) else 0.0
 
 
 @cache
@@ -64,4 +67,4 @@ def _signs(dimension: int) -> npt.NDArray[np.float64]:
     length = -(-PROJECTIONS * dimension // 8)
     drawn = np.unpackbits(np.frombuffer(shake_256(_SEED).digest(length), dtype=np.uint8))
     signs = drawn[: PROJECTIONS * dimension].reshape(PROJECTIONS, dimension)
-    return signs.astype(np.float64) * 2.0 - 1.0
+    return (signs.astype(np.float64) * 2.0 - 1.0) * _SPREAD

@@ -26,10 +26,11 @@ _RULES = (
     " good, -1 if B is slightly better, -2 if B is better, -3 if B is much better."
     " Reply with a last line of the form SCORE: n"
 )
-_SCORE = re.compile(r"score\W{0,6}([-+\u2212]?\s?[0-3])(?![\w.,/]\d|\d)", re.IGNORECASE)
-_BARE = re.compile(r"\s*([-+\u2212]?[0-3])\s*\.?\s*")
+_SIGN = r"[-+\u2212]?"
+_SCORE = re.compile(rf"score\W{{0,6}}?({_SIGN}\s?[0-3])(?!\w|[.,/]\d)", re.IGNORECASE)
+_BARE = re.compile(rf"\s*({_SIGN}[0-3])\s*\.?\s*")
 _NUMBER = re.compile(
-    r"(?<![\w.])[-+\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?(?!\w)"
+    rf"(?<![\w.]){_SIGN}(?:(?:\d{{1,3}}(?:,\d{{3}})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?"
 )
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL | re.IGNORECASE)
 

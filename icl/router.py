@@ -17,6 +17,9 @@ Whatever the scores say, an arm takes ordinary traffic of a category only while 
 holds the floor (`icl.floor`). An arm on trial, or back from a fall, gets the share of exploration
 alone, all of which is worth judging; with an exploration of 0 it never opens by itself, only by
 what is learnt from elsewhere.
+
+The router is unsure where the scores of the arms in contention, the requested model and those that
+hold the floor, have a standard deviation under 0.1 (the paper's rule), or the record is short.
 """
 
 from __future__ import annotations
@@ -24,14 +27,13 @@ from __future__ import annotations
 import random
 from collections.abc import Container, Mapping, Sequence
 from math import sqrt, tanh
-from statistics import pstdev
 from typing import Any
 
 import numpy as np
 
 from icl.arms import Arm, Choice, Observation, Situation
 from icl.context import SIZE
-from icl.floor import State
+from icl.floor import State, Turn
 from icl.linear import Linear, Row
 from icl.standing import SHARED_SPREAD, SMALL_ARMS, Standing, Tuning, regression
 from icl.thompson import Belief, Prices, chances, sample, scores
@@ -40,10 +42,10 @@ __all__ = ["Router", "Tuning"]
 
 VERSION = 1  # of the data; what is learnt under another is dropped
 _CENTRE = 0.5  # quality of which the regressions learn the distance
-_HOPELESS = 0.1  # least weight of an arm in exploration; 1 is sure to reach the floor
+_HOPELESS = 0.2  # least weight of an arm in exploration; 1 is sure to reach the floor
 _BARE = 0.5  # weight of the small model alone, beside itself with examples: those mostly help
-_NEAR = 0.1  # standard deviation of the scores below which they tell little (PAPERS.md 2.4)
-_SHOCK_OWN, _SHOCK_SHARED = 0.8, 0.5  # share that is forgotten of an arm that fell
+_NEAR = 0.1  # standard deviation of the scores in contention, below which they tell little
+_SHOCK_OWN, _SHOCK_SHARED = 0.8, 0.5  # share that is forgotten of an arm that fell or rose
 _USUAL = Tuning()
 _LEAST_CHANCE = 1e-6  # of an arm that was chosen: it divides
 
@@ -88,9 +90,11 @@ class Router:
         shared, own = self._common(observation.small, arm), standing.models[arm]
         own.learn(x, y - _CENTRE - shared.predict(x)[0], trust)
         shared.learn(x, y - _CENTRE, trust)
-        if standing.guards[arm].learn(y, observation.weight, observation.at):
+        turn = standing.guards[arm].learn(y, observation.weight, observation.at)
+        if turn is not None:
             own.forget(_SHOCK_OWN)
             shared.forget(_SHOCK_SHARED)
+        if turn is Turn.FELL:
             for (_, small), other in self._standings.items():
                 if small == observation.small and other is not standing:
                     other.guards[arm].alarm()
@@ -151,7 +155,7 @@ class Router:
             arm = sample(trusted, prices, self._draw)
         usual, forced = chances(trusted, prices).get(arm, 0.0), apart.get(arm, 0.0)
         chance = usual + situation.exploration * (forced - usual)
-        unsure = pstdev(expected.values()) < _NEAR
+        unsure = _deviation([expected[one] for one in (Arm.REQUESTED, *trusted)]) < _NEAR
         unsure |= arm is not Arm.REQUESTED and not standing.is_known(arm)
         return Choice(
             arm=arm,
@@ -221,3 +225,9 @@ def _exploration(situation: Situation, standing: Standing, arms: Sequence[Arm]) 
         weights[Arm.SMALL] *= _BARE
     whole = sum(weights.values())
     return {arm: weight / whole for arm, weight in weights.items()}
+
+
+def _deviation(values: Sequence[float]) -> float:
+    # Not statistics.pstdev: its exact fractions take more time than all the rest of a choice.
+    mean = sum(values) / len(values)
+    return sqrt(sum((value - mean) ** 2 for value in values) / len(values))

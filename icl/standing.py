@@ -42,11 +42,13 @@ class Standing:
         self.guards = {arm: Guard(memory=settings.memory) for arm in SMALL_ARMS}
         self.judged = True
         self._shares = dict.fromkeys(Arm, 0.0)
+        self._counted = 0.0  # requests that the shares are of
 
     def count(self, chosen: Arm) -> None:
         """Count a request to the arm that answers it."""
+        self._counted = min(self._counted + 1.0, _SHARE_MEMORY)
         for arm, share in self._shares.items():
-            self._shares[arm] += ((arm is chosen) - share) / _SHARE_MEMORY
+            self._shares[arm] += ((arm is chosen) - share) / self._counted
 
     def is_known(self, arm: Arm) -> bool:
         """Whether the small arm has been judged often enough to speak of certainty."""
@@ -87,6 +89,7 @@ class Standing:
         """Return all of it for `restore`."""
         return {
             "judged": self.judged,
+            "counted": self._counted,
             "shares": [self._shares[arm] for arm in Arm],
             "models": [self.models[arm].as_data() for arm in SMALL_ARMS],
             "guards": [self.guards[arm].as_data() for arm in SMALL_ARMS],
@@ -95,6 +98,7 @@ class Standing:
     def restore(self, data: Mapping[str, Any]) -> None:
         """Take up what `as_data` returned. Raises ValueError, KeyError or TypeError for others."""
         self.judged = bool(data["judged"])
+        self._counted = float(data["counted"])
         self._shares = dict(zip(Arm, map(float, data["shares"]), strict=True))
         for arm, learnt in zip(SMALL_ARMS, data["models"], strict=True):
             self.models[arm].restore(learnt)
