@@ -2,9 +2,10 @@
 
 `python -m bench.nearhits.oracle --port 9000 --answers FILE --places 2 --service-ms 2000`: FILE is a
 JSON object of answers by question. A question that it does not know is an error 404, so that
-nothing is measured by accident. It answers for whatever model it is called; a judge's calls too,
-if their last message is a known question. GET /service and POST /service {"slowdown": 2} tell and
-set its pace; GET /calls counts the calls by model.
+nothing is measured by accident. It answers for whatever model it is called. Asked which of two
+answers is better (icl/quality.py), it says the one that is the reference; a judge's calls take no
+place. GET /service and POST /service {"slowdown": 2} tell and set its pace; GET /calls counts the
+calls by model; POST /wrong true has it give other questions' answers until it is told false.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -37,6 +39,9 @@ from bench.fake_upstream import (
 )
 from bench.service import Capacity, Service
 
+JUDGED = re.compile(
+    r"<<(QUESTION|ANSWER A|ANSWER B) (?P<mark>\S+)>>\n(.*?)\n<<END (?P=mark)>>", re.DOTALL
+)
 UNKNOWN = {
     "message": "the oracle has no answer to this",
     "type": "invalid_request_error",
@@ -51,8 +56,12 @@ class Oracle:
     def __init__(self, answers: Mapping[str, str], service: Service | None = None) -> None:
         self.calls: Counter[str] = Counter()
         self._answers = answers
+        self._others = dict(
+            zip(answers, [*answers.values()][1:] + [*answers.values()][:1], strict=True)
+        )
         self._service = service
         self._ids = itertools.count(1)
+        self._wrong = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
@@ -63,6 +72,9 @@ class Oracle:
             if body:
                 self._service.slow_down(orjson.loads(body)["slowdown"])
             await answer_json(send, orjson.dumps(self._service.facts()))
+        elif path == "/wrong":
+            self._wrong = bool(orjson.loads(body))
+            await answer_json(send, body)
         elif path == MODELS:
             await answer_json(send, orjson.dumps(model_list()))
         elif path == CHAT:
@@ -73,11 +85,13 @@ class Oracle:
     async def _chat(self, request: Mapping[str, Any], send: Send) -> None:
         model = str(request.get("model"))
         self.calls[model] += 1
-        text = self._answers.get(str(request["messages"][-1]["content"]))
+        question = str(request["messages"][-1]["content"])
+        verdict = judged(question, self._answers)
+        text = verdict or (self._others if self._wrong else self._answers).get(question)
         if text is None:
             await answer_json(send, orjson.dumps({"error": UNKNOWN}), status=404)
             return
-        if self._service is not None:
+        if self._service is not None and verdict is None:
             await self._service.serve()
         answer_id = f"chatcmpl-oracle-{next(self._ids)}"
         pace = Pace(tokens=max(1, len(text.split())))
@@ -85,6 +99,16 @@ class Oracle:
             await answer_stream(send, _each(chunks(answer_id, model, pace, False, text)))
         else:
             await answer_json(send, orjson.dumps(completion(answer_id, model, pace, text)))
+
+
+def judged(text: str, answers: Mapping[str, str]) -> str | None:
+    """Return the verdict on two answers that a judge is shown; None if this asks for none."""
+    parts = {name: said.strip() for name, _, said in JUDGED.findall(text)}
+    known = answers.get(parts.get("QUESTION", ""))
+    if known is None or len(parts) < 3:
+        return None
+    right = [parts[name].casefold() == known.casefold() for name in ("ANSWER A", "ANSWER B")]
+    return f"SCORE: {3 * (right[0] - right[1])}"
 
 
 async def _each(events: list[bytes]) -> AsyncIterator[bytes]:

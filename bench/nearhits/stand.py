@@ -40,6 +40,7 @@ def config(
     oracle: str,
     small: Mapping[str, str],
     category: Mapping[str, Any],
+    pairing: Mapping[str, Any],
     extra: Mapping[str, Any],
 ) -> Path:
     """Write the configuration of a Nearhit whose small models stand in for the oracle.
@@ -60,11 +61,11 @@ def config(
         ],
         "model_groups": {"large": larges},
         "offload": [
-            {"model": large_for(name), "small": name, "price": PRICE, "window": 2048}
+            {"model": large_for(name), "small": name, "price": PRICE, "window": 2048, **pairing}
             for name in small
         ],
         "policies": str(folder / "policies.yaml"),
-        "lookup_gate": False,
+        "lookup_gate": False,  # nobody would see near-hits where lookups did not pay
         **extra,
     }
     path = folder / "nearhit.yaml"
@@ -87,6 +88,14 @@ BASE_CATEGORY: Mapping[str, Any] = {
 }
 
 
+def answers_file(folder: Path, items: Sequence[Item]) -> Path:
+    """Write what the oracle knows; return where."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "answers.json"
+    path.write_text(json.dumps({item.question: item.answer for item in items}))
+    return path
+
+
 @asynccontextmanager
 async def open_ground(
     folder: Path,
@@ -95,16 +104,15 @@ async def open_ground(
     *,
     pace: Sequence[str] = (),
     category: Mapping[str, Any] | None = None,
+    pairing: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Ground]:
     """Run the oracle, which knows all items, and a Nearhit with an empty store before it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    answers = folder / "answers.json"
-    answers.write_text(json.dumps({item.question: item.answer for item in items}))
+    answers = answers_file(folder, items)
     async with AsyncExitStack() as stack:
         command = python_server("bench.nearhits.oracle", "--answers", str(answers), *pace)
         oracle = await stack.enter_async_context(running("oracle", command))
-        path = config(folder, oracle.origin, small, category or {}, extra or {})
+        path = config(folder, oracle.origin, small, category or {}, pairing or {}, extra or {})
         nearhit = await stack.enter_async_context(running_nearhit(path))
         yield Ground(nearhit.origin + "/v1", oracle, nearhit)
 
