@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench.nearhits import examples_help
+from bench.nearhits import examples_help, latency, replaying, stream
 from bench.nearhits.record import Record
 from bench.nearhits.tasks import read_items, split
 from bench.processes import ServerFailed
@@ -22,7 +22,7 @@ from bench.report import RESULTS, describe_machine
 from bench.stand import StandFailed, say
 from proxy.demo_fleet import DemoFleetFailed
 
-SECTIONS = ("examples",)
+SECTIONS = ("examples", "stream", "latency", "replay")
 ARMS = examples_help.ARMS
 
 
@@ -33,6 +33,7 @@ class Plan:
     data: Path
     each: int  # questions of a task
     requests: int  # of the stream
+    quick: bool
     seed: int
     sections: tuple[str, ...]
     arms: tuple[str, ...]
@@ -64,11 +65,17 @@ def read_plan(arguments: Sequence[str]) -> Plan:
         data=given.data,
         each=given.each or (60 if given.full else 25),
         requests=3000 if given.full else 300,
+        quick=not given.full,
         seed=given.seed,
         sections=sections,
         arms=arms,
         results=given.results or RESULTS / name,
     )
+
+
+def show(title: str, table: str) -> None:
+    """Print one section."""
+    print(f"### {title}\n\n{table}\n", flush=True)
 
 
 async def main(plan: Plan) -> int:
@@ -81,10 +88,18 @@ async def main(plan: Plan) -> int:
         " In brackets: 95 % bootstrap intervals.\n"
     )
     try:
-        parts = split(read_items(plan.data), plan.each, plan.seed)
+        items = read_items(plan.data)
+        parts, whole = split(items, plan.each, plan.seed), split(items, len(items), plan.seed)
         if "examples" in plan.sections:
             results = await examples_help.measure(record, parts, plan.seed, plan.arms)
-            print(examples_help.table(results, plan.seed), flush=True)
+            show("Examples help", examples_help.table(results, plan.seed))
+        if "stream" in plan.sections:
+            text = await stream.measure(record, whole, plan.requests, plan.seed)
+            show("A stream with an overload", text)
+        if "latency" in plan.sections:
+            show("Time on the request path", await latency.measure(record, plan.quick))
+        if "replay" in plan.sections:
+            show("Replaying poor examples", await replaying.measure(record, parts, plan.seed))
     except (StandFailed, ServerFailed, DemoFleetFailed, OSError, ValueError) as failed:
         say(f"the benchmark cannot go on: {failed}")
         return 1
