@@ -42,6 +42,11 @@ class Degrading:
             answer = orjson.dumps(self._garble(orjson.loads(answer)))
         await answer_json(send, answer, status)
 
+    async def aclose(self) -> None:
+        """Close the connections to the small model."""
+        if self._session is not None:
+            await self._session.close()
+
     async def _forward(self, path: str, method: str, body: bytes) -> tuple[int, bytes]:
         if self._session is None:  # made in the loop that uses it
             self._session = aiohttp.ClientSession()

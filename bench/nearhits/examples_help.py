@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.nearhits.models import SMALL_MODELS, Reply, ask_each, small_models, turns
+from bench.nearhits.models import (
+    BARE_TOKENS,
+    MOST_TOKENS,
+    SMALL_MODELS,
+    Reply,
+    ask_each,
+    small_models,
+    turns,
+)
 from bench.nearhits.neighbours import encoded, nearest, random_examples
 from bench.nearhits.record import Record, Result
 from bench.nearhits.scoring import exact, gain_of, lenient, mean_of
@@ -80,7 +88,8 @@ async def direct(questions: Questions, arm: str, small: str, base_url: str) -> R
         turns(item.question, shown)
         for item, shown in zip(questions.items, questions.examples[arm], strict=True)
     ]
-    replies = await ask_each(base_url, small, chats, f"{small}, {arm}")
+    most = BARE_TOKENS if arm == "zero" else MOST_TOKENS
+    replies = await ask_each(base_url, small, chats, f"{small}, {arm}", most=most)
     return {"answers": facts(questions.items, replies)}
 
 

@@ -116,7 +116,8 @@ async def measure(record: Record, quick: bool) -> str:
     without, routed = found["medians"]["without"], found["medians"]["with"]
     added = mean_of([b - a for a, b in zip(without, routed, strict=True)])
     return (
-        "| p50 without a small model, ms | with it | added, mean of rounds | at most | near-hits |\n"
+        "| p50 without a small model, ms | with it | added, mean of rounds | at most |"
+        " near-hits |\n"
         "| --- | --- | --- | --- | --- |\n"
         f"| {median(without):.2f} | {median(routed):.2f} | {added.mean:.2f}"
         f" [{added.low:.2f}, {added.high:.2f}] | {MOST} | {found['near_hits']} of"

@@ -16,7 +16,9 @@ from bench.stand import StandFailed, say
 from proxy.demo_fleet import LARGE, SMALL, DemoFleet
 
 # A bare reply is enough for all tasks, and both models were measured with it.
-SAMPLING: Mapping[str, Any] = {"temperature": 0, "max_tokens": 10, "stop": ["\n"]}
+SAMPLING: Mapping[str, Any] = {"temperature": 0, "stop": ["\n"]}
+MOST_TOKENS = 10
+BARE_TOKENS = 16  # without examples these models are verbose, which must not cost them the answer
 SMALL_MODELS = (SMALL.name, LARGE.name)  # both are small here: the large one is the oracle
 ANSWER_LIMIT = 120.0  # seconds
 
@@ -66,9 +68,10 @@ async def ask(
     model: str,
     messages: Sequence[Turn],
     headers: Mapping[str, str] | None = None,
+    most: int = MOST_TOKENS,
 ) -> Reply:
     """Return the answer to a chat; raise StandFailed on another status than 200."""
-    body = {"model": model, "messages": list(messages), **SAMPLING}
+    body = {"model": model, "messages": list(messages), "max_tokens": most, **SAMPLING}
     started = time.perf_counter()
     limit = aiohttp.ClientTimeout(total=ANSWER_LIMIT)
     url = base_url + "/chat/completions"
@@ -94,6 +97,7 @@ async def ask_each(
     what: str,
     headers: Mapping[str, str] | None = None,
     at_once: int = 1,
+    most: int = MOST_TOKENS,
 ) -> list[Reply]:
     """Return the answers to many chats in their order, with a progress line every ten seconds."""
     replies: list[Reply | None] = [None] * len(questions)
@@ -104,7 +108,7 @@ async def ask_each(
     async def work(session: aiohttp.ClientSession) -> None:
         nonlocal told, done
         for index in left:
-            replies[index] = await ask(session, base_url, model, questions[index], headers)
+            replies[index] = await ask(session, base_url, model, questions[index], headers, most)
             done += 1
             if time.monotonic() - told > 10:
                 told = time.monotonic()

@@ -17,7 +17,7 @@ from typing import Any
 
 import aiohttp
 
-from bench.nearhits.models import ask, ask_each, small_models, turns
+from bench.nearhits.models import BARE_TOKENS, ask, ask_each, small_models, turns
 from bench.nearhits.neighbours import encoded, nearest
 from bench.nearhits.record import Record, Result
 from bench.nearhits.scoring import exact, lenient
@@ -133,7 +133,11 @@ async def alone(base_url: str, asks: Sequence[Ask], split: Split, sample: int) -
     near = nearest(vectors[: len(items)], vectors[len(items) :], split.stored)
     top = (vectors[: len(items)] @ vectors[len(items) :].T).max(axis=1)
     bare = await ask_each(
-        base_url, SMALL_MODEL, [turns(item.question) for item in items], "stream: always small"
+        base_url,
+        SMALL_MODEL,
+        [turns(item.question) for item in items],
+        "stream: always small",
+        most=BARE_TOKENS,
     )
     shown = [turns(item.question, some) for item, some in zip(items, near, strict=True)]
     plain = await ask_each(base_url, SMALL_MODEL, shown, "stream: plain examples")
