@@ -7,10 +7,8 @@ from bench.nearhits.models import SMALL_MODELS, Reply
 from bench.nearhits.record import Result
 from bench.nearhits.tasks import Item
 
-PAST, INTENT = (
-    Item("present-past", "Past of paint?", "painted"),
-    Item("snips7", "Of?", "play music"),
-)
+PAST = Item("present-past", "Past of paint?", "painted")
+INTENT = Item("snips7", "Intent of a waltz?", "play music")
 
 
 def reply(text: str, status: str = "") -> Reply:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +18,7 @@ ALONE = [
 ]  # right in 80 %, wrong where nothing is near
 
 
-def served(near_hits: set[int], wrong: set[int] = frozenset()) -> list[Served]:  # type: ignore[assignment]
+def served(near_hits: Set[int], wrong: Set[int] = frozenset()) -> list[Served]:
     return [
         Served(
             index=index,
@@ -44,17 +46,7 @@ def test_quality_is_compared_with_chance_at_the_same_share() -> None:
 
 
 def test_a_backlog_does_not_count_as_throughput() -> None:
-    late = [
-        Served(
-            index=each.index,
-            task="a",
-            sent=each.sent,
-            ended=each.sent * 2,
-            right=True,
-            near_hit=False,
-        )
-        for each in served(set())
-    ]
+    late = [replace(each, ended=2 * each.sent) for each in served(set())]
     assert summary(late, ALONE, TURNS, 0).throughput < 0.1
 
 
@@ -73,8 +65,8 @@ def test_spoilt_answers_that_went_out_are_counted() -> None:
 def test_the_curve_goes_from_the_large_model_s_rate_to_the_small_one_s() -> None:
     points = list(curve(ALONE, 1.0))
     assert points[0] == (0.0, 1.0, 1.0, 1.0)
-    assert points[5] == (0.5, 2.0, pytest.approx(0.9), 1.0)
-    assert points[10] == (1.0, 2.0, pytest.approx(0.8), pytest.approx(0.8))
+    assert points[5] == pytest.approx((0.5, 2.0, 0.9, 1.0))
+    assert points[10] == pytest.approx((1.0, 2.0, 0.8, 0.8))
     assert all(math.isfinite(value) for point in points for value in point)
 
 
