@@ -19,6 +19,8 @@ import pytest
 from proxy import demo_fleet
 from proxy.demo_fleet import FLEET, DemoFleet, DemoFleetFailed, weights
 
+pytestmark = pytest.mark.serial
+
 SMALL = FLEET[0]
 NOT_A_MODEL = replace(SMALL, name="broken", package="json", file="__init__.py")
 PARENT = """
