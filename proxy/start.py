@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
 from proxy.demo_fleet import LARGE, SMALL, DemoFleet
-from proxy.settings import Offload, Settings, Upstream
+from proxy.model_settings import Offload
+from proxy.settings import Settings, Upstream
 
 _CURL = """\
 nearhit is ready on http://{address}; try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -32,6 +33,9 @@ from store.policy_file import book_as_data, parse_policies
 from store.policy_history import Seed, read_seed
 
 ROOT = Path(__file__).parent.parent
+_FIRST_PORT, _PORTS_A_WORKER = 20_000, 1_000
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_TURNS = itertools.count(os.getpid())  # another run beside this one begins elsewhere
 
 
 def digest(key: str) -> str:
@@ -232,7 +236,15 @@ class ProxyProcess:
 
 
 def free_port() -> int:
-    """Return a port that nothing listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nothing listens on now and that no other call is given soon.
+
+    From below those that the kernel deals out: one of its own could go to a client, or to another
+    worker's test, before the server that it is meant for listens.
+    """
+    while True:
+        port = _FIRST_PORT + _PORTS_A_WORKER * _WORKER + next(_TURNS) % _PORTS_A_WORKER
+        try:
+            with socket.create_server(("127.0.0.1", port)):
+                return port
+        except OSError:
+            continue

@@ -16,6 +16,8 @@ from bench.full_cache import Load, Plan
 from store.entry import Facts
 from store.eviction import Quota, Share
 
+pytestmark = pytest.mark.serial
+
 ROOT = Path(__file__).parent.parent.parent
 SHARES = {name: Share(Quota(entries=2, bytes=1000)) for name in ("faq", "code")}
 

@@ -21,6 +21,8 @@ from bench.floors import (
 from bench.processes import python_server, running
 from embed.encoder import Vectors
 
+pytestmark = pytest.mark.serial
+
 
 class CountingEncoder:
     """Remembers the size of every batch."""

@@ -6,7 +6,11 @@ import socket
 import threading
 import time
 
+import pytest
+
 from bench.pacer import STAMP, arrivals, pace
+
+pytestmark = pytest.mark.serial
 
 
 def sent(rate: float, count: int, seed: int) -> list[int]:

@@ -13,6 +13,8 @@ import pytest
 
 from bench.processes import ServerFailed, free_port, nearhit_server, python_server, running
 
+pytestmark = pytest.mark.serial
+
 UPSTREAM = python_server("bench.fake_upstream")
 PARENT = """
 import asyncio

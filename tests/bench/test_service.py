@@ -10,6 +10,8 @@ import pytest
 
 from bench.service import Capacity, Service
 
+pytestmark = pytest.mark.serial
+
 
 async def served_in(service: Service, count: int) -> list[float]:
     """Ask for so many answers at once; return after how many seconds each came."""

@@ -23,6 +23,8 @@ from bench.streams import (
 )
 from bench.verdicts import near_ceiling
 
+pytestmark = pytest.mark.serial
+
 CHUNKED = (
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
     b"cache-status: nearhit; hit; ttl=77; detail=exact\r\n\r\n"

@@ -11,6 +11,8 @@ from bench.fake_upstream import CHAT
 from bench.processes import python_server, running
 from bench.wrk import Load, WrkFailed, read_result, run_wrk
 
+pytestmark = pytest.mark.serial
+
 OUTPUT = """Running 1s test @ http://127.0.0.1:19555/v1/chat/completions
   1 threads and 16 connections
   Latency Distribution

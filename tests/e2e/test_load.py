@@ -6,9 +6,13 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from tests.e2e.conftest import Ask, Stage
 from tests.fake_upstream import Script
 from tests.harness import Proxy
+
+pytestmark = pytest.mark.serial
 
 QUESTION = "How do I descale my kettle with vinegar?"
 LOAD = {"latency_target_ms": 50, "threshold_floor": 0.6, "ttl_ceiling": "2d"}

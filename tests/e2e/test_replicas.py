@@ -20,6 +20,8 @@ from tests.fake_upstream import FakeUpstream
 from tests.harness import Proxy, policies, proxy_running, settings_for
 from tests.redis_servers import RedisServer
 
+pytestmark = pytest.mark.serial
+
 STALENESS = 0.6  # seconds
 EXACT = "nearhit; hit"
 

@@ -28,6 +28,8 @@ from tests.fake_upstream import FakeUpstream, Script
 from tests.harness import Proxy, proxy_running, settings_for
 from tests.redis_servers import RedisServer
 
+pytestmark = pytest.mark.serial
+
 COLLAPSED = "nearhit; fwd=miss; collapsed"
 PATIENCE = 1.0  # seconds
 

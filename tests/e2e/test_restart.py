@@ -11,6 +11,8 @@ import pytest
 
 from tests.harness import ProxyProcess
 
+pytestmark = pytest.mark.serial
+
 QUESTION = "What is a kettle?"
 REPHRASED = "What's a kettle?"
 MODEL = "smollm2-135m"

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from tests.e2e.ground import MISS, chat
 from tests.fake_upstream import FakeUpstream
 from tests.harness import ROOT, proxy_running, settings_for
+
+pytestmark = pytest.mark.serial
 
 QUESTION = "How do I descale my kettle with vinegar?"
 REPHRASED = "How can I descale my kettle with vinegar?"

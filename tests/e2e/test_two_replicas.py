@@ -18,6 +18,8 @@ from tests.fake_upstream import FakeUpstream
 from tests.harness import Proxy, digest, proxy_running, settings_for
 from tests.redis_servers import RedisServer
 
+pytestmark = pytest.mark.serial
+
 KEYS: dict[str, Any] = {
     "keys": [
         {"sha256": digest("acme"), "tenant": "acme"},

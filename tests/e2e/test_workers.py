@@ -19,7 +19,7 @@ from tests.fake_upstream import FakeUpstream
 from tests.harness import ProxyProcess, digest
 from tests.redis_servers import RedisServer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
 ADMIN = {"Authorization": "Bearer root"}
 ROUNDS = 24  # requests on connections of their own: both workers get some
 

@@ -15,6 +15,8 @@ from embed.errors import CheckpointInvalid
 from embed.export import packaged_model_dir
 from embed.window import Window, group_by_length, pad
 
+pytestmark = pytest.mark.serial
+
 FILE = packaged_model_dir() / TOKENIZER
 MAX_TOKENS = 256
 WINDOW = Window(FILE, MAX_TOKENS)

@@ -36,6 +36,8 @@ from tests.fake_answers import Say, Script, chat_json
 from tests.fake_upstream import FakeUpstream
 from tests.fakes_documents import MemoryDocuments
 
+pytestmark = pytest.mark.serial
+
 QUESTION = "when does ferry x leave?"
 
 

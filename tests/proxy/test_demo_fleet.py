@@ -19,8 +19,11 @@ import pytest
 
 from proxy import demo_fleet
 from proxy.demo_fleet import LARGE, SMALL, DemoFleet, DemoFleetFailed, weights
-from proxy.settings import Offload, Settings
+from proxy.model_settings import Offload
+from proxy.settings import Settings
 from proxy.start import demo_settings, with_upstreams
+
+pytestmark = pytest.mark.serial
 
 ONE = (SMALL,)  # most of these tests are about any one process
 NOT_A_MODEL = replace(SMALL, name="broken", package="json", file="__init__.py")

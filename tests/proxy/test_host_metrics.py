@@ -16,6 +16,8 @@ from proxy import host_metrics
 from proxy.host_metrics import HostMetrics, Place, labelled
 from proxy.metrics import Metrics
 
+pytestmark = pytest.mark.serial
+
 awkward = st.text(max_size=8) | st.sampled_from(['a"b', "a b", "{x}", "a\\b", "a\nb", "# HELP x"])
 counts = st.dictionaries(awkward, st.integers(0, 1000), max_size=4)
 

@@ -21,6 +21,8 @@ from store.flight import Flight, Flights, LeaderGone
 from store.leases import AnswerLanded, Kind, Leading, Lease, Piece
 from tests.fakes_leases import Hub, MemoryLease, MemoryLeases
 
+pytestmark = pytest.mark.serial
+
 STREAM = Head(200, [(b"content-type", b"text/event-stream")], [], b"text/event-stream", None)
 JSON = Head(200, [(b"content-type", b"application/json")], [], b"application/json", 4)
 CALL = cast(Call, SimpleNamespace(request=SimpleNamespace(request_id="r")))

@@ -17,6 +17,8 @@ import uvicorn
 
 from proxy.protocol import Limits, protocol_class
 
+pytestmark = pytest.mark.serial
+
 LIMITS = Limits(header_timeout=0.4, body_timeout=0.4)
 
 

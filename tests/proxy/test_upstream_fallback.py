@@ -24,6 +24,8 @@ from proxy.upstream import (
 )
 from tests.fake_upstream import FakeUpstream, Script
 
+pytestmark = pytest.mark.serial
+
 LIMIT = 1_000_000
 Fakes = tuple[FakeUpstream, FakeUpstream, FakeUpstream]
 

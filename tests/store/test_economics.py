@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from store.economics import PROBE_EVERY, Economics, break_even
 
+pytestmark = pytest.mark.serial
+
 CATEGORY, GROUP = "chat", "main"
 LOOKUP = 0.010  # seconds
 FAST = 0.050  # seconds of an answer: break-even is a hit rate of 1 in 5

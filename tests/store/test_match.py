@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from store.match import MAX_PATTERN, MatchRule, Traits, compile_regex
 
+pytestmark = pytest.mark.serial
+
 
 def traits(**changes: Any) -> Traits:
     fields: dict[str, Any] = {

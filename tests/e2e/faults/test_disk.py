@@ -17,6 +17,8 @@ import pytest
 from tests.e2e.faults.site import Site
 from tests.e2e.ground import counted
 
+pytestmark = pytest.mark.serial
+
 ALONE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
 SIZE = "8m"
 

@@ -12,7 +12,7 @@ import pytest_asyncio
 from tests.e2e.faults.site import Site, site_in
 from tests.fake_upstream import Script
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.serial]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -13,6 +13,8 @@ from tests.e2e.faults.model import VISIBLE_AFTER, Model
 from tests.e2e.faults.site import Site
 from tests.e2e.faults.traffic import Traffic
 
+pytestmark = pytest.mark.serial
+
 WRITES = 2_000
 AOF = ("--save", "", "--appendonly", "yes", "--appendfsync", "everysec")
 

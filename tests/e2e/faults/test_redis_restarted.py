@@ -10,6 +10,8 @@ from redis.asyncio import Redis
 from tests.e2e.faults.site import MAX_STALENESS, Site
 from tests.redis_servers import RedisServer
 
+pytestmark = pytest.mark.serial
+
 AOF = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
 RDB = ("--save", "", "--appendonly", "no")
 

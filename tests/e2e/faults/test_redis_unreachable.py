@@ -13,6 +13,8 @@ import pytest
 from tests.e2e.faults.relay import Relay
 from tests.e2e.faults.site import MAX_STALENESS, Site, Told
 
+pytestmark = pytest.mark.serial
+
 HELD_UP = 5.0  # seconds
 LATE = 0.3  # seconds beyond the upstream's that an answer may take
 # The clocks of this process and of the proxies, and what asking takes, on a busy machine.

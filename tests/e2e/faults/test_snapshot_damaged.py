@@ -13,6 +13,8 @@ import pytest
 
 from tests.e2e.faults.site import Site
 
+pytestmark = pytest.mark.serial
+
 BY_MEANING = {"name": "default", "mode": "semantic", "hit_threshold": 0.99}
 
 

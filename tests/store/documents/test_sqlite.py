@@ -20,6 +20,8 @@ from store.entry import EntryId
 from store.errors import StoreUnavailable
 from tests.entries import axis, entry
 
+pytestmark = pytest.mark.serial
+
 A = EntryId("a")
 SOON = 3.0  # seconds in which a call on a broken store has to give up
 

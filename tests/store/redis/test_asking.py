@@ -16,6 +16,8 @@ from store.redis.asking import MAX_BYTES, Asking
 from tests.redis_servers import VERSIONS, RedisServer
 from tests.redis_stores import KEYS, connected
 
+pytestmark = pytest.mark.serial
+
 Had = dict[tuple[str, str], bytes]
 
 

@@ -39,6 +39,8 @@ from tests.redis_servers import VERSIONS, RedisServer
 from tests.redis_stores import KEYS, ServerOf, connected, redis_documents
 from tests.store.documents.test_records import HIT, version
 
+pytestmark = pytest.mark.serial
+
 A, B, C = EntryId("a"), EntryId("b"), EntryId("c")
 SLACK = 0.25  # seconds that a busy machine may add
 

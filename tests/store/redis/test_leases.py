@@ -32,6 +32,8 @@ from store.redis.outgoing import RedisLease
 from tests.fakes_leases import Hub, MemoryLease, MemoryLeases
 from tests.redis_servers import VERSIONS, RedisServer
 
+pytestmark = pytest.mark.serial
+
 LEASE, RENEWAL, LANDED = 0.6, 0.15, 0.5  # seconds
 LIMIT = 1000  # bytes of one answer
 HEAD = Piece(Kind.HEAD, b"{}")

@@ -22,6 +22,8 @@ from store.redis.replica import Replica
 from store.redis.replica_scripts import Beat
 from tests.redis_servers import VERSIONS, RedisServer
 
+pytestmark = pytest.mark.serial
+
 A, B = EntryId("a"), EntryId("b")
 KEYS = Keys()
 STALENESS = 0.4  # seconds
