@@ -28,22 +28,11 @@ async def open_near_hits(parts: Parts, stack: AsyncExitStack) -> NearHitParts | 
     What runs is stopped with `stack`, and what was learnt is written down. Raises
     StoreUnavailable.
     """
-    settings, shelves, metrics = parts.settings, parts.shelves, parts.metrics
+    settings, metrics = parts.settings, parts.metrics
     if not settings.offload:
         return None
     draw = random.Random()
-    prices = {pairing.small: pairing.price for pairing in settings.offload}
-    learning = Learning(
-        router=Router(draw=draw),
-        utility=UtilityModel(),
-        book=ExampleBook(most=MOST_EXAMPLES),
-        records=shelves.records,
-        tell=shelves.membership.tell,
-        draw=draw,
-        price_of=lambda small: prices.get(small, 1.0),
-    )
-    await learning.load(partial(Router.from_data, draw=draw))
-    shelves.documents.follow(learning.apply)
+    learning = await _learnt_before(parts, draw)
     gatherer = Gatherer(
         cache=parts.cache,
         quarantine=parts.quarantine,
@@ -90,3 +79,21 @@ async def open_near_hits(parts: Parts, stack: AsyncExitStack) -> NearHitParts | 
         draw=draw.random,
     )
     return NearHitParts(tier=tier, learning=learning, replayer=replayer)
+
+
+async def _learnt_before(parts: Parts, draw: random.Random) -> Learning:
+    """Return what was learnt before, which goes on learning from other replicas."""
+    shelves = parts.shelves
+    prices = {pairing.small: pairing.price for pairing in parts.settings.offload}
+    learning = Learning(
+        router=Router(draw=draw),
+        utility=UtilityModel(),
+        book=ExampleBook(most=MOST_EXAMPLES),
+        records=shelves.records,
+        tell=shelves.membership.tell,
+        draw=draw,
+        price_of=lambda small: prices.get(small, 1.0),
+    )
+    await learning.load(partial(Router.from_data, draw=draw))
+    shelves.documents.follow(learning.apply)
+    return learning
