@@ -16,8 +16,8 @@ common, and one per category for how it differs. Both forget (`icl.linear`).
 Whatever the scores say, an arm takes ordinary traffic of a category only while its record there
 holds the floor (`icl.floor`). An arm on trial, or back from a fall, gets the share of exploration
 alone, all of which is worth judging. Where the arm holds another category's floor its trial is
-shorter, and a fall in one category makes all others doubt the arm. With an exploration of 0 it never opens by itself, only by
-what is learnt from elsewhere.
+shorter, and a fall in one category makes all others doubt the arm. With an exploration of 0 an arm
+never opens by itself, only by what is learnt from elsewhere.
 
 The router is unsure where the scores of the arms in contention, the requested model and those that
 hold the floor, have a standard deviation under 0.1 (the paper's rule), or the record is short.

@@ -57,10 +57,10 @@ def test_an_arm_that_is_vouched_for_opens_sooner_but_not_by_nothing() -> None:
     states = list[State]()
     for vouched in (False, True):
         new = guard()
-        for at in range(3):
+        for at in range(4):
             new.learn(1.0, 1.0, float(at), vouched=vouched)
             states.append(new.state)
-    assert states == [State.TRIAL] * 5 + [State.OPEN]
+    assert states == [State.TRIAL] * 7 + [State.OPEN]
 
 
 def test_nobody_vouches_for_an_arm_that_fell() -> None:
