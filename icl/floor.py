@@ -26,6 +26,7 @@ _RISE = 40.0  # wealth of the bet for an arm that renews its record; mistakes co
 _ALARM = sqrt(RUIN)  # wealth after which a few bad answers are enough
 _MOST_WEIGHT = 3.0  # of one audit: rare ones must not outshout the rest
 _LEAST_EVIDENCE = 6.0  # effective observations
+_VOUCHED_EVIDENCE = 3.0  # where the arm holds the floor of another category
 _OPENS, _REOPENS = 0.8, 0.9  # probability of being at the floor; stricter after a fall
 _SHUTS = 0.3  # the same; below _OPENS, so that chance alone seldom shuts what it opened
 _RECENT = 32  # observations kept to bet anew when the floor is changed
@@ -102,8 +103,12 @@ class Guard:
             self._bet(quality, trust, floor)
         self._judge(floor)
 
-    def learn(self, quality: float, weight: float, at: float) -> Turn | None:
+    def learn(
+        self, quality: float, weight: float, at: float, *, vouched: bool = False
+    ) -> Turn | None:
         """Take up a judged answer; return the turn that the arm took by it, if any.
+
+        `vouched`: the arm holds the floor of another category, so a first trial may be shorter.
 
         An answer given before the last fall says nothing of what the arm is worth since.
         """
@@ -119,7 +124,7 @@ class Guard:
         rose = self.state is not State.OPEN and self._for >= _RISE
         if rose:
             self._renew()
-        return self._judge(self._floor) or (Turn.ROSE if rose else None)
+        return self._judge(self._floor, vouched) or (Turn.ROSE if rose else None)
 
     def alarm(self) -> None:
         """Doubt the arm: it fell elsewhere, so the model itself may have changed."""
@@ -168,8 +173,9 @@ class Guard:
         self._against = max(1.0, self._against * (1.0 + stake))
         self._for = max(1.0, self._for * (1.0 - stake))
 
-    def _judge(self, floor: float) -> Turn | None:
-        enough = self.observations >= _LEAST_EVIDENCE
+    def _judge(self, floor: float, vouched: bool = False) -> Turn | None:
+        short = vouched and self.state is State.TRIAL
+        enough = self.observations >= (_VOUCHED_EVIDENCE if short else _LEAST_EVIDENCE)
         chance = self.chance(floor)
         if self.state is State.OPEN:
             if self._against < RUIN and (chance >= _SHUTS or not enough):

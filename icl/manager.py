@@ -11,9 +11,11 @@ them saves more than the generation costs.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import nlargest
+from itertools import islice
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -28,7 +30,7 @@ _FRESH = 0.2  # share of the newest value in the mean of G
 _DOUBT = 2.0  # answers of quality 0.5 that every entry starts with
 _MEMORY = 50.0  # answers helped that the mean quality remembers
 _MOST_FACTOR = 8.0  # three halvings of traffic longer than its hits alone would keep an entry
-_ROOM = 0.1  # of the book, made at once when it is full
+_LOOKED_AT = 16  # pages among which the least valuable leaves, so that room is made in no time
 
 
 @dataclass(slots=True)
@@ -57,13 +59,16 @@ class Account(NamedTuple):
 
 
 class ExampleBook:
-    """Track records by entry; bounded, the least valuable leave. Times in Unix seconds."""
+    """Track records by entry; bounded: of those looked at longest ago, the least valuable leave.
+
+    Times in Unix seconds.
+    """
 
     def __init__(self, *, most: int = 100_000) -> None:
         if most < 1:
             raise ValueError(f"a book needs room for an entry, got {most}")
         self._most = most
-        self._pages: dict[EntryId, _Page] = {}
+        self._pages = OrderedDict[EntryId, _Page]()
 
     def __len__(self) -> int:
         return len(self._pages)
@@ -151,7 +156,9 @@ class ExampleBook:
                 book._pages[EntryId(str(id))] = _page_of(values)
         except (LookupError, TypeError, ValueError):
             return cls(most=most)
-        book._make_room(max((page.at for page in book._pages.values()), default=0.0))
+        now = max((page.at for page in book._pages.values()), default=0.0)
+        kept = nlargest(most, book._pages, key=lambda id: book.value(id, now))
+        book._pages = OrderedDict((id, book._pages[id]) for id in kept)
         return book
 
     def _page(self, id: EntryId, at: float) -> _Page:
@@ -161,12 +168,11 @@ class ExampleBook:
         return page
 
     def _make_room(self, at: float) -> None:
-        if len(self._pages) <= self._most:
-            return
-        # A tenth at once, so seldom: ordering the whole book takes its time.
-        room = max(1, int(self._most * (1.0 - _ROOM)))
-        kept = nlargest(room, self._pages, key=lambda id: self.value(id, at))
-        self._pages = {id: self._pages[id] for id in kept}
+        while len(self._pages) > self._most:
+            oldest = list(islice(self._pages, _LOOKED_AT))
+            for id in oldest:
+                self._pages.move_to_end(id)
+            del self._pages[min(oldest, key=lambda id: self.value(id, at))]
 
 
 def expected_saving(account: Account) -> float:

@@ -15,8 +15,9 @@ common, and one per category for how it differs. Both forget (`icl.linear`).
 
 Whatever the scores say, an arm takes ordinary traffic of a category only while its record there
 holds the floor (`icl.floor`). An arm on trial, or back from a fall, gets the share of exploration
-alone, all of which is worth judging; with an exploration of 0 it never opens by itself, only by
-what is learnt from elsewhere.
+alone, all of which is worth judging. Where the arm holds another category's floor its trial is
+shorter, and a fall in one category makes all others doubt the arm. With an exploration of 0 an arm
+never opens by itself, only by what is learnt from elsewhere.
 
 The router is unsure where the scores of the arms in contention, the requested model and those that
 hold the floor, have a standard deviation under 0.1 (the paper's rule), or the record is short.
@@ -90,14 +91,20 @@ class Router:
         shared, own = self._common(observation.small, arm), standing.models[arm]
         own.learn(x, y - _CENTRE - shared.predict(x)[0], trust)
         shared.learn(x, y - _CENTRE, trust)
-        turn = standing.guards[arm].learn(y, observation.weight, observation.at)
+        others = [
+            known.guards[arm]
+            for (_, small), known in self._standings.items()
+            if small == observation.small and known is not standing
+        ]
+        vouched = any(guard.state is State.OPEN for guard in others)
+        guard = standing.guards[arm]
+        turn = guard.learn(y, observation.weight, observation.at, vouched=vouched)
         if turn is not None:
             own.forget(_SHOCK_OWN)
             shared.forget(_SHOCK_SHARED)
         if turn is Turn.FELL:
-            for (_, small), other in self._standings.items():
-                if small == observation.small and other is not standing:
-                    other.guards[arm].alarm()
+            for other in others:
+                other.alarm()
 
     def keep(self, categories: Container[str]) -> None:
         """Forget all categories but these."""

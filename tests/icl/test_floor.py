@@ -53,6 +53,24 @@ def test_enough_good_answers_open_it() -> None:
     assert state_of(new) is State.OPEN
 
 
+def test_an_arm_that_is_vouched_for_opens_sooner_but_not_by_nothing() -> None:
+    states = list[State]()
+    for vouched in (False, True):
+        new = guard()
+        for at in range(4):
+            new.learn(1.0, 1.0, float(at), vouched=vouched)
+            states.append(new.state)
+    assert states == [State.TRIAL] * 7 + [State.OPEN]
+
+
+def test_nobody_vouches_for_an_arm_that_fell() -> None:
+    fallen = trusted()
+    teach(fallen, 0.0, 20, at=100.0)
+    for at in range(4):
+        fallen.learn(1.0, 1.0, 1000.0 + at, vouched=True)
+    assert state_of(fallen) is State.BACK
+
+
 def test_a_higher_floor_takes_more_evidence() -> None:
     needed = {floor: next(n for n in range(200) if opened(floor, n)) for floor in (0.6, 0.9, 0.97)}
     assert needed[0.6] < needed[0.9] < needed[0.97]
