@@ -79,15 +79,6 @@ class Call:
     classifier: str = ""  # digest of what chose the category by its vector; "": a rule chose it
     chosen: str = ""  # the category that a header or rule names, until `place` has been called
     placed: bool = False
-    _asker: str | None = None
-
-    @property
-    def asker(self) -> str:
-        """Who asks, in every scope: the named end user, else the key, else the tenant."""
-        if self._asker is None:
-            headers, route = self.request.headers, self.wire.path
-            self._asker = asker_of(self.caller, self.body, headers, route=route)
-        return self._asker
 
     @property
     def category(self) -> str:
@@ -130,6 +121,16 @@ class Call:
             return None
         other = self.policy_of(held.category)
         return stricter(self.policy, other) if other.scope is self.policy.scope else None
+
+    @property
+    def asker(self) -> str:
+        """A digest of who asks, in every scope: the named end user, else the key, else the tenant.
+
+        Read when an answer is stored, not by a hit. In scope user it is `user`, where there is one.
+        """
+        return self.user or asker_of(
+            self.caller, self.body, self.request.headers, route=self.wire.path
+        )
 
     @property
     def shared_key(self) -> str:

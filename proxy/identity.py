@@ -151,15 +151,20 @@ def user_of(
 def asker_of(
     caller: Caller, body: dict[str, Json], headers: Mapping[bytes, bytes], *, route: str
 ) -> str:
-    """Return a digest of who asks: the end user that a request names, else its key or tenant.
+    """Return a digest of who asks: the end user of `user_of`, else the key, else the tenant.
 
-    "" for a name that is too long to be one: such a one has nothing in common with anybody.
+    Never "". Whoever gives a name that is too long to be one is nobody else, and not the key
+    either. Raise UserNotAllowed.
     """
+    long = ""
     try:
         named = user_of(caller, body, headers, route=route)
     except InvalidRequest:
-        return ""
-    return named or _user_digest(caller, "key", caller.key_id)
+        named, long = "", json.dumps([body.get("user"), body.get("metadata")])
+    if named:
+        return named
+    told = json.dumps([caller.tenant, caller.key_id, long])
+    return sha256(b"asker\n" + told.encode()).hexdigest()[:32]
 
 
 def _user_digest(caller: Caller, source: str, name: str, param: str | None = None) -> str:

@@ -22,7 +22,7 @@ from proxy.settings import Server as ServerSettings
 from proxy.settings import Settings
 from proxy.start import CannotStart, greeting, listen, say, with_upstreams
 from store.errors import StoreError
-from store.policy_history import Seed
+from store.policy_history import Seed, unjudged
 
 COULD_NOT = (StoreError, EmbedError, DemoFleetFailed, OSError)
 
@@ -54,7 +54,9 @@ async def serve(
         async with AsyncExitStack() as stack:
             try:
                 upstreams = with_upstreams(settings, environ)
-                settings, model = await stack.enter_async_context(upstreams)
+                settings, model, demo = await stack.enter_async_context(upstreams)
+                if demo and policies_file is None:
+                    seed = unjudged(seed)  # there is nobody to judge
                 app = await stack.enter_async_context(
                     open_app(settings, seed, environ, say, policies_file=policies_file)
                 )

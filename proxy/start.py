@@ -70,23 +70,23 @@ def reserve(host: str, port: int) -> socket.socket:
 @asynccontextmanager
 async def with_upstreams(
     settings: Settings, environ: Mapping[str, str]
-) -> AsyncIterator[tuple[Settings, str]]:
-    """Yield settings that name an upstream, and a model to try it with.
+) -> AsyncIterator[tuple[Settings, str, bool]]:
+    """Yield settings that name an upstream, a model to try it with, and whether it is the demo's.
 
     Raises DemoFleetFailed, OSError.
     """
     if settings.upstreams:
         literal = [m for u in settings.upstreams for m in u.models if not set("*?[") & set(m)]
-        yield settings, (literal or ["gpt-4o-mini"])[0]
+        yield settings, (literal or ["gpt-4o-mini"])[0], False
     elif environ.get("OPENAI_BASE_URL") or environ.get("OPENAI_API_KEY"):
         base_url = environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
         key = "OPENAI_API_KEY" if environ.get("OPENAI_API_KEY") else None
         upstream = Upstream(name="openai", base_url=base_url, api_key_env=key)
-        yield settings.model_copy(update={"upstreams": [upstream]}), "gpt-4o-mini"
+        yield settings.model_copy(update={"upstreams": [upstream]}), "gpt-4o-mini", False
     else:
         say("no upstream configured: starting demo models on this machine")
         async with DemoFleet(progress=say) as fleet:
-            yield settings.model_copy(update=demo_settings(fleet.urls, settings)), SMALL.name
+            yield settings.model_copy(update=demo_settings(fleet.urls, settings)), SMALL.name, True
 
 
 def demo_settings(urls: Mapping[str, str], settings: Settings) -> dict[str, object]:

@@ -181,7 +181,7 @@ async def serve(settings: Settings, policies_file: Path | None, environ: Mapping
     ):
         port = held.getsockname()[1]
         try:
-            async with with_upstreams(settings, environ) as (settings, model):
+            async with with_upstreams(settings, environ) as (settings, model, _):
                 settings = settings.model_copy(
                     update={"server": server.model_copy(update={"port": port})}
                 )

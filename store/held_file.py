@@ -1,8 +1,8 @@
 """Held entries as a file: columns of a few thousand entries each, in the order of their puts.
 
-What many entries share (tenant, category, model, classifier, partition key) is written once and is
-one object in memory afterwards. A block is the length of its JSON, the number of its vectors of
-earlier turns, the JSON, the vectors.
+What many entries share (tenant, category, model, classifier, user, partition key) is written once
+and is one object in memory afterwards. A block is the length of its JSON, the number of its vectors
+of earlier turns, the JSON, the vectors.
 """
 
 from __future__ import annotations
@@ -152,8 +152,9 @@ def read_block(
     )  # fmt: skip
     none: tuple[tuple[str, ...], tuple[Vector | None, ...]] = ((), ())
     block = []
-    for row, columns_of in enumerate(fields):
-        id, key, tenant, category, query, made, size, model, classifier, cost, user = columns_of
+    for row, (
+        id, key, tenant, category, query, made, size, model, classifier, cost, user
+    ) in enumerate(fields):  # fmt: skip
         before, before_vectors = earlier.get(str(row), none) if earlier else none
         block.append(
             Held(

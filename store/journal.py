@@ -82,7 +82,7 @@ class Complained:
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """Something was learnt that every replica takes up; what it is, is not the store's to know."""
+    """Something was learnt that every replica takes up. What it is, the store does not know."""
 
     data: bytes
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Literal
 
 from store.documents.records import AuditRow, PolicyVersion, Records, Source
 from store.errors import PolicyInvalid, StoreUnavailable, VersionTaken
-from store.policy import PolicyBook
+from store.policy import Offload, PolicyBook
 from store.policy_file import (
     STARTER_FILE,
     book_as_data,
@@ -47,6 +47,15 @@ def read_seed(file: Path | None) -> Seed:
     """Read the configured policies file, or the starter file for None; raise PolicyInvalid."""
     raw, book = read_document(file or STARTER_FILE)
     return Seed("starter" if file is None else "file", sha256(raw).hexdigest(), book)
+
+
+def unjudged(seed: Seed) -> Seed:
+    """Return a seed whose categories offload near-hits though nobody judges them: for a demo."""
+    policies = {
+        name: replace(policy, offload=Offload.UNJUDGED) if policy.offload is Offload.ON else policy
+        for name, policy in seed.book.policies.items()
+    }
+    return replace(seed, digest=f"{seed.digest}+unjudged", book=PolicyBook(policies))
 
 
 def takes_over(seed: Seed, latest: PolicyVersion | None) -> bool:

@@ -157,9 +157,11 @@ class MemoryRecords:
         return dict(self._budgets)
 
     async def save_state(self, name: str, state: str) -> None:
+        check_state(state)
         self._check()
-        check_state(name, state)
-        self._states[name] = state
+        self._states.pop(name, None)
+        if state:
+            self._states[name] = state
 
     async def states(self) -> dict[str, str]:
         self._check()

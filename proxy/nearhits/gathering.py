@@ -42,8 +42,13 @@ class Shown(NamedTuple):
     answer: str
 
 
-def may_show(call: Call, candidate: Candidate, now: datetime, quarantine: Quarantine) -> bool:
-    """Whether this entry may be an example for this call. A guard's veto does not matter here."""
+def may_show(
+    call: Call, asker: str, candidate: Candidate, now: datetime, quarantine: Quarantine
+) -> bool:
+    """Whether this entry may be an example for this call, by `asker`.
+
+    A guard's veto does not matter here: what changes the answer may still be learnt from.
+    """
     held = candidate.held
     if held.tenant != call.caller.tenant or quarantine.tenants(held.id):
         return False
@@ -57,7 +62,7 @@ def may_show(call: Call, candidate: Candidate, now: datetime, quarantine: Quaran
     if candidate.similarity < max(theirs.near_threshold, call.policy.near_threshold):
         return False
     by_user = Scope.USER in (theirs.example_scope, call.policy.example_scope)
-    if by_user and (not held.user or held.user != call.asker):
+    if by_user and (not held.user or held.user != asker):
         return False
     return held.earlier == call.question.earlier and _is_fresh(call, held, now)
 
@@ -96,7 +101,8 @@ class Gatherer:
     async def examples(self, call: Call, around: Sequence[Candidate]) -> list[Example]:
         """Return the examples that a call's neighbours make; what takes too long is left out."""
         now = self._clock()
-        chosen = [each for each in around if may_show(call, each, now, self._quarantine)][:_MOST]
+        asker, quarantine = call.asker, self._quarantine
+        chosen = [each for each in around if may_show(call, asker, each, now, quarantine)][:_MOST]
         shown: list[Shown | None] = []
         try:
             async with asyncio.timeout(_PATIENCE):

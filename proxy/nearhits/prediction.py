@@ -72,9 +72,9 @@ class Predictor:
         try:
             if not self._upstreams.route(call.model).predicts or not may_predict(call.body):
                 return None
-            now = self._clock()
+            now, asker = self._clock(), call.asker
             for candidate in lookup.around:
-                if may_show(call, candidate, now, self._quarantine):
+                if may_show(call, asker, candidate, now, self._quarantine):
                     document = await self._cache.document(candidate.held.id)
                     if document is not None:
                         return answer_text(CHAT, orjson.loads(document.body))

@@ -77,7 +77,12 @@ CREATE TABLE budgets (
 )
 """,
 )
-# What version 5 adds: what was learnt, by name.
+# What lets them be read in a file of version 2.
+OVER_VERSION_2 = (
+    "CREATE TEMP VIEW pairs AS SELECT *, 'feedback' AS source FROM main.pairs",
+    IN_VERSION_3[1].replace("CREATE TABLE", "CREATE TEMP TABLE"),
+)
+# What version 5 adds.
 IN_VERSION_5 = (
     """
 CREATE TABLE states (
@@ -87,14 +92,9 @@ CREATE TABLE states (
 )
 """,
 )
-# What lets a file of before be read without.
-BEFORE_VERSION_5 = tuple(
+# What lets a file without them be read.
+OVER_VERSION_4 = tuple(
     statement.replace("CREATE TABLE", "CREATE TEMP TABLE") for statement in IN_VERSION_5
-)
-# What lets them be read in a file of version 2.
-OVER_VERSION_2 = (
-    "CREATE TEMP VIEW pairs AS SELECT *, 'feedback' AS source FROM main.pairs",
-    IN_VERSION_3[1].replace("CREATE TABLE", "CREATE TEMP TABLE"),
 )
 _OF_VERSION_2 = "feedback"  # the source of every pair in it
 
@@ -248,6 +248,7 @@ SAVE_BUDGET = "INSERT OR REPLACE INTO budgets (category, state, checksum) VALUES
 DROP_BUDGET = "DELETE FROM budgets WHERE category = ?"
 SELECT_BUDGETS = "SELECT rowid, category, state, checksum FROM budgets"
 SAVE_STATE = "INSERT OR REPLACE INTO states (name, state, checksum) VALUES (?, ?, ?)"
+DROP_STATE = "DELETE FROM states WHERE name = ?"
 SELECT_STATES = "SELECT rowid, name, state, checksum FROM states"
 
 

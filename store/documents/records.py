@@ -1,6 +1,6 @@
 """What must outlive a restart besides entries: policy versions, the audit trail, labelled pairs,
-quarantine, error budgets. Values and the protocol; every kind is bounded: its oldest leave first,
-and of budgets there is one a category."""
+quarantine, error budgets, what was learnt. Values and the protocol; every kind is bounded: its
+oldest leave first, of budgets there is one a category, and of what was learnt one state a name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 from store.entry import EntryId
 
 T = TypeVar("T")
-LARGEST_STATE = 4 * 2**20  # characters
+
+STATE_BYTES = 4 * 2**20  # of a learned state in UTF-8: the longest
 
 Source = Literal["file", "starter", "api", "rollback"]
 # Who says whether they agree: a client, or the judge of a hit, or of an answer that nearly hit.
@@ -82,6 +83,12 @@ class Forgotten(NamedTuple):
 
     pairs: int
     quarantined: int
+
+
+def check_state(state: str) -> None:
+    """Raise ValueError for a learned state that is too large, or no Unicode."""
+    if len(state) > STATE_BYTES or len(state.encode()) > STATE_BYTES:
+        raise ValueError(f"a learned state may have {STATE_BYTES} bytes in UTF-8, and no more")
 
 
 class Records(Protocol):
@@ -164,18 +171,12 @@ class Records(Protocol):
         ...
 
     async def save_state(self, name: str, state: str) -> None:
-        """Store what was learnt under this name in place of the one before, for all replicas.
+        """Store what was learnt under a name in place of what was there; "" drops it.
 
-        Raises ValueError for more than LARGEST_STATE characters.
+        All replicas share it. Raises ValueError for more than STATE_BYTES.
         """
         ...
 
     async def states(self) -> dict[str, str]:
-        """Return everything that was learnt by name; what is damaged is left out."""
+        """Return every learned state by name; damaged ones are left out."""
         ...
-
-
-def check_state(name: str, state: str) -> None:
-    """Raise ValueError for a learnt state that is too large to be kept."""
-    if len(state) > LARGEST_STATE:
-        raise ValueError(f"the state {name!r} has {len(state)} characters of {LARGEST_STATE}")

@@ -39,8 +39,8 @@ FROM_VERSION_2 = (
     "ALTER TABLE entries ADD COLUMN earlier_vectors BLOB",
     *record_tables.IN_VERSION_3,
 )
-# Version 4 brings the journal, which begins empty; version 5 what was learnt. Each to the next.
-STEPS = {
+# Version 4 brings the journal, which begins empty, and version 5 what is learnt.
+STEPS = {  # each to the next version
     1: FROM_VERSION_1,
     2: FROM_VERSION_2,
     3: sqlite_journal.SCHEMA,
@@ -57,6 +57,7 @@ OVER_VERSION_1 = (
         statement.replace("CREATE TABLE", "CREATE TEMP TABLE")
         for statement in (*record_tables.SCHEMA, *record_tables.IN_VERSION_3)
     ),
+    *record_tables.OVER_VERSION_4,
     "PRAGMA query_only = ON",
 )
 OVER_VERSION_2 = (
@@ -65,15 +66,12 @@ OVER_VERSION_2 = (
     " vector, body, user, classifier, shared_key, approved, cost, answer_id, '' AS earlier,"
     " '' AS key_id, NULL AS earlier_vectors FROM main.entries",
     *record_tables.OVER_VERSION_2,
+    *record_tables.OVER_VERSION_4,
     "PRAGMA query_only = ON",
 )
-_OVER_VERSION_4 = (*record_tables.BEFORE_VERSION_5, "PRAGMA query_only = ON")
-OVER = {  # whoever only reads needs no journal
-    1: (*record_tables.BEFORE_VERSION_5, *OVER_VERSION_1),
-    2: (*record_tables.BEFORE_VERSION_5, *OVER_VERSION_2),
-    3: _OVER_VERSION_4,
-    4: _OVER_VERSION_4,
-}
+OVER_VERSION_4 = (*record_tables.OVER_VERSION_4, "PRAGMA query_only = ON")
+# Whoever only reads needs no journal.
+OVER = {1: OVER_VERSION_1, 2: OVER_VERSION_2, 3: OVER_VERSION_4, 4: OVER_VERSION_4}
 
 
 def connect_to(path: Path, busy_seconds: float, *, read_only: bool) -> sqlite3.Connection:

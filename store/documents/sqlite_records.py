@@ -142,9 +142,12 @@ class SqliteRecords:
         return {row[1]: row[2] for row in found if tables.intact(row)}
 
     async def save_state(self, name: str, state: str) -> None:
-        check_state(name, state)
-        row = tables.sealed(name, state)
-        await self._writer.submit(tables.SAVE_STATE, lambda: [row], size=len(state))
+        check_state(state)
+        if state:
+            row = tables.sealed(name, state)
+            await self._writer.submit(tables.SAVE_STATE, lambda: [row], size=len(state))
+        else:
+            await self._writer.submit(tables.DROP_STATE, lambda: [(name,)])
 
     async def states(self) -> dict[str, str]:
         found = await self._reader.read(

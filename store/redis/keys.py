@@ -96,7 +96,7 @@ class Keys:
 
     @property
     def states(self) -> str:
-        """The hash of what was learnt, by name."""
+        """The hash of what was learnt, by name: one for all replicas."""
         return self.common("states")
 
     def common(self, name: str) -> str:

@@ -1,4 +1,5 @@
-"""Policy versions, audit trail, pairs, quarantine and budgets in Redis, by the entries' writer."""
+"""Policy versions, audit trail, pairs, quarantine, budgets and what was learnt in Redis, by the
+entries' writer."""
 
 from __future__ import annotations
 
@@ -55,11 +56,11 @@ redis.call('HDEL', KEYS[2], ARGV[1])
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return false end
 return redis.call('XADD', KEYS[3], '*', unpack(ARGV, 2))
 """
-LIST_VALUES = "return redis.call('HVALS', KEYS[1])"
-SAVE_STATE = """
+SAVE_BUDGET = """
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return redis.call('PEXPIRE', KEYS[1], ARGV[3])
 """
+SAVE_STATE = "return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])"
 
 
 class RedisRecords:
@@ -202,23 +203,28 @@ class RedisRecords:
         key = self._keys.budgets(self._origin)
         if state:
             row = sealed(category, state)
-            command: Command = ("EVAL", IF_ROOM + SAVE_STATE, 1, key, category, row)
+            command: Command = ("EVAL", IF_ROOM + SAVE_BUDGET, 1, key, category, row)
             await self._write((*command, self._expire_ms), len(row))
         else:
             await self._write(("HDEL", key, category))
 
     async def budgets(self) -> dict[str, str]:
-        found = await self._read("EVAL", LIST_VALUES, 1, self._keys.budgets(self._origin))
+        script = "return redis.call('HVALS', KEYS[1])"
+        found = await self._read("EVAL", script, 1, self._keys.budgets(self._origin))
         return dict(pair for row in found if (pair := opened(row)) is not None)
 
     async def save_state(self, name: str, state: str) -> None:
-        check_state(name, state)
-        row = sealed(name, state)
-        command: Command = ("EVAL", IF_ROOM + SAVE_STATE, 1, self._keys.states, name, row)
-        await self._write((*command, self._expire_ms), len(row))
+        check_state(state)
+        if state:
+            row = sealed(name, state)
+            command: Command = ("EVAL", IF_ROOM + SAVE_STATE, 1, self._keys.states, name, row)
+            await self._write(command, len(row))
+        else:
+            await self._write(("HDEL", self._keys.states, name))
 
     async def states(self) -> dict[str, str]:
-        found = await self._read("EVAL", LIST_VALUES, 1, self._keys.states)
+        script = "return redis.call('HVALS', KEYS[1])"
+        found = await self._read("EVAL", script, 1, self._keys.states)
         return dict(pair for row in found if (pair := opened(row)) is not None)
 
     async def _write(self, command: Command, size: int = 0) -> Any:

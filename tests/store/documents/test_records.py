@@ -13,7 +13,7 @@ import pytest
 
 from store.documents.base import DocumentStore
 from store.documents.records import (
-    LARGEST_STATE,
+    STATE_BYTES,
     AuditRow,
     Bounds,
     Listing,
@@ -380,21 +380,31 @@ async def test_a_category_has_one_budget_state_and_an_empty_one_drops_it(records
 # What was learnt
 
 
-async def test_what_was_learnt_is_kept_by_name_in_place_of_what_was_before(
+async def test_there_is_one_learned_state_a_name_and_an_empty_one_drops_it(
     records: Records,
 ) -> None:
-    for name, state in (("router", "one"), ("examples", "two"), ("router", "three")):
+    for name, state in (("router", "one"), ("examples", 'Zoë "🦊"\x00\n'), ("router", "three")):
         await records.save_state(name, state)
-    assert await records.states() == {"router": "three", "examples": "two"}
+    assert await records.states() == {"router": "three", "examples": 'Zoë "🦊"\x00\n'}
+    await records.save_state("examples", "")
+    await records.save_state("never", "")
+    await records.save_budget("router", "not this")
+    assert await records.states() == {"router": "three"}
 
 
-async def test_a_state_that_is_too_large_is_refused_and_the_one_before_stays(
-    records: Records,
-) -> None:
-    await records.save_state("router", "one")
-    with pytest.raises(ValueError, match="router"):
-        await records.save_state("router", "x" * (LARGEST_STATE + 1))
-    assert await records.states() == {"router": "one"}
+async def test_a_learned_state_has_a_largest_size_in_bytes(records: Records) -> None:
+    largest = "x" * STATE_BYTES
+    await records.save_state("router", largest)
+    for larger in (largest + "x", "é" * (STATE_BYTES // 2 + 1)):
+        with pytest.raises(ValueError, match="bytes in UTF-8"):
+            await records.save_state("router", larger)
+    assert await records.states() == {"router": largest}
+
+
+async def test_what_was_learnt_is_not_a_tenants(records: Records) -> None:
+    await records.save_state("harbour", "one")
+    await records.forget_tenant("harbour")
+    assert await records.states() == {"harbour": "one"}
 
 
 # Failing
@@ -421,6 +431,7 @@ async def test_a_closed_store_is_unavailable(shop: Shop) -> None:
         records.save_budget("fares", ""),
         records.budgets(),
         records.save_state("router", "{}"),
+        records.save_state("router", ""),
         records.states(),
     ]
     for call in calls:

@@ -39,8 +39,6 @@ from tests.redis_servers import VERSIONS, RedisServer
 from tests.redis_stores import KEYS, ServerOf, connected, redis_documents
 from tests.store.documents.test_records import HIT, version
 
-pytestmark = pytest.mark.serial
-
 A, B, C = EntryId("a"), EntryId("b"), EntryId("c")
 SLACK = 0.25  # seconds that a busy machine may add
 
@@ -434,6 +432,21 @@ async def test_each_replica_has_its_own_budgets(documents: RedisDocuments) -> No
     assert await other.records.budgets() == {}
     await other.records.save_budget("fares", "two")
     assert await documents.records.budgets() == {"fares": "one"}
+    await other.aclose()
+
+
+async def test_what_was_learnt_is_shared_and_damage_in_it_is_left_out(
+    documents: RedisDocuments,
+) -> None:
+    for name in ("router", "examples"):
+        await documents.records.save_state(name, "one")
+    other = RedisDocuments(documents._connection, keys=KEYS, origin="two")
+    await other.records.save_state("router", "two")
+    assert await documents.records.states() == {"router": "two", "examples": "one"}
+    await documents._connection.ask(
+        lambda client: client.hset(KEYS.states, "router", '00000000["router","x"]')
+    )
+    assert await other.records.states() == {"examples": "one"}
     await other.aclose()
 
 
