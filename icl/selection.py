@@ -16,7 +16,7 @@ from typing import NamedTuple
 from icl.answer_form import Form, common_form, form_of, near
 from icl.example import Example
 from icl.features import REDUNDANCY, Asked, Features, features_of, jaccard, with_redundancy
-from icl.suspicion import suspicious
+from icl.suspicion import suspicious_turns
 from icl.template import Template, Tokens
 from icl.tokens import estimate
 from icl.utility import UtilityModel
@@ -97,8 +97,7 @@ def _usable(
         if tokens > limits.tokens:
             refused["long"] += 1
             continue
-        # Read as the small model will: a turn may be forged across question and answer.
-        if suspicious(f"{example.question}\nAnswer:\n{example.answer}") is not None:
+        if suspicious_turns(example.question, example.answer) is not None:
             refused["suspicious"] += 1
             continue
         asked = Asked.read(example.question)

@@ -144,6 +144,16 @@ def suspicious(text: str) -> str | None:
     return "override" if _overrides(text.casefold()) else None
 
 
+def suspicious_turns(question: str, answer: str) -> str | None:
+    """Say why an example may not be shown, read as the model will: one text below the other.
+
+    A turn may be forged across the two. Without a colon there is none, and a quarter of the time
+    is saved.
+    """
+    signed = ":" in question or ":" in answer or not (question.isascii() and answer.isascii())
+    return suspicious(f"{question}\nAnswer:\n{answer}" if signed else f"{question}\n{answer}")
+
+
 def _overrides(folded: str) -> bool:
     if folded.isascii():
         words = folded.translate(_PUNCTUATION).split()
