@@ -80,7 +80,24 @@ class Complained:
     category: str
 
 
-Change = Put | Removed | Approved | Stopped | Released | TenantForgotten | PolicyAdded | Complained
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """Something was learnt that every replica takes up. What it is, the store does not know."""
+
+    data: bytes
+
+
+Change = (
+    Put
+    | Removed
+    | Approved
+    | Stopped
+    | Released
+    | TenantForgotten
+    | PolicyAdded
+    | Complained
+    | Learnt
+)
 
 
 class Record(NamedTuple):

@@ -8,7 +8,15 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from store.documents.base import position
-from store.documents.records import AuditRow, Bounds, Forgotten, Listing, Pair, PolicyVersion
+from store.documents.records import (
+    AuditRow,
+    Bounds,
+    Forgotten,
+    Listing,
+    Pair,
+    PolicyVersion,
+    check_state,
+)
 from store.entry import Entry, EntryId
 from store.errors import StoreUnavailable, VersionTaken
 
@@ -61,6 +69,7 @@ class MemoryRecords:
         self._pairs = Series[Pair](bounds.pairs)
         self._quarantine = Series[tuple[EntryId, str]](bounds.quarantine)
         self._budgets: dict[str, str] = {}
+        self._states: dict[str, str] = {}
 
     async def add_version(
         self, version: PolicyVersion, audit: AuditRow, *, after: int | None = None
@@ -146,6 +155,17 @@ class MemoryRecords:
     async def budgets(self) -> dict[str, str]:
         self._check()
         return dict(self._budgets)
+
+    async def save_state(self, name: str, state: str) -> None:
+        check_state(state)
+        self._check()
+        self._states.pop(name, None)
+        if state:
+            self._states[name] = state
+
+    async def states(self) -> dict[str, str]:
+        self._check()
+        return dict(self._states)
 
     def _check(self) -> None:
         self._shelf.check()

@@ -82,6 +82,20 @@ OVER_VERSION_2 = (
     "CREATE TEMP VIEW pairs AS SELECT *, 'feedback' AS source FROM main.pairs",
     IN_VERSION_3[1].replace("CREATE TABLE", "CREATE TEMP TABLE"),
 )
+# What version 5 adds.
+IN_VERSION_5 = (
+    """
+CREATE TABLE states (
+    name TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+)
+""",
+)
+# What lets a file without them be read.
+OVER_VERSION_4 = tuple(
+    statement.replace("CREATE TABLE", "CREATE TEMP TABLE") for statement in IN_VERSION_5
+)
 _OF_VERSION_2 = "feedback"  # the source of every pair in it
 
 
@@ -233,6 +247,9 @@ def _pair_checksum(values: Row) -> int:
 SAVE_BUDGET = "INSERT OR REPLACE INTO budgets (category, state, checksum) VALUES (?, ?, ?)"
 DROP_BUDGET = "DELETE FROM budgets WHERE category = ?"
 SELECT_BUDGETS = "SELECT rowid, category, state, checksum FROM budgets"
+SAVE_STATE = "INSERT OR REPLACE INTO states (name, state, checksum) VALUES (?, ?, ?)"
+DROP_STATE = "DELETE FROM states WHERE name = ?"
+SELECT_STATES = "SELECT rowid, name, state, checksum FROM states"
 
 
 def sealed(*values: Any) -> Row:

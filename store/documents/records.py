@@ -1,6 +1,6 @@
 """What must outlive a restart besides entries: policy versions, the audit trail, labelled pairs,
-quarantine, error budgets. Values and the protocol; every kind is bounded: its oldest leave first,
-and of budgets there is one a category."""
+quarantine, error budgets, what was learnt. Values and the protocol; every kind is bounded: its
+oldest leave first, of budgets there is one a category, and of what was learnt one state a name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 from store.entry import EntryId
 
 T = TypeVar("T")
+
+STATE_BYTES = 4 * 2**20  # of a learned state in UTF-8: the longest
 
 Source = Literal["file", "starter", "api", "rollback"]
 # Who says whether they agree: a client, or the judge of a hit, or of an answer that nearly hit.
@@ -81,6 +83,12 @@ class Forgotten(NamedTuple):
 
     pairs: int
     quarantined: int
+
+
+def check_state(state: str) -> None:
+    """Raise ValueError for a learned state that is too large, or no Unicode."""
+    if len(state) > STATE_BYTES or len(state.encode()) > STATE_BYTES:
+        raise ValueError(f"a learned state may have {STATE_BYTES} bytes in UTF-8, and no more")
 
 
 class Records(Protocol):
@@ -160,4 +168,15 @@ class Records(Protocol):
 
     async def budgets(self) -> dict[str, str]:
         """Return every stored state by category; damaged ones are left out."""
+        ...
+
+    async def save_state(self, name: str, state: str) -> None:
+        """Store what was learnt under a name in place of what was there; "" drops it.
+
+        All replicas share it. Raises ValueError for more than STATE_BYTES.
+        """
+        ...
+
+    async def states(self) -> dict[str, str]:
+        """Return every learned state by name; damaged ones are left out."""
         ...

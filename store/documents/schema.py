@@ -9,13 +9,14 @@ from pathlib import Path
 from store.documents import record_tables, rows, sqlite_journal
 from store.errors import StoreUnavailable
 
-VERSION = 4  # of SCHEMA, kept in PRAGMA user_version
+VERSION = 5  # of SCHEMA, kept in PRAGMA user_version
 SCHEMA = (
     rows.SCHEMA,
     rows.ANSWER_INDEX,
     *record_tables.SCHEMA,
     *record_tables.IN_VERSION_3,
     *sqlite_journal.SCHEMA,
+    *record_tables.IN_VERSION_5,
 )
 
 # What turns a file of version 1 into one of version 2. The first six cost nothing: SQLite notes
@@ -38,8 +39,13 @@ FROM_VERSION_2 = (
     "ALTER TABLE entries ADD COLUMN earlier_vectors BLOB",
     *record_tables.IN_VERSION_3,
 )
-# Version 4 brings the journal, which begins empty.
-STEPS = {1: FROM_VERSION_1, 2: FROM_VERSION_2, 3: sqlite_journal.SCHEMA}  # each to the next version
+# Version 4 brings the journal, which begins empty, and version 5 what is learnt.
+STEPS = {  # each to the next version
+    1: FROM_VERSION_1,
+    2: FROM_VERSION_2,
+    3: sqlite_journal.SCHEMA,
+    4: record_tables.IN_VERSION_5,
+}
 # What lets a file of an earlier version be read as it is, by a connection that may not change it.
 OVER_VERSION_1 = (
     "CREATE TEMP VIEW entries AS SELECT n, id, partition, context, tenant, category, route, model,"
@@ -51,6 +57,7 @@ OVER_VERSION_1 = (
         statement.replace("CREATE TABLE", "CREATE TEMP TABLE")
         for statement in (*record_tables.SCHEMA, *record_tables.IN_VERSION_3)
     ),
+    *record_tables.OVER_VERSION_4,
     "PRAGMA query_only = ON",
 )
 OVER_VERSION_2 = (
@@ -59,9 +66,12 @@ OVER_VERSION_2 = (
     " vector, body, user, classifier, shared_key, approved, cost, answer_id, '' AS earlier,"
     " '' AS key_id, NULL AS earlier_vectors FROM main.entries",
     *record_tables.OVER_VERSION_2,
+    *record_tables.OVER_VERSION_4,
     "PRAGMA query_only = ON",
 )
-OVER = {1: OVER_VERSION_1, 2: OVER_VERSION_2, 3: ()}  # whoever only reads needs no journal
+OVER_VERSION_4 = (*record_tables.OVER_VERSION_4, "PRAGMA query_only = ON")
+# Whoever only reads needs no journal.
+OVER = {1: OVER_VERSION_1, 2: OVER_VERSION_2, 3: OVER_VERSION_4, 4: OVER_VERSION_4}
 
 
 def connect_to(path: Path, busy_seconds: float, *, read_only: bool) -> sqlite3.Connection:

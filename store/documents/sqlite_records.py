@@ -13,7 +13,15 @@ from store.documents.base import NEWEST, position
 from store.documents.heads import microseconds
 from store.documents.reader import Reader
 from store.documents.record_tables import Table
-from store.documents.records import AuditRow, Bounds, Forgotten, Listing, Pair, PolicyVersion
+from store.documents.records import (
+    AuditRow,
+    Bounds,
+    Forgotten,
+    Listing,
+    Pair,
+    PolicyVersion,
+    check_state,
+)
 from store.documents.rows import Row
 from store.documents.sqlite_journal import JournaledWriter
 from store.documents.writer import GroupWriter
@@ -130,6 +138,20 @@ class SqliteRecords:
     async def budgets(self) -> dict[str, str]:
         found = await self._reader.read(
             lambda connection: connection.execute(tables.SELECT_BUDGETS).fetchall()
+        )
+        return {row[1]: row[2] for row in found if tables.intact(row)}
+
+    async def save_state(self, name: str, state: str) -> None:
+        check_state(state)
+        if state:
+            row = tables.sealed(name, state)
+            await self._writer.submit(tables.SAVE_STATE, lambda: [row], size=len(state))
+        else:
+            await self._writer.submit(tables.DROP_STATE, lambda: [(name,)])
+
+    async def states(self) -> dict[str, str]:
+        found = await self._reader.read(
+            lambda connection: connection.execute(tables.SELECT_STATES).fetchall()
         )
         return {row[1]: row[2] for row in found if tables.intact(row)}
 

@@ -12,7 +12,7 @@ from itertools import chain
 from redis.asyncio import Redis
 
 from store.entry import EntryId
-from store.journal import Change, Put
+from store.journal import Change, Learnt, Put
 from store.redis.codec import Fields, encode_change, position_of
 from store.redis.exchange import Command, reply_to
 from store.redis.keys import Keys
@@ -58,7 +58,7 @@ async def append(client: Redis, keys: Keys, change: Change, *, origin: str) -> i
 
 def append_command(keys: Keys, change: Change, origin: str) -> Command:
     """Return the command that appends a change; its reply is the stream id."""
-    script = (IF_ROOM if isinstance(change, Put) else THOUGH_FULL) + APPEND
+    script = (IF_ROOM if isinstance(change, Put | Learnt) else THOUGH_FULL) + APPEND
     return ("EVAL", script, 1, keys.journal, *record(encode_change(change), origin))
 
 

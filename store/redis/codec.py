@@ -27,6 +27,7 @@ from store.journal import (
     Approved,
     Change,
     Complained,
+    Learnt,
     PolicyAdded,
     Put,
     Released,
@@ -139,6 +140,8 @@ def encode_change(change: Change) -> Fields:
             return {b"kind": b"policy", b"number": b"%d" % number}
         case Complained(category):
             return {b"kind": b"complained", b"category": category.encode()}
+        case Learnt(data):
+            return {b"kind": b"learnt", b"data": data}
 
 
 def put_fields(entry: Fields) -> Fields:
@@ -250,4 +253,5 @@ _DECODERS: dict[bytes, Callable[[Mapping[bytes, bytes]], Change | None]] = {
     b"forgotten": lambda f: TenantForgotten(f[b"tenant"].decode()),
     b"policy": lambda f: PolicyAdded(int(f[b"number"])),
     b"complained": lambda f: Complained(f[b"category"].decode()),
+    b"learnt": lambda f: Learnt(f[b"data"]),
 }

@@ -94,6 +94,11 @@ class Keys:
         """Return the hash of a replica's error budgets by category."""
         return self.common(f"budgets:{replica}")
 
+    @property
+    def states(self) -> str:
+        """The hash of what was learnt, by name: one for all replicas."""
+        return self.common("states")
+
     def common(self, name: str) -> str:
         """Return a key in the slot of the journal."""
         return f"{{{self.prefix}}}:{name}"

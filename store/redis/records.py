@@ -1,4 +1,5 @@
-"""Policy versions, audit trail, pairs, quarantine and budgets in Redis, by the entries' writer."""
+"""Policy versions, audit trail, pairs, quarantine, budgets and what was learnt in Redis, by the
+entries' writer."""
 
 from __future__ import annotations
 
@@ -10,7 +11,15 @@ from redis.asyncio import Redis
 
 from store.documents.base import NEWEST, position
 from store.documents.heads import microseconds
-from store.documents.records import AuditRow, Bounds, Forgotten, Listing, Pair, PolicyVersion
+from store.documents.records import (
+    AuditRow,
+    Bounds,
+    Forgotten,
+    Listing,
+    Pair,
+    PolicyVersion,
+    check_state,
+)
 from store.entry import EntryId
 from store.errors import StoreUnavailable, VersionTaken
 from store.journal import Released, Stopped, TenantForgotten
@@ -51,6 +60,7 @@ SAVE_BUDGET = """
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return redis.call('PEXPIRE', KEYS[1], ARGV[3])
 """
+SAVE_STATE = "return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])"
 
 
 class RedisRecords:
@@ -201,6 +211,20 @@ class RedisRecords:
     async def budgets(self) -> dict[str, str]:
         script = "return redis.call('HVALS', KEYS[1])"
         found = await self._read("EVAL", script, 1, self._keys.budgets(self._origin))
+        return dict(pair for row in found if (pair := opened(row)) is not None)
+
+    async def save_state(self, name: str, state: str) -> None:
+        check_state(state)
+        if state:
+            row = sealed(name, state)
+            command: Command = ("EVAL", IF_ROOM + SAVE_STATE, 1, self._keys.states, name, row)
+            await self._write(command, len(row))
+        else:
+            await self._write(("HDEL", self._keys.states, name))
+
+    async def states(self) -> dict[str, str]:
+        script = "return redis.call('HVALS', KEYS[1])"
+        found = await self._read("EVAL", script, 1, self._keys.states)
         return dict(pair for row in found if (pair := opened(row)) is not None)
 
     async def _write(self, command: Command, size: int = 0) -> Any:

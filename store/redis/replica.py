@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from store.errors import StoreUnavailable
-from store.journal import Apply, Change, Mark, Put, Record
+from store.journal import Apply, Change, Learnt, Mark, Put, Record
 from store.membership import Reload
 from store.redis.appending import append
 from store.redis.codec import decode_change, position_of, stream_id
@@ -256,7 +256,7 @@ class Replica:
         self.position = records[-1].position
         self._wake()
         self._confirm()
-        if not all(isinstance(record.change, Put) for record in records):
+        if not all(isinstance(record.change, Put | Learnt) for record in records):
             self._published.set()
 
     async def _beat_for_ever(self) -> None:

@@ -12,7 +12,15 @@ from typing import Any, NamedTuple, TypeVar
 import pytest
 
 from store.documents.base import DocumentStore
-from store.documents.records import AuditRow, Bounds, Listing, Pair, PolicyVersion, Records
+from store.documents.records import (
+    STATE_BYTES,
+    AuditRow,
+    Bounds,
+    Listing,
+    Pair,
+    PolicyVersion,
+    Records,
+)
 from store.documents.sqlite import SqliteDocuments
 from store.entry import EntryId
 from store.errors import StoreUnavailable, VersionTaken
@@ -369,6 +377,36 @@ async def test_a_category_has_one_budget_state_and_an_empty_one_drops_it(records
     assert await records.budgets() == {"fares": "three"}
 
 
+# What was learnt
+
+
+async def test_there_is_one_learned_state_a_name_and_an_empty_one_drops_it(
+    records: Records,
+) -> None:
+    for name, state in (("router", "one"), ("examples", 'Zoë "🦊"\x00\n'), ("router", "three")):
+        await records.save_state(name, state)
+    assert await records.states() == {"router": "three", "examples": 'Zoë "🦊"\x00\n'}
+    await records.save_state("examples", "")
+    await records.save_state("never", "")
+    await records.save_budget("router", "not this")
+    assert await records.states() == {"router": "three"}
+
+
+async def test_a_learned_state_has_a_largest_size_in_bytes(records: Records) -> None:
+    largest = "x" * STATE_BYTES
+    await records.save_state("router", largest)
+    for larger in (largest + "x", "é" * (STATE_BYTES // 2 + 1)):
+        with pytest.raises(ValueError, match="bytes in UTF-8"):
+            await records.save_state("router", larger)
+    assert await records.states() == {"router": largest}
+
+
+async def test_what_was_learnt_is_not_a_tenants(records: Records) -> None:
+    await records.save_state("harbour", "one")
+    await records.forget_tenant("harbour")
+    assert await records.states() == {"harbour": "one"}
+
+
 # Failing
 
 
@@ -392,6 +430,9 @@ async def test_a_closed_store_is_unavailable(shop: Shop) -> None:
         records.save_budget("fares", "{}"),
         records.save_budget("fares", ""),
         records.budgets(),
+        records.save_state("router", "{}"),
+        records.save_state("router", ""),
+        records.states(),
     ]
     for call in calls:
         with pytest.raises(StoreUnavailable):

@@ -446,7 +446,8 @@ async def file_of_version_3(directory: Path) -> Path:
     await documents.aclose()
     path = directory / sqlite.FILE
     connection = sqlite3.connect(path, isolation_level=None)
-    for statement in ("DROP TABLE journal", "DROP TABLE journal_state", "PRAGMA user_version = 3"):
+    gone = ("states", "journal", "journal_state")
+    for statement in (*(f"DROP TABLE {name}" for name in gone), "PRAGMA user_version = 3"):
         connection.execute(statement)
     connection.close()
     return path
@@ -467,5 +468,73 @@ async def test_a_file_of_version_3_is_read_without_changing_it(tmp_path: Path) -
     path = await file_of_version_3(tmp_path)
     onlooker = SqliteDocuments.open(tmp_path, read_only=True)
     assert await onlooker.get(A) is not None
+    assert await onlooker.records.states() == {}
     await onlooker.aclose()
     assert version_in(path) == 3
+
+
+# -- version 4: version 5 adds what is learnt
+
+
+async def file_of_version_4(directory: Path) -> Path:
+    """Write a file with an entry and a budget in it as version 4 did."""
+    documents = SqliteDocuments.open(directory)
+    await documents.put(entry("a", user="u"))
+    await documents.records.save_budget("fares", "{}")
+    await documents.aclose()
+    path = directory / sqlite.FILE
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in ("DROP TABLE states", "PRAGMA user_version = 4"):
+        connection.execute(statement)
+    connection.close()
+    return path
+
+
+async def test_a_file_of_version_4_goes_on_and_can_keep_what_is_learnt(tmp_path: Path) -> None:
+    path = await file_of_version_4(tmp_path)
+    documents = SqliteDocuments.open(tmp_path)
+    assert (await documents.journal.mark()).position == 1
+    assert same(await all_of(documents), [entry("a", user="u")])
+    assert await documents.records.budgets() == {"fares": "{}"}
+    assert await documents.records.states() == {}
+    await documents.records.save_state("router", "{}")
+    await documents.aclose()
+    assert version_in(path) == schema.VERSION
+    documents = SqliteDocuments.open(tmp_path)
+    assert await documents.records.states() == {"router": "{}"}
+    await documents.aclose()
+
+
+async def test_a_migrated_file_of_version_4_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    old = await file_of_version_4(tmp_path / "old")
+    for name in ("old", "new"):
+        await SqliteDocuments.open(tmp_path / name).aclose()
+    assert described(old) == described(tmp_path / "new" / sqlite.FILE)
+
+
+async def test_a_file_of_version_4_is_read_without_changing_it(tmp_path: Path) -> None:
+    path = await file_of_version_4(tmp_path)
+    before = described(path)
+    onlooker = SqliteDocuments.open(tmp_path, read_only=True)
+    assert await onlooker.records.budgets() == {"fares": "{}"}
+    assert await onlooker.records.states() == {}
+    with pytest.raises(StoreUnavailable, match="cannot be written"):
+        await onlooker.records.save_state("router", "{}")
+    await onlooker.aclose()
+    assert described(path) == before
+    assert version_in(path) == 4
+
+
+async def test_a_learned_state_that_was_damaged_is_left_out(tmp_path: Path) -> None:
+    documents = SqliteDocuments.open(tmp_path)
+    for name in ("router", "examples"):
+        await documents.records.save_state(name, '{"a": 1}')
+    await documents.aclose()
+    with sqlite3.connect(tmp_path / sqlite.FILE) as connection:
+        connection.execute("UPDATE states SET state = '{}' WHERE name = 'router'")
+    connection.close()
+    documents = SqliteDocuments.open(tmp_path)
+    assert list(await documents.records.states()) == ["examples"]
+    await documents.aclose()

@@ -13,6 +13,7 @@ from store.journal import (
     Approved,
     Change,
     Complained,
+    Learnt,
     PolicyAdded,
     Put,
     Released,
@@ -45,6 +46,7 @@ CHANGES: st.SearchStrategy[Change] = st.one_of(
     st.builds(TenantForgotten, TEXT),
     st.builds(PolicyAdded, st.integers(1, 2**53)),
     st.builds(Complained, TEXT),
+    st.builds(Learnt, st.binary(max_size=40)),
 )
 TEXTS = st.fixed_dictionaries(
     {
@@ -128,6 +130,7 @@ def test_a_put_that_lacks_a_field_is_damaged(field: bytes) -> None:
         pytest.param({b"kind": b"removed", b"ids": b"[", b"purged": b"1"}, id="no JSON"),
         pytest.param({b"kind": b"removed", b"ids": b"[]"}, id="a field is missing"),
         pytest.param({b"kind": b"stopped", b"id": b"\xff", b"tenant": b""}, id="no text"),
+        pytest.param({b"kind": b"learnt"}, id="nothing was learnt"),
         pytest.param({b"kind": b"policy", b"number": b"one"}, id="no number"),
     ],
 )

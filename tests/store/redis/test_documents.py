@@ -435,6 +435,21 @@ async def test_each_replica_has_its_own_budgets(documents: RedisDocuments) -> No
     await other.aclose()
 
 
+async def test_what_was_learnt_is_shared_and_damage_in_it_is_left_out(
+    documents: RedisDocuments,
+) -> None:
+    for name in ("router", "examples"):
+        await documents.records.save_state(name, "one")
+    other = RedisDocuments(documents._connection, keys=KEYS, origin="two")
+    await other.records.save_state("router", "two")
+    assert await documents.records.states() == {"router": "two", "examples": "one"}
+    await documents._connection.ask(
+        lambda client: client.hset(KEYS.states, "router", '00000000["router","x"]')
+    )
+    assert await other.records.states() == {"examples": "one"}
+    await other.aclose()
+
+
 async def test_a_damaged_version_is_unavailable_and_not_an_older_one(
     documents: RedisDocuments,
 ) -> None:

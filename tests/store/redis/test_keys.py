@@ -22,10 +22,17 @@ def test_journal_and_records_share_a_slot_whatever_they_are_named_after(
     prefix: str, answer_id: str, replica: str
 ) -> None:
     keys = Keys(prefix)
-    common = (keys.journal, keys.entries, keys.puts, keys.schema, keys.common("audit:rows"))
+    common = (
+        keys.journal,
+        keys.entries,
+        keys.puts,
+        keys.schema,
+        keys.states,
+        keys.common("audit:rows"),
+    )
     named = (keys.answer(answer_id), keys.budgets(replica))
     assert {slot_of(key) for key in (*common, *named)} == {prefix}
-    assert len({*common, *named}) == 7
+    assert len({*common, *named}) == 8
 
 
 @given(PREFIXES, HEX)
