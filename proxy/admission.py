@@ -113,7 +113,7 @@ class Admitter:
             id=call.id,
             key=call.partition,
             tenant=call.caller.tenant,
-            user=call.user,
+            user=call.asker,
             category=call.category,
             classifier=call.classifier,
             route=call.wire.path,

@@ -11,6 +11,7 @@ from proxy.category import decide, inescapable
 from proxy.errors import ApiError
 from proxy.headers import NO_WISHES, CacheControl, parse_cache_control, parse_tags, parse_threshold
 from proxy.identity import (
+    asker_of,
     counted,
     entry_id,
     ground_of,
@@ -120,6 +121,16 @@ class Call:
             return None
         other = self.policy_of(held.category)
         return stricter(self.policy, other) if other.scope is self.policy.scope else None
+
+    @property
+    def asker(self) -> str:
+        """A digest of who asks, in every scope: the named end user, else the key, else the tenant.
+
+        Read when an answer is stored, not by a hit. In scope user it is `user`, where there is one.
+        """
+        return self.user or asker_of(
+            self.caller, self.body, self.request.headers, route=self.wire.path
+        )
 
     @property
     def shared_key(self) -> str:

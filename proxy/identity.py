@@ -148,6 +148,23 @@ def user_of(
     return ""
 
 
+def asker_of(
+    caller: Caller, body: dict[str, Json], headers: Mapping[bytes, bytes], *, route: str
+) -> str:
+    """Return a digest of who asks: the end user that `user_of` finds, else the key, else the tenant.
+
+    Never "". A name that is too long to tell users apart by counts as none. Raise UserNotAllowed.
+    """
+    try:
+        named = user_of(caller, body, headers, route=route)
+    except InvalidRequest:
+        named = ""
+    if named:
+        return named
+    told = json.dumps([caller.tenant, caller.key_id])
+    return sha256(b"asker\n" + told.encode()).hexdigest()[:32]
+
+
 def _user_digest(caller: Caller, source: str, name: str, param: str | None = None) -> str:
     if len(name) > _LONGEST_USER:
         where = param or "X-Nearhit-User"

@@ -42,7 +42,7 @@ class Entry:
     body: bytes  # the answer's JSON form, uncompressed
     checkpoint: str  # which encoder made the vector
     vector: Vector | None  # None: found by its exact key only
-    user: str = ""  # digest of the user's identity in scope user
+    user: str = ""  # digest of who asked: a named end user, else a key, else the tenant; "": of old
     classifier: str = ""  # digest of what chose the category by its vector; "" for rule or header
     shared_key: str = ""  # the exact key without the tenant in scope shared; "" elsewhere
     approved: bool = False  # a shared entry that may serve other tenants
@@ -72,6 +72,7 @@ class Held:
     cost: float = 0.0  # seconds of upstream time
     earlier: tuple[str, ...] = ()
     earlier_vectors: tuple[Vector | None, ...] = field(default=(), compare=False)
+    user: str = ""  # as the entry's
 
 
 class Stored(NamedTuple):

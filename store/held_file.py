@@ -1,6 +1,6 @@
 """Held entries as a file: columns of a few thousand entries each, in the order of their puts.
 
-What many entries share (tenant, category, model, classifier, partition key) is written once and is
+What many entries share (tenant, category, model, classifier, user, partition key) is written once and is
 one object in memory afterwards. A block is the length of its JSON, the number of its vectors of
 earlier turns, the JSON, the vectors.
 """
@@ -90,6 +90,7 @@ def write_block(file: BinaryIO, block: Sequence[Held], names: Names) -> None:
         "category": [names.text(held.category) for held in block],
         "model": [names.text(held.model) for held in block],
         "classifier": [names.text(held.classifier) for held in block],
+        "user": [names.text(held.user) for held in block],
         "query": [held.query for held in block],
         "created_at": [(held.created_at - EPOCH) // MICROSECOND for held in block],
         "size": [held.size for held in block],
@@ -144,16 +145,16 @@ def read_block(
             columns[name]
             for name in (
                 "key", "tenant", "category", "query", "created_at", "size", "model", "classifier",
-                "cost",
+                "cost", "user",
             )
         ),
         strict=True,
     )  # fmt: skip
     none: tuple[tuple[str, ...], tuple[Vector | None, ...]] = ((), ())
     block = []
-    for row, (id, key, tenant, category, query, made, size, model, classifier, cost) in enumerate(
-        fields
-    ):
+    for row, (
+        id, key, tenant, category, query, made, size, model, classifier, cost, user
+    ) in enumerate(fields):  # fmt: skip
         before, before_vectors = earlier.get(str(row), none) if earlier else none
         block.append(
             Held(
@@ -171,6 +172,7 @@ def read_block(
                 cost,
                 before,
                 before_vectors,
+                texts[user],
             )
         )
     return block

@@ -31,7 +31,7 @@ from store.index import PROMOTE_ROWS, PartitionedIndex
 from store.index_files import load_index, save_index
 from store.journal import Mark
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, OWED, INDEX = "manifest", "owed.json", "index"
 PARTIAL = ".partial"
 SERIAL_DIGITS = 10

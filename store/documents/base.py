@@ -127,6 +127,7 @@ def held_of(entry: Entry) -> Held:
         cost=entry.cost,
         earlier=entry.earlier,
         earlier_vectors=entry.earlier_vectors,
+        user=intern(entry.user),
     )
 
 

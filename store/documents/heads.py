@@ -122,6 +122,7 @@ def stored_of(
         cost=head.cost,
         earlier=earlier,
         earlier_vectors=vectors_of(earlier_vectors, len(earlier)),
+        user=intern(head.user),
     )
     return Stored(held, intern(head.checkpoint), vector_of(vector))
 

@@ -215,7 +215,7 @@ def _head_of_stored(stored: Stored) -> Head:
         size=held.size,
         content_type="",
         checkpoint=stored.checkpoint,
-        user="",
+        user=held.user,
         classifier=held.classifier,
         shared_key=held.shared_key,
         approved=int(held.approved),

@@ -16,6 +16,7 @@ from proxy.identity import (
     ANSWER_HEADERS,
     InvalidJson,
     UserNotAllowed,
+    asker_of,
     counted,
     entry_id,
     ground_of,
@@ -439,3 +440,29 @@ def test_header_values_are_told_apart_byte_by_byte(one: bytes, other: bytes) -> 
 def test_the_name_itself_is_not_in_what_is_kept() -> None:
     digest = who({"user": "ann@example.com"})
     assert len(digest) == 32 and set(digest) <= set("0123456789abcdef")
+
+
+# -- who asks
+
+
+def asks(body: Any = None, header: bytes | None = None, **caller: Any) -> str:
+    headers = {} if header is None else {b"x-nearhit-user": header}
+    of = Caller(tenant=caller.pop("tenant", "acme"), may_set_user=True, **caller)
+    return asker_of(of, body or {}, headers, route=OPENAI)
+
+
+def test_who_asks_is_the_named_user_whatever_key_they_come_with() -> None:
+    named = who({"user": "ann"})
+    assert asks({"user": "ann"}, key_id="1") == asks({"user": "ann"}, key_id="2") == named
+    assert asks({"user": "bob"}, b"ann") == who(header=b"ann") != named
+
+
+def test_without_a_name_it_is_the_key_and_without_one_the_tenant() -> None:
+    found = [asks(), asks(key_id="1"), asks(key_id="2"), asks(tenant="b"), asks({"user": "1"})]
+    assert len(set(found)) == 5
+    assert all(found)
+    assert asks({"user": " "}, key_id="1") == asks(key_id="1")
+
+
+def test_a_name_that_is_too_long_is_none_where_nothing_depends_on_it() -> None:
+    assert asks({"user": "x" * 257}, key_id="1") == asks(key_id="1")

@@ -46,6 +46,7 @@ def one_held(draw: st.DrawFn, number: int) -> Held:
         cost=draw(st.floats(min_value=0, max_value=1e6)),
         earlier=tuple(text for text, _ in turns),
         earlier_vectors=vectors_of(turns),
+        user=draw(TEXTS),
     )
 
 

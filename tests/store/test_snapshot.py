@@ -198,7 +198,7 @@ async def test_a_snapshot_of_another_format_is_refused(
 ) -> None:
     index, entries = await filled(3)
     write(tmp_path, index, *entries)
-    monkeypatch.setattr(snapshot, "FORMAT", 2)
+    monkeypatch.setattr(snapshot, "FORMAT", 3)
     with pytest.raises(SnapshotInvalid, match="format is 1, not 2"):
         read(tmp_path)
     await index.aclose()

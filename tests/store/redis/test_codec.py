@@ -52,6 +52,7 @@ TEXTS = st.fixed_dictionaries(
     {
         "query": TEXT,
         "tenant": TEXT,
+        "user": TEXT,
         "key": st.builds(PartitionKey, TEXT, TEXT),
         "tags": st.lists(TEXT, max_size=3).map(tuple),
         "body": st.binary(max_size=600),
