@@ -151,7 +151,7 @@ def user_of(
 def asker_of(
     caller: Caller, body: dict[str, Json], headers: Mapping[bytes, bytes], *, route: str
 ) -> str:
-    """Return a digest of who asks: the end user that `user_of` finds, else the key, else the tenant.
+    """Return a digest of who asks: the end user of `user_of`, else the key, else the tenant.
 
     Never "". A name that is too long to tell users apart by counts as none. Raise UserNotAllowed.
     """

@@ -1,8 +1,8 @@
 """Held entries as a file: columns of a few thousand entries each, in the order of their puts.
 
-What many entries share (tenant, category, model, classifier, user, partition key) is written once and is
-one object in memory afterwards. A block is the length of its JSON, the number of its vectors of
-earlier turns, the JSON, the vectors.
+What many entries share (tenant, category, model, classifier, user, partition key) is written once
+and is one object in memory afterwards. A block is the length of its JSON, the number of its vectors
+of earlier turns, the JSON, the vectors.
 """
 
 from __future__ import annotations

@@ -197,8 +197,9 @@ async def test_a_snapshot_of_another_format_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index, entries = await filled(3)
-    write(tmp_path, index, *entries)
-    monkeypatch.setattr(snapshot, "FORMAT", 3)
+    with monkeypatch.context() as before:
+        before.setattr(snapshot, "FORMAT", 1)
+        write(tmp_path, index, *entries)
     with pytest.raises(SnapshotInvalid, match="format is 1, not 2"):
         read(tmp_path)
     await index.aclose()
