@@ -189,7 +189,7 @@ async def test_the_large_model_is_shown_questions_and_answers_and_stops_by_itsel
 
 @pytest.mark.slow
 async def test_with_nothing_configured_both_models_serve_and_the_small_one_may_stand_in() -> None:
-    async with with_upstreams(Settings(), {}) as (settings, model):
+    async with with_upstreams(Settings(), {}) as (settings, model, _):
         assert model == "smollm2-135m"
         assert len(fleet_children()) == 2
         assert [(u.name, u.models) for u in settings.upstreams] == [
