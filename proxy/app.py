@@ -211,6 +211,8 @@ def _policies_changed(parts: Parts, changed: asyncio.Event, book: PolicyBook) ->
     parts.cache.set_shares(book.shares)
     parts.metrics.set_categories(book.names)
     parts.budgets.keep(book.names)
+    if parts.near_hits is not None:
+        parts.near_hits.learning.router.keep(book)
     changed.set()
 
 

@@ -185,8 +185,8 @@ class Metrics:
         )
         self.near_hit_quality = Gauge(
             "nearhit_near_hit_quality",
-            "Small models' answers beside the requested model's, 0 to 1; NaN without a verdict",
-            ["category", "bound"],
+            "Answers of `model` in the requested one's place, 0 to 1, as believed",
+            ["category", "model", "arm", "bound"],
             registry=r,
         )
         self.example_tokens = Histogram(

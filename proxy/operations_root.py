@@ -89,6 +89,7 @@ async def _metrics(
         standing,
         parts.in_force,
         lambda: 0 if parts.audits is None else parts.audits.waiting,
+        lambda: [] if parts.near_hits is None else parts.near_hits.learning.router.standings(),
     )
 
     def own() -> bytes:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 from prometheus_client import Histogram
@@ -67,6 +68,7 @@ def refresher(
     standing: Callable[[str], Standing],
     in_force: InForce,
     audits_waiting: Callable[[], int],
+    arms: Callable[[], Iterable[Mapping[str, Any]]],
 ) -> Callable[[], None]:
     """Return what brings the metrics up to date that are kept elsewhere."""
     counted: dict[tuple[str, str], int] = {}
@@ -85,6 +87,7 @@ def refresher(
             metrics.ttl.labels(category).set(now.ttl.total_seconds())
             metrics.semantic_open.labels(category).set(now.semantic_open)
             _show_budget(metrics, category, now.budget)
+        _show_arms(metrics, arms())
         for reason, left in (("quota", facts.evicted), ("expired", facts.expired)):
             for category, total in left.items():
                 more = total - counted.get((category, reason), 0)
@@ -92,6 +95,15 @@ def refresher(
                 metrics.evictions.labels(metrics.category(category), reason).inc(more)
 
     return refresh
+
+
+def _show_arms(metrics: Metrics, arms: Iterable[Mapping[str, Any]]) -> None:
+    """Show how good small models' answers are, where there is a verdict on any."""
+    for arm in arms:
+        if arm["n"]:
+            named = (metrics.category(arm["category"]), metrics.model(arm["small"]), arm["arm"])
+            for bound, key in (("estimate", "quality"), ("lower", "lower"), ("upper", "upper")):
+                metrics.near_hit_quality.labels(*named, bound).set(arm[key])
 
 
 def _show_budget(metrics: Metrics, category: str, budget: BudgetStanding) -> None:

@@ -11,7 +11,6 @@ import asyncio
 import json
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -27,8 +26,6 @@ from store.journal import Change, Learnt, Record
 log = logging.getLogger("nearhit.nearhits")
 
 _EVERY = 10.0  # seconds between two looks whether there is anything to write down
-_ROUTER, _UTILITY, _THRESHOLD = "router", "utility", "threshold"
-_EXAMPLES, _IMPROVED = "examples", "improved"
 MOST_EXAMPLES = 10_000  # whose track record is kept: all of them are written down at once
 _LARGEST = 2 * 2**20  # characters of improved answers, all together
 
@@ -127,11 +124,11 @@ class Learning:
             return
         self._dirty = False
         states: dict[str, Any] = {
-            _ROUTER: self.router.as_data(),
-            _UTILITY: self.utility.as_data(),
-            _THRESHOLD: self.tuner.as_data(),
-            _EXAMPLES: self.book.as_data(),
-            _IMPROVED: dict(self._improved),
+            "router": self.router.as_data(),
+            "utility": self.utility.as_data(),
+            "threshold": self.tuner.as_data(),
+            "examples": self.book.as_data(),
+            "improved": dict(self._improved),
         }
         try:
             for name, state in states.items():
@@ -146,25 +143,21 @@ class Learning:
 
         Raises StoreUnavailable.
         """
-        states = await self._records.states()
-        for name, take in (
-            (_ROUTER, lambda data: setattr(self, "router", router_from(data))),
-            (_UTILITY, lambda data: setattr(self, "utility", UtilityModel.from_data(data))),
-            (_THRESHOLD, lambda data: setattr(self, "tuner", ThresholdTuner.from_data(data))),
-            (
-                _EXAMPLES,
-                lambda data: setattr(self, "book", ExampleBook.from_data(data, most=MOST_EXAMPLES)),
-            ),
-            (_IMPROVED, lambda data: self._improved.update(data)),
-        ):
-            if name not in states:
-                continue
+        for name, state in (await self._records.states()).items():
             try:
-                take(json.loads(states[name]))
-            except (ValueError, KeyError, TypeError) as error:
+                self._take(name, json.loads(state), router_from)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 log.warning("what was learnt as %r cannot be read and begins anew: %s", name, error)
 
-
-def now() -> float:
-    """The clock of observations, in unix seconds."""
-    return time.time()
+    def _take(self, name: str, data: Any, router_from: Callable[[Any], Router]) -> None:
+        match name:
+            case "router":
+                self.router = router_from(data)
+            case "utility":
+                self.utility = UtilityModel.from_data(data)
+            case "threshold":
+                self.tuner = ThresholdTuner.from_data(data)
+            case "examples":
+                self.book = ExampleBook.from_data(data, most=MOST_EXAMPLES)
+            case "improved":
+                self._improved.update({EntryId(id): str(text) for id, text in data.items()})

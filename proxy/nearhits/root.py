@@ -74,6 +74,7 @@ async def open_near_hits(parts: Parts, stack: AsyncExitStack) -> NearHitParts | 
         upstreams=parts.upstreams,
         judging=judging,
         metrics=metrics,
+        touch=parts.cache.touch,
         clock=time.time,
         monotonic=time.monotonic,
         draw=draw.random,

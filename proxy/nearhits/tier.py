@@ -31,6 +31,7 @@ from proxy.nearhits.served import NearHit, Served
 from proxy.outcome import Lookup, Outcome
 from proxy.upstream import Upstreams
 from proxy.upstream_errors import UpstreamError
+from store.entry import EntryId
 from store.policy import Offload
 
 log = logging.getLogger("nearhit.nearhits")
@@ -70,11 +71,12 @@ class NearHits:
         upstreams: Upstreams,
         judging: Judging | None,
         metrics: Metrics,
+        touch: Callable[[EntryId], None],
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         draw: Callable[[], float],
     ) -> None:
-        """`clock` gives unix seconds."""
+        """`touch` notes that an entry was of use; `clock` gives unix seconds."""
         self._pairings = tuple(pairings)
         self._gatherer = gatherer
         self._learning = learning
@@ -82,6 +84,7 @@ class NearHits:
         self._upstreams = upstreams
         self._judging = judging
         self._metrics = metrics
+        self._touch = touch
         self._clock = clock
         self._monotonic = monotonic
         self._draw = draw
@@ -202,6 +205,8 @@ class NearHits:
             return None
         self._served.note(served)
         self._learning.offered(served.examples, served.at)
+        for id in served.examples:
+            self._touch(id)
         self._count(call, arm, "answered")
         if examples:
             self._metrics.example_tokens.observe(plan.selection.tokens)
