@@ -15,6 +15,7 @@ from pathlib import Path
 import uvloop
 
 from bench.nearhits import examples_help, latency, replaying, stream
+from bench.nearhits.neighbours import Encoded
 from bench.nearhits.record import Record
 from bench.nearhits.tasks import read_items, split
 from bench.processes import ServerFailed
@@ -89,12 +90,13 @@ async def main(plan: Plan) -> int:
     )
     try:
         items = read_items(plan.data)
+        encoded = Encoded()
         parts, whole = split(items, plan.each, plan.seed), split(items, len(items), plan.seed)
         if "examples" in plan.sections:
-            results = await examples_help.measure(record, parts, plan.seed, plan.arms)
+            results = await examples_help.measure(record, parts, plan.seed, encoded, plan.arms)
             show("Examples help", examples_help.table(results, plan.seed))
         if "stream" in plan.sections:
-            text = await stream.measure(record, whole, plan.requests, plan.seed)
+            text = await stream.measure(record, whole, plan.requests, plan.seed, encoded)
             show("A stream with an overload", text)
         if "latency" in plan.sections:
             show("Time on the request path", await latency.measure(record, plan.quick))

@@ -24,7 +24,7 @@ from bench.nearhits.models import (
     small_models,
     turns,
 )
-from bench.nearhits.neighbours import encoded, nearest, random_examples
+from bench.nearhits.neighbours import Encoded, nearest, random_examples
 from bench.nearhits.record import Record, Result
 from bench.nearhits.scoring import exact, gain_of, lenient, mean_of
 from bench.nearhits.stand import ASK_ONLY, fill, large_for, open_ground
@@ -52,7 +52,7 @@ class Questions:
     replayed: Sequence[str]  # the most similar stored answer
 
 
-async def prepare(split: Split, seed: int) -> Questions:
+async def prepare(split: Split, seed: int, encoded: Encoded) -> Questions:
     """Choose the examples of every direct arm; tasks are mixed, so that each draw meets several."""
     items = list(split.of(*ASKED))
     random.Random(seed).shuffle(items)
@@ -114,11 +114,11 @@ async def selected(
 
 
 async def measure(
-    record: Record, split: Split, seed: int, arms: Sequence[str] = ARMS
+    record: Record, split: Split, seed: int, encoded: Encoded, arms: Sequence[str] = ARMS
 ) -> dict[str, Result]:
     """Return every arm's answers by `model/arm`; both models work at once, one thread each."""
     arguments = {"seed": seed, "asked": len(split.of(*ASKED)), "stored": len(split.stored)}
-    questions = await prepare(split, seed)
+    questions = await prepare(split, seed, encoded)
     results: dict[str, Result] = {}
     async with small_models() as smalls:
 

@@ -8,6 +8,7 @@ is what that adds, the longer body included.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ SMALL = "small"
 
 def write_config(folder: Path, upstream: str, *, offload: bool) -> Path:
     """Write the configuration of a Nearhit with or without a small model."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     policies = {"categories": [{"name": "default", **BASE_CATEGORY}]}
     (folder / "policies.yaml").write_text(yaml.safe_dump(policies))
     settings: dict[str, Any] = {
@@ -80,14 +81,18 @@ async def compare(rounds: int) -> Result:
                 running("fake upstream", python_server("bench.fake_upstream"))
             )
             session = await stack.enter_async_context(aiohttp.ClientSession())
-            nearhits: dict[str, Server] = {}
-            for arm in ("without", "with"):
-                config = write_config(
-                    Path(name) / arm, upstream.origin, offload=arm == "with"
-                )  # fmt: skip
-                nearhits[arm] = await stack.enter_async_context(running_nearhit(config))
-                say(f"latency: filling {STORED} questions, {arm} a small model")
-                await fill(nearhits[arm], [stored_question(s) for s in subjects()[:STORED]])
+            configs = {
+                arm: write_config(Path(name) / arm, upstream.origin, offload=arm == "with")
+                for arm in ("without", "with")
+            }
+            async with running_nearhit(configs["without"]) as filled:
+                say(f"latency: filling {STORED} questions")
+                await fill(filled, [stored_question(subject) for subject in subjects()[:STORED]])
+            shutil.copytree(Path(name) / "without" / "data", Path(name) / "with" / "data")
+            nearhits = {
+                arm: await stack.enter_async_context(running_nearhit(config))
+                for arm, config in configs.items()
+            }
             return await _rounds(session, nearhits, rounds)
 
 

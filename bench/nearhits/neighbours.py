@@ -22,15 +22,22 @@ SHARED_BY = 10  # items that are shown the same random examples, so that a prefi
 Vectors = npt.NDArray[np.float32]
 
 
-async def encoded(texts: Sequence[str]) -> Vectors:
-    """Return the texts' unit vectors from the encoder that serves by default."""
-    rows: list[Vectors] = []
-    async with aclosing(await open_encoder(EncoderSettings(), os.environ, say)) as encoder:
-        for start in range(0, len(texts), BATCH):
-            rows.append(np.asarray(await encoder.encode(texts[start : start + BATCH])))
-            if start % (40 * BATCH) == 0 and start:
-                say(f"encoding: {start} of {len(texts)} questions")
-    return np.concatenate(rows)
+class Encoded:
+    """Texts' unit vectors from the encoder that serves by default, each encoded once."""
+
+    def __init__(self) -> None:
+        self._vectors: dict[str, Vectors] = {}
+
+    async def __call__(self, texts: Sequence[str]) -> Vectors:
+        """Return one row a text."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        async with aclosing(await open_encoder(EncoderSettings(), os.environ, say)) as encoder:
+            for start in range(0, len(new), BATCH):
+                some = new[start : start + BATCH]
+                self._vectors.update(zip(some, await encoder.encode(some), strict=True))
+                if start % (40 * BATCH) == 0 and start:
+                    say(f"encoding: {start} of {len(new)} questions")
+        return np.stack([self._vectors[text] for text in texts])
 
 
 def nearest(

@@ -8,6 +8,7 @@ asked before `nearhit replay` and after it.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ async def replayed(base_url: str, split: Split) -> Result:
             await _right(ground, learning, "replay: served and judged")
             before = await _right(ground, fresh, "replay: before")
             calls = await _calls(ground.oracle)
-            said = await _replay(folder / "nearhit.yaml")
+            said = await _replay(folder / "nearhit.yaml", ground.nearhit)
             spent = await _calls(ground.oracle) - calls
             after = await _right(ground, fresh, "replay: after")
     return {"before": before, "after": after, "said": said, "calls": spent, "stored": len(stored)}
@@ -93,12 +94,13 @@ async def _calls(oracle: Server) -> int:
         return sum((await answer.json()).values())
 
 
-async def _replay(config: Path) -> str:
+async def _replay(config: Path, nearhit: Server) -> str:
     """Run `nearhit replay` against the running server; return what it said."""
     program = str(Path(sys.executable).with_name("nearhit"))
     process = await asyncio.create_subprocess_exec(
         *(program, "replay", "--config", str(config), "--most", str(POOR), "--json"),
         stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "NEARHIT_SERVER__PORT": nearhit.origin.rpartition(":")[2]},
     )
     try:
         async with asyncio.timeout(REPLAY_LIMIT):

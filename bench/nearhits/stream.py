@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 
 from bench.nearhits.models import BARE_TOKENS, ask, ask_each, small_models, turns
-from bench.nearhits.neighbours import encoded, nearest
+from bench.nearhits.neighbours import Encoded, nearest
 from bench.nearhits.record import Record, Result
 from bench.nearhits.scoring import exact, lenient
 from bench.nearhits.stand import ASK_ONLY, Ground, fill, large_for, open_ground
@@ -126,7 +126,9 @@ async def _slow_down(ground: Ground, by: float) -> None:
         answer.raise_for_status()
 
 
-async def alone(base_url: str, asks: Sequence[Ask], split: Split, sample: int) -> Result:
+async def alone(
+    base_url: str, asks: Sequence[Ask], split: Split, sample: int, encoded: Encoded
+) -> Result:
     """Ask the small model directly every n-th question of the stream, with examples and without."""
     items = [each.item for each in asks[:: max(1, len(asks) // sample)]]
     vectors = await encoded([item.question for item in (*items, *split.stored)])
@@ -153,7 +155,7 @@ async def alone(base_url: str, asks: Sequence[Ask], split: Split, sample: int) -
     return {"alone": [asdict(row) for row in rows]}
 
 
-async def measure(record: Record, split: Split, requests: int, seed: int) -> str:
+async def measure(record: Record, split: Split, requests: int, seed: int, encoded: Encoded) -> str:
     """Measure what is not measured yet; return the table."""
     plan = phases(requests, CAPACITY)
     asks = compose(split, plan, seed)
@@ -163,7 +165,7 @@ async def measure(record: Record, split: Split, requests: int, seed: int) -> str
         sample = max(100, requests // 5)
         direct = await record.measured(
             "stream/alone", {**arguments, "sample": sample},
-            lambda: alone(base_url, asks, split, sample),
+            lambda: alone(base_url, asks, split, sample, encoded),
         )  # fmt: skip
         live = await record.measured(
             "stream/ours", {**arguments, **CATEGORY}, lambda: ours(base_url, asks, split, plan)

@@ -227,6 +227,7 @@ def test_a_small_model_alone_stands_in_for_nothing() -> None:
     assert settings.offload == []
 
 
+@pytest.mark.slow
 def test_the_large_model_s_parts_are_put_together_once(tmp_path: Path) -> None:
     lines: list[str] = []
     path = weights(LARGE, lines.append, tmp_path / "kept")
@@ -236,6 +237,7 @@ def test_the_large_model_s_parts_are_put_together_once(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_put_together_leave_nothing_and_say_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
