@@ -20,7 +20,7 @@ import aiohttp
 from bench.nearhits.models import ask_each, small_models, turns
 from bench.nearhits.record import Record, Result
 from bench.nearhits.scoring import exact, gain_of, mean_of
-from bench.nearhits.stand import ASK_ONLY, Ground, fill, large_for, open_ground
+from bench.nearhits.stand import ASK_ONLY, LARGE_MODEL, Ground, fill, open_ground, running_oracle
 from bench.nearhits.stream import JUDGE, SMALL_MODEL
 from bench.nearhits.tasks import CHOSEN, GENERATED, Item, Split
 from bench.processes import Server
@@ -30,6 +30,7 @@ POOR = 200
 TASKS = (*GENERATED, *CHOSEN)
 # Everything is tried and judged: this is about the examples, not about the router.
 CATEGORY = {"offload": "on", "quality_floor": 0.0, "exploration": 0.5}
+ASKED_AGAIN = 61.0  # seconds in which a question that comes again means a bad answer
 REPLAY_LIMIT = 600.0  # seconds
 
 
@@ -49,21 +50,26 @@ async def replayed(base_url: str, split: Split) -> Result:
     fresh, learning = asked[::2], asked[1::2]
     with tempfile.TemporaryDirectory(prefix="nearhit-bench-") as name:
         folder = Path(name)
-        async with open_ground(
-            folder,
-            (*stored, *asked),
-            {SMALL_MODEL: base_url},
-            category=CATEGORY,
-            extra={"judge": JUDGE},
-        ) as ground:
+        async with (
+            running_oracle(folder, (*stored, *asked)) as oracle,
+            open_ground(
+                folder,
+                oracle,
+                (SMALL_MODEL, base_url),
+                category=CATEGORY,
+                extra={"judge": JUDGE},
+            ) as ground,
+        ):
             await _wrong(ground.oracle, True)
-            await fill(ground, stored, SMALL_MODEL)
+            await fill(ground, stored)
             await _wrong(ground.oracle, False)
             await _right(ground, learning, "replay: served and judged")
             before = await _right(ground, fresh, "replay: before")
             calls = await _calls(ground.oracle)
             said = await _replay(folder / "nearhit.yaml", ground.nearhit)
             spent = await _calls(ground.oracle) - calls
+            say(f"replay: waiting {ASKED_AGAIN:g} s, so that nothing counts as asked again")
+            await asyncio.sleep(ASKED_AGAIN)
             after = await _right(ground, fresh, "replay: after")
     return {"before": before, "after": after, "said": said, "calls": spent, "stored": len(stored)}
 
@@ -71,7 +77,7 @@ async def replayed(base_url: str, split: Split) -> Result:
 async def _right(ground: Ground, items: Sequence[Item], what: str) -> list[dict[str, Any]]:
     """Ask through the proxy; what the large model answered is told apart."""
     chats = [turns(item.question) for item in items]
-    replies = await ask_each(ground.proxy, large_for(SMALL_MODEL), chats, what, ASK_ONLY)
+    replies = await ask_each(ground.proxy, LARGE_MODEL, chats, what, ASK_ONLY)
     return [
         {"task": item.task, "right": exact(item, reply.text), "near_hit": reply.near_hit}
         for item, reply in zip(items, replies, strict=True)
