@@ -43,15 +43,21 @@ def poor_examples(split: Split, most: int = POOR) -> list[Item]:
     return chosen + rest[: most - len(chosen)]
 
 
-async def replayed(base_url: str, split: Split) -> Result:
+def questions(split: Split, each: int) -> tuple[list[Item], list[Item]]:
+    """Return `each` fresh questions a task, and up to twice as many others that teach."""
+    of = {task: split.of(task) for task in TASKS}
+    fresh = [item for task in TASKS for item in of[task][:each]]
+    return fresh, [item for task in TASKS for item in of[task][each : 3 * each]]
+
+
+async def replayed(base_url: str, split: Split, each: int) -> Result:
     """Return what the fresh questions came to before and after, and what replaying cost."""
     stored = poor_examples(split)
-    asked = split.of(*TASKS)
-    fresh, learning = asked[::2], asked[1::2]
+    fresh, learning = questions(split, each)
     with tempfile.TemporaryDirectory(prefix="nearhit-bench-") as name:
         folder = Path(name)
         async with (
-            running_oracle(folder, (*stored, *asked)) as oracle,
+            running_oracle(folder, (*stored, *fresh, *learning)) as oracle,
             open_ground(
                 folder,
                 oracle,
@@ -120,12 +126,12 @@ async def _replay(config: Path, nearhit: Server) -> str:
     return said.decode().strip()
 
 
-async def measure(record: Record, split: Split, seed: int) -> str:
+async def measure(record: Record, split: Split, each: int, seed: int) -> str:
     """Measure what is not measured yet; return the table."""
-    arguments = {"seed": seed, "poor": POOR, "asked": len(split.of(*TASKS)), **CATEGORY}
+    arguments = {"seed": seed, "poor": POOR, "each": each, **CATEGORY}
     async with small_models() as smalls:
         found = await record.measured(
-            "replay", arguments, lambda: replayed(smalls[SMALL_MODEL], split)
+            "replay", arguments, lambda: replayed(smalls[SMALL_MODEL], split, each)
         )
     both = [
         (float(one["right"]), float(other["right"]))
