@@ -21,7 +21,7 @@ from bench.nearhits.models import BARE_TOKENS, ask, ask_each, small_models, turn
 from bench.nearhits.neighbours import Encoded, nearest
 from bench.nearhits.record import Record, Result
 from bench.nearhits.scoring import exact, lenient
-from bench.nearhits.stand import ASK_ONLY, LARGE_MODEL, Ground, fill, open_ground, running_oracle
+from bench.nearhits.stand import LARGE_MODEL, Ground, fill, open_ground, running_oracle
 from bench.nearhits.stream_account import Alone, Served, summary, table
 from bench.nearhits.stream_plan import Ask, Phases, compose, phases
 from bench.nearhits.tasks import Item, Split
@@ -77,8 +77,8 @@ class Live:
 
     async def _send(self, session: aiohttp.ClientSession, index: int, item: Item) -> None:
         sent = self._now()
-        # Not stored: the store stays what the other ways of routing had.
-        reply = await ask(session, self._ground.proxy, LARGE_MODEL, turns(item.question), ASK_ONLY)
+        # What the large model answers is stored, as in production; no question comes twice.
+        reply = await ask(session, self._ground.proxy, LARGE_MODEL, turns(item.question))
         self._served.append(
             Served(
                 index=index,
