@@ -69,8 +69,11 @@ class Learning:
         self._improved.put(id, answer)
         self._dirty = True
 
-    def replayed(self, id: EntryId, quality: float) -> None:
-        """Note that an example was answered anew, and how good what was shown is beside that."""
+    def replayed(self, id: EntryId, quality: float | None) -> None:
+        """Note that an example was answered anew, and how good what is shown now is beside that.
+
+        None: nobody could say.
+        """
         self.book.replayed(id, quality)
         self._dirty = True
 
