@@ -139,7 +139,7 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_and_is_not_told() -> 
 
 
 @pytest.mark.parametrize("script", [{"end_after": 3}, {"error_after": 3}])
-async def test_a_stream_that_ends_too_early_is_not_told(script: dict[str, int]) -> None:
+async def test_a_stream_that_ends_too_early_is_not_told(script: dict[str, Any]) -> None:
     slow = Script(text="one two three", token_delay=0.02, **script)  # event by event
     _, _, told, _ = await asked(slow, body={"stream": True})
     assert told == []
