@@ -12,7 +12,7 @@ them saves more than the generation costs.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from heapq import nlargest
 from itertools import islice
@@ -72,6 +72,12 @@ class ExampleBook:
 
     def __len__(self) -> int:
         return len(self._pages)
+
+    def __contains__(self, id: EntryId) -> bool:
+        return id in self._pages
+
+    def __iter__(self) -> Iterator[EntryId]:
+        return iter(self._pages)
 
     def offered(self, id: EntryId, at: float) -> None:
         """Count that the entry was an example for a near-hit that a small model answered."""

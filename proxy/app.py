@@ -212,7 +212,7 @@ def _policies_changed(parts: Parts, changed: asyncio.Event, book: PolicyBook) ->
     parts.metrics.set_categories(book.names)
     parts.budgets.keep(book.names)
     if parts.near_hits is not None:
-        parts.near_hits.learning.router.keep(frozenset(book.names))
+        parts.near_hits.learning.router.keep(book.policies)
     changed.set()
 
 

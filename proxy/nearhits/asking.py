@@ -16,7 +16,7 @@ from proxy.head import head_of
 from proxy.headers import NEAR_HIT, NO_CREDENTIAL, cache_status, credential, upstream_headers
 from proxy.upstream import UpstreamCall, Upstreams
 from proxy.wire.base import Fields, Json
-from proxy.wire.sse import SseReader
+from proxy.wire.sse import BrokenStream, SseReader, payloads
 
 _LARGEST = 1024 * 1024  # bytes of an answer that is read whole
 Done = Callable[[bytes], None]  # told the JSON form of an answer that ended cleanly
@@ -53,8 +53,8 @@ class Asking:
                 done(raw)
                 return Answer(200, headers, raw)
             first, chunks = await begun(upstream.chunks())
-            if not first:
-                raise Unfit(f"{small} answered with an empty stream")
+            if not first or _is_error(first):
+                raise Unfit(f"{small} answered with a stream that is empty or an error")
             heard = _heard(call, chunks, done)
             return Answer(200, headers, Streamed(told(call, heard), stack.pop_all()))
 
@@ -93,6 +93,16 @@ def _check(call: Call, raw: bytes) -> None:
             orjson.loads(answer_text(call.wire.path, whole) or "")
         except ValueError:
             raise Unfit("the answer is not the JSON that was asked for") from None
+
+
+def _is_error(first: bytes) -> bool:
+    """Whether a stream begins with an error event, as of an engine that is overloaded."""
+    try:
+        for _ in payloads(SseReader().feed(first)):
+            pass
+    except BrokenStream:
+        return True
+    return False
 
 
 def _wants_json(body: dict[str, Json]) -> bool:

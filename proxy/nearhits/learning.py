@@ -11,23 +11,23 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from icl.arms import Arm, Observation
 from icl.manager import ExampleBook
 from icl.router import Router
 from icl.utility import ThresholdTuner, UtilityModel
+from proxy.nearhits.improved import Improved
 from store.documents.records import Records
 from store.entry import EntryId
 from store.errors import StoreUnavailable
-from store.journal import Change, Learnt, Record
+from store.journal import Change, Learnt, Put, Record, Removed
 
 log = logging.getLogger("nearhit.nearhits")
 
 _EVERY = 10.0  # seconds between two looks whether there is anything to write down
 MOST_EXAMPLES = 10_000  # whose track record is kept: all of them are written down at once
-_LARGEST = 2 * 2**20  # characters of improved answers, all together
 
 
 class Learning:
@@ -49,7 +49,7 @@ class Learning:
         self.utility = utility
         self.tuner = ThresholdTuner()
         self.book = book
-        self._improved: dict[EntryId, str] = {}
+        self._improved = Improved()
         self._records = records
         self._tell = tell
         self._price_of = price_of
@@ -66,14 +66,14 @@ class Learning:
 
     def improve(self, id: EntryId, answer: str) -> None:
         """Show this answer from now on; the oldest leave when there are too many."""
-        self._improved.pop(id, None)
-        self._improved[id] = answer
-        while sum(map(len, self._improved.values())) > _LARGEST:
-            self._improved.pop(next(iter(self._improved)))
+        self._improved.put(id, answer)
         self._dirty = True
 
-    def replayed(self, id: EntryId, quality: float) -> None:
-        """Note that an example was answered anew, and how good what was shown is beside that."""
+    def replayed(self, id: EntryId, quality: float | None) -> None:
+        """Note that an example was answered anew, and how good what is shown now is beside that.
+
+        None: nobody could say.
+        """
         self.book.replayed(id, quality)
         self._dirty = True
 
@@ -105,12 +105,29 @@ class Learning:
         self._dirty = True
 
     def apply(self, record: Record) -> None:
-        """Take up what another replica has observed."""
-        if isinstance(record.change, Learnt) and not record.own:
-            try:
-                self.take_up(Observation.from_bytes(record.change.data))
-            except (ValueError, KeyError, TypeError) as error:
-                log.warning("an observation of another replica cannot be read: %s", error)
+        """Take up what another replica has observed, and that entries are gone or replaced."""
+        match record.change:
+            case Learnt(data) if not record.own:
+                try:
+                    self.take_up(Observation.from_bytes(data))
+                except (ValueError, KeyError, TypeError) as error:
+                    log.warning("an observation of another replica cannot be read: %s", error)
+            case Removed(ids):
+                self.forget(ids)
+            case Put(stored) if stored.held.id in self._improved:
+                self._improved.forget([stored.held.id])  # it was better than another answer
+                self._dirty = True
+
+    def forget(self, ids: Iterable[EntryId]) -> None:
+        """Let go of entries that are gone: what was purged must not be shown, nor kept."""
+        gone = [id for id in ids if id in self.book or id in self._improved]
+        self.book.forget(gone)
+        self._improved.forget(gone)
+        self._dirty = self._dirty or bool(gone)
+
+    def forget_lost(self, is_held: Callable[[EntryId], bool]) -> None:
+        """Let go of entries that went while nobody wrote down what was learnt."""
+        self.forget([id for id in {*self._improved, *self.book} if not is_held(id)])
 
     async def keep(self) -> None:
         """Write down what is new, for ever."""
@@ -128,7 +145,7 @@ class Learning:
             "utility": self.utility.as_data(),
             "threshold": self.tuner.as_data(),
             "examples": self.book.as_data(),
-            "improved": dict(self._improved),
+            "improved": self._improved.as_data(),
         }
         try:
             for name, state in states.items():
@@ -137,6 +154,9 @@ class Learning:
         except (StoreUnavailable, ValueError) as error:
             self._dirty = True
             log.warning("what near-hits have taught is not written down: %s", error)
+        except asyncio.CancelledError:  # a server that stops saves once more, after its tasks
+            self._dirty = True
+            raise
 
     async def load(self, router_from: Callable[[Any], Router]) -> None:
         """Take up what was written down; what cannot be read is begun anew.
@@ -160,4 +180,4 @@ class Learning:
             case "examples":
                 self.book = ExampleBook.from_data(data, most=MOST_EXAMPLES)
             case "improved":
-                self._improved.update({EntryId(id): str(text) for id, text in data.items()})
+                self._improved = Improved.from_data(data)

@@ -120,15 +120,17 @@ class Replayer:
         if not shown or max(len(shown), len(held.query)) > LONGEST:
             return "skipped"
         asked = [{"role": "user", "content": held.query}]
-        best, quality = shown, 1.0
+        best, judged = shown, False
         for _ in range(_SAMPLES):
-            fresh = await self._side_calls.chat(None, held.model, asked)
-            if fresh is None:
+            fresh = (await self._side_calls.chat(None, held.model, asked) or "").strip()
+            if not fresh:
                 continue
-            beside = await self._compare(held.query, best, fresh.strip())
+            beside = await self._compare(held.query, best, fresh)
+            judged = judged or beside is not None
             if beside is not None and beside < 1.0:
-                best, quality = fresh.strip(), beside
-        self._learning.replayed(id, quality)
+                best = fresh
+        # What is kept is as good as all that it was compared with.
+        self._learning.replayed(id, 1.0 if judged else None)
         if best is shown:
             return "kept"
         if self._cache.exact(id) is not held:

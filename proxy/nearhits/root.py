@@ -96,5 +96,6 @@ async def _learnt_before(parts: Parts, draw: random.Random) -> Learning:
         price_of=lambda small: prices.get(small, 1.0),
     )
     await learning.load(partial(Router.from_data, draw=draw))
+    learning.forget_lost(lambda id: parts.cache.exact(id) is not None)
     shelves.documents.follow(learning.apply)
     return learning

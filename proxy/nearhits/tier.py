@@ -128,9 +128,18 @@ class NearHits:
 
     def _may_learn(self, call: Call) -> bool:
         """Whether somebody tells how good the answers are, or the category needs nobody to."""
-        if call.policy.offload is Offload.UNJUDGED or self._judging is not None:
+        if call.policy.offload is Offload.UNJUDGED or self._is_heard(call):
             return True
+        return self._judging is not None and call.policy.audit
+
+    def _is_heard(self, call: Call) -> bool:
+        """Whether clients of the call's category give verdicts."""
         return self._clock() - self._heard.get(call.category, float("-inf")) < _HEARD
+
+    def _exploration(self, call: Call) -> float:
+        """Return the category's exploration; 0 while nobody could say what came of it."""
+        spent = self._judging is None or self._judging.exhausted
+        return 0.0 if spent and not self._is_heard(call) else call.policy.exploration
 
     async def _asked_again(self, call: Call) -> bool:
         """Whether a small model has just answered this; whoever asks again was not content."""
@@ -162,7 +171,7 @@ class NearHits:
             category=call.category,
             small=pairing.small,
             floor=call.policy.quality_floor,
-            exploration=call.policy.exploration,
+            exploration=self._exploration(call),
             judged=call.policy.offload is not Offload.UNJUDGED,
             context=context,
             examples=len(selection.examples),
