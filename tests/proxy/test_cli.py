@@ -76,12 +76,18 @@ def test_a_key_may_not_name_an_unknown_category(tmp_path: Path) -> None:
     assert "'nope' is not allowed; allowed: code, howto, " in done.stderr
 
 
-def test_an_unset_key_variable_and_parts_of_later_versions_are_warned_of(tmp_path: Path) -> None:
+def test_an_unset_key_variable_is_warned_of(tmp_path: Path) -> None:
     text = "upstreams: [{name: u, base_url: 'http://x/v1', api_key_env: NO_SUCH_KEY}]\n"
-    done = run("check", "--config", config_in(tmp_path, text + "offload: [{model: m, small: s}]\n"))
+    done = run("check", "--config", config_in(tmp_path, text))
     assert done.exit_code == 0
     assert "NO_SUCH_KEY is not set" in done.stderr
-    assert "offload is read and kept, but not in force" in done.stderr
+
+
+def test_a_small_model_that_no_upstream_serves_is_refused(tmp_path: Path) -> None:
+    text = "upstreams: [{name: u, base_url: 'http://x/v1', models: [large]}]\n"
+    done = run("check", "--config", config_in(tmp_path, text + "offload: [{model: m, small: s}]\n"))
+    assert done.exit_code == 2
+    assert "offload.0.small: 's' is served by no upstream; allowed: large" in done.stderr
 
 
 def test_policies_show_prints_what_a_policies_file_may_hold(tmp_path: Path) -> None:

@@ -187,7 +187,8 @@ def test_what_was_interrupted_goes_on_where_it_was(tmp_path: Path, encoder: Fake
     encoder.lasts = 5  # batches of 32
     done = run("import", file, there)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr == "nearhit: the model is gone; the same command goes on where it was\n"
+    last = done.stderr.splitlines()[-1]  # a slow machine shows progress before
+    assert last == "nearhit: the model is gone; the same command goes on where it was"
     some = len(held(there)[0])
     assert 0 < some < 200
     assert held(there)[2] == [("e1", "")]  # before any entry

@@ -75,6 +75,7 @@ def filled(turn: Json, text: str) -> Json:
     return {**turn, "content": [*before, {**part, "text": text}]}
 
 
+@pytest.mark.serial  # drawing these takes long where two workers share a busy machine
 @every_wire
 @given(body=vocabulary_objects)
 def test_any_json_object_is_read_or_refused(wire: Wire, body: dict[str, Json]) -> None:
@@ -87,6 +88,7 @@ def test_any_json_object_is_read_or_refused(wire: Wire, body: dict[str, Json]) -
         assert question.turns >= 0
 
 
+@pytest.mark.serial  # drawing these takes long where two workers share a busy machine
 @every_wire
 @given(body=vocabulary_objects, more=vocabulary_objects)
 def test_no_field_of_a_request_can_crash_reading(
