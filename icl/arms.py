@@ -48,6 +48,9 @@ class Choice:
     unsure: bool
     scores: Mapping[Arm, float]  # expected, of the arms that could be had
     audit: float  # probability with which this answer should be judged
+    # Of an answer of the requested model: the probability with which the small one should be tried
+    # beside it, seen by nobody but the judge.
+    shadow: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

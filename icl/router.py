@@ -171,6 +171,7 @@ class Router:
             unsure=unsure,
             scores=expected,
             audit=standing.audit(arm, unsure),
+            shadow=_shadow(situation, standing, arm),
         )
 
     def _toll(self, situation: Situation) -> float:
@@ -209,6 +210,12 @@ class Router:
                 self._standings.pop(next(iter(self._standings)))
             standing = self._standings[category, small] = Standing(self._settings)
         return standing
+
+
+def _shadow(situation: Situation, standing: Standing, arm: Arm) -> float:
+    """Return how probably examples are to be tried unseen; never where nothing is explored."""
+    able = arm is Arm.REQUESTED and situation.examples > 0 and situation.exploration > 0.0
+    return standing.shadow() if able else 0.0
 
 
 def _unjudged(situation: Situation, beliefs: Mapping[Arm, Belief]) -> Choice:

@@ -34,6 +34,9 @@ class Tuning:
     most: int = 512  # pairs of category and small model; who learnt longest ago leaves
 
 
+_SHADOWS = {State.TRIAL: 1.0, State.BACK: 0.1, State.OPEN: 0.0}
+
+
 class Standing:
     """One small model in one category."""
 
@@ -53,6 +56,14 @@ class Standing:
     def is_known(self, arm: Arm) -> bool:
         """Whether the small arm has been judged often enough to speak of certainty."""
         return self.guards[arm].observations >= _FEW
+
+    def shadow(self) -> float:
+        """Return how probably the arm EXAMPLES is to be tried beside the requested model's answer.
+
+        On trial always, so that no client's answer depends on a model that nobody has judged;
+        seldom once it has failed; never while it is trusted, for then it answers itself.
+        """
+        return _SHADOWS[self.guards[Arm.EXAMPLES].state]
 
     def audit(self, arm: Arm, unsure: bool) -> float:
         """Return how probably an answer is to be judged; the requested model needs no judge.

@@ -220,6 +220,8 @@ class Forwarder:
         if flight.overflowed:
             outcome = Admission.TOO_LARGE
         self._metrics.admissions.labels(self._metrics.category(call.category), outcome).inc()
+        if lookup.shadow is not None and whole is not None and outcome == Admission.STORED:
+            lookup.shadow(whole)
         if self._audits is not None and lookup.near is not None and whole is not None:
             if outcome == Admission.STORED:
                 self._audits.consider_near_miss(call, lookup.near, whole, lookup.near_risk)

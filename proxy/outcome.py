@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from proxy.call import Call
-from proxy.wire.base import Tier
+from proxy.wire.base import Fields, Tier
 from store.entry import Candidate, Held, Vector
 from store.policy import Mode, Policy, Scope
 
@@ -37,6 +38,7 @@ class Lookup:
     near_risk: float | None = None  # its P(wrong), if the score alone refused it
     around: tuple[Candidate, ...] = ()  # of a miss: all that the search found, nearest first
     predicted: str | None = None  # of a miss: what the upstream is told it may well answer
+    shadow: Callable[[Fields], None] | None = None  # of a miss: is told the answer that came
     encode_later: bool = False  # the search was skipped: whoever stores the answer encodes it
 
 

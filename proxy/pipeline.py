@@ -136,9 +136,10 @@ class Pipeline:
         Should the upstream fail, an expired answer may stand in.
         """
         if self._near_hits is not None and lookup.around:
-            small = await self._near_hits.answer(call, lookup)
-            if small is not None:
-                return small
+            near = await self._near_hits.answer(call, lookup)
+            if isinstance(near, Answer):
+                return near
+            lookup = near
         try:
             answer = await self._ask(call, lookup)
         except (UpstreamError, LeaderGone):

@@ -25,6 +25,7 @@ from proxy.wire.base import Fields, Json
 
 _LARGEST = 1024 * 1024  # bytes of an answer
 _CHAT = "/v1/chat/completions"
+_STREAMING = ("stream", "stream_options")
 _CHARACTERS = 3  # that a token has at the least, where an upstream does not count them
 # A key that makes a repeated call the same call would bring the stored answer of the first one.
 _NOT_AGAIN = frozenset({"idempotency-key"})
@@ -73,6 +74,19 @@ class SideCalls:
             return None
         return answer_text(call.wire.path, whole)
 
+    async def instead(self, call: Call, model: str, body: Json) -> str | None:
+        """Have another model answer a chat in the requested one's place, as JSON.
+
+        Returns the text; None if it is no whole answer. Raises an UpstreamError.
+        """
+        body = {key: value for key, value in body.items() if key not in _STREAMING}
+        sent = json.dumps(body).encode()
+        whose = self._credential_for(call, model)
+        whole = await self._ask(_CHAT, _own_headers(), sent, model, whose)
+        if call.wire.refuse(whole, store_tool_calls=False) is not None:
+            return None
+        return answer_text(_CHAT, whole)
+
     async def chat(self, call: Call | None, model: str, messages: Json) -> str | None:
         """Have a model answer a chat on account of this call, or of nobody's.
 
@@ -80,12 +94,7 @@ class SideCalls:
         """
         whose = NO_CREDENTIAL if call is None else self._credential_for(call, model)
         body = orjson.dumps({"model": model, "messages": messages})
-        headers = [
-            ("content-type", "application/json"),
-            ("accept-encoding", "identity"),
-            ("x-request-id", request_id(None)),
-        ]
-        whole = await self._ask(_CHAT, headers, body, model, whose)
+        whole = await self._ask(_CHAT, _own_headers(), body, model, whose)
         return answer_text(_CHAT, whole)
 
     def _credential_for(self, call: Call, model: str) -> Credential:
@@ -141,11 +150,20 @@ class SideCalls:
         self._on_cost(cost, used)
 
 
+def _own_headers() -> list[tuple[str, str]]:
+    """Return the headers of a call of our own."""
+    return [
+        ("content-type", "application/json"),
+        ("accept-encoding", "identity"),
+        ("x-request-id", request_id(None)),
+    ]
+
+
 def _as_json(raw: bytes) -> bytes:
     """Return a request body that asks for the same as JSON."""
     body = json.loads(raw)  # keeps integers of any length as they were sent
     if not body.get("stream"):
         return raw
-    for field in ("stream", "stream_options"):
+    for field in _STREAMING:
         body.pop(field, None)
     return json.dumps(body).encode()

@@ -101,7 +101,10 @@ async def main(plan: Plan) -> int:
         if "latency" in plan.sections:
             show("Time on the request path", await latency.measure(record, plan.quick))
         if "replay" in plan.sections:
-            show("Replaying poor examples", await replaying.measure(record, parts, plan.seed))
+            show(
+                "Replaying poor examples",
+                await replaying.measure(record, whole, plan.each, plan.seed),
+            )
     except (StandFailed, ServerFailed, DemoFleetFailed, OSError, ValueError) as failed:
         say(f"the benchmark cannot go on: {failed}")
         return 1

@@ -27,7 +27,7 @@ from bench.nearhits.models import (
 from bench.nearhits.neighbours import Encoded, nearest, random_examples
 from bench.nearhits.record import Record, Result
 from bench.nearhits.scoring import exact, gain_of, lenient, mean_of
-from bench.nearhits.stand import ASK_ONLY, fill, large_for, open_ground
+from bench.nearhits.stand import ASK_ONLY, LARGE_MODEL, fill, open_ground, running_oracle
 from bench.nearhits.tasks import ASKED, CHOSEN, GENERATED, TRAP, Item, Split
 
 DIRECT = ("zero", "random", "plain")
@@ -99,14 +99,19 @@ async def selected(
     """Ask for the large model, through a Nearhit that may let each small model stand in."""
     known = (*questions.items, *stored)
     chats = [turns(item.question) for item in questions.items]
-    with tempfile.TemporaryDirectory(prefix="nearhit-bench-") as folder:
-        async with open_ground(Path(folder), known, smalls) as ground:
-            await fill(ground, stored, next(iter(smalls)))
-            asking = [
-                ask_each(ground.proxy, large_for(small), chats, f"{small}, selected", ASK_ONLY)
-                for small in smalls
-            ]
-            each = await asyncio.gather(*asking)
+    with tempfile.TemporaryDirectory(prefix="nearhit-bench-") as name:
+        folder = Path(name)
+        async with running_oracle(folder, known) as oracle:
+            async with open_ground(folder / "filled", oracle, None) as ground:
+                await fill(ground, stored)
+
+            async def through(small: str, url: str) -> list[Reply]:
+                where, filled = folder / small, folder / "filled"
+                async with open_ground(where, oracle, (small, url), filled=filled) as ground:
+                    what = f"{small}, selected"
+                    return await ask_each(ground.proxy, LARGE_MODEL, chats, what, ASK_ONLY)
+
+            each = await asyncio.gather(*(through(*small) for small in smalls.items()))
     return {
         small: {"answers": facts(questions.items, replies)}
         for small, replies in zip(smalls, each, strict=True)
@@ -146,9 +151,19 @@ async def measure(
     return results
 
 
-def values(result: Result, group: str, key: str = "exact") -> list[float]:
-    """Return one number an answer, of a group of tasks."""
-    return [float(row[key]) for row in result["answers"] if row["task"] in GROUPS[group]]
+def values(
+    result: Result, group: str, key: str = "exact", where: Result | None = None
+) -> list[float]:
+    """Return one number an answer, of a group of tasks; with `where`, of its near-hits only.
+
+    What the large model answered says nothing about a small one.
+    """
+    marks = (where or result)["answers"]
+    return [
+        float(row[key])
+        for row, mark in zip(result["answers"], marks, strict=True)
+        if row["task"] in GROUPS[group] and (where is None or mark["near_hit"])
+    ]
 
 
 def table(results: Mapping[str, Result], seed: int) -> str:
@@ -172,20 +187,31 @@ def _row(results: Mapping[str, Result], small: str, group: str, seed: int) -> li
         return None if result is None else values(result, group, key)
 
     def mean(found: list[float] | None) -> str:
-        return "-" if found is None else mean_of(found, seed).percent()
+        return mean_of(found, seed).percent() if found else "-"
 
     def gain(ours: list[float] | None, theirs: list[float] | None) -> str:
-        return "-" if ours is None or theirs is None else gain_of(ours, theirs, seed).percent()
+        return gain_of(ours, theirs, seed).percent() if ours and theirs else "-"
 
-    zero, bare, drawn = of("zero"), of("zero", "lenient"), of("random")
-    chosen, near_hits = of("selected"), of("selected", "near_hit")
+    through = results.get(f"{small}/selected")
+
+    def paired(arm: str, key: str = "exact") -> list[float] | None:
+        result = results.get(f"{small}/{arm}")
+        if result is None or through is None:
+            return None
+        return values(result, group, key, through)
+
+    chosen, near_hits = paired("selected"), of("selected", "near_hit")
     return [
         small,
         group,
         str(len(replay)),
         mean(replay),
-        *(mean(found) for found in (zero, bare, drawn, of("plain"), chosen)),
-        gain(chosen, drawn),
-        gain(chosen, bare),
+        mean(of("zero")),
+        mean(of("zero", "lenient")),
+        mean(of("random")),
+        mean(of("plain")),
+        mean(chosen),
+        gain(chosen, paired("random")),
+        gain(chosen, paired("zero", "lenient")),
         "-" if near_hits is None else f"{sum(near_hits):.0f}",
     ]

@@ -20,7 +20,7 @@ import aiohttp
 from bench.nearhits.models import ask_each, small_models, turns
 from bench.nearhits.record import Record, Result
 from bench.nearhits.scoring import exact, gain_of, mean_of
-from bench.nearhits.stand import ASK_ONLY, Ground, fill, large_for, open_ground
+from bench.nearhits.stand import ASK_ONLY, LARGE_MODEL, Ground, fill, open_ground, running_oracle
 from bench.nearhits.stream import JUDGE, SMALL_MODEL
 from bench.nearhits.tasks import CHOSEN, GENERATED, Item, Split
 from bench.processes import Server
@@ -30,6 +30,7 @@ POOR = 200
 TASKS = (*GENERATED, *CHOSEN)
 # Everything is tried and judged: this is about the examples, not about the router.
 CATEGORY = {"offload": "on", "quality_floor": 0.0, "exploration": 0.5}
+ASKED_AGAIN = 61.0  # seconds in which a question that comes again means a bad answer
 REPLAY_LIMIT = 600.0  # seconds
 
 
@@ -42,28 +43,39 @@ def poor_examples(split: Split, most: int = POOR) -> list[Item]:
     return chosen + rest[: most - len(chosen)]
 
 
-async def replayed(base_url: str, split: Split) -> Result:
+def questions(split: Split, each: int) -> tuple[list[Item], list[Item]]:
+    """Return `each` fresh questions a task, and up to twice as many others that teach."""
+    of = {task: split.of(task) for task in TASKS}
+    fresh = [item for task in TASKS for item in of[task][:each]]
+    return fresh, [item for task in TASKS for item in of[task][each : 3 * each]]
+
+
+async def replayed(base_url: str, split: Split, each: int) -> Result:
     """Return what the fresh questions came to before and after, and what replaying cost."""
     stored = poor_examples(split)
-    asked = split.of(*TASKS)
-    fresh, learning = asked[::2], asked[1::2]
+    fresh, learning = questions(split, each)
     with tempfile.TemporaryDirectory(prefix="nearhit-bench-") as name:
         folder = Path(name)
-        async with open_ground(
-            folder,
-            (*stored, *asked),
-            {SMALL_MODEL: base_url},
-            category=CATEGORY,
-            extra={"judge": JUDGE},
-        ) as ground:
+        async with (
+            running_oracle(folder, (*stored, *fresh, *learning)) as oracle,
+            open_ground(
+                folder,
+                oracle,
+                (SMALL_MODEL, base_url),
+                category=CATEGORY,
+                extra={"judge": JUDGE},
+            ) as ground,
+        ):
             await _wrong(ground.oracle, True)
-            await fill(ground, stored, SMALL_MODEL)
+            await fill(ground, stored)
             await _wrong(ground.oracle, False)
             await _right(ground, learning, "replay: served and judged")
             before = await _right(ground, fresh, "replay: before")
             calls = await _calls(ground.oracle)
             said = await _replay(folder / "nearhit.yaml", ground.nearhit)
             spent = await _calls(ground.oracle) - calls
+            say(f"replay: waiting {ASKED_AGAIN:g} s, so that nothing counts as asked again")
+            await asyncio.sleep(ASKED_AGAIN)
             after = await _right(ground, fresh, "replay: after")
     return {"before": before, "after": after, "said": said, "calls": spent, "stored": len(stored)}
 
@@ -71,7 +83,7 @@ async def replayed(base_url: str, split: Split) -> Result:
 async def _right(ground: Ground, items: Sequence[Item], what: str) -> list[dict[str, Any]]:
     """Ask through the proxy; what the large model answered is told apart."""
     chats = [turns(item.question) for item in items]
-    replies = await ask_each(ground.proxy, large_for(SMALL_MODEL), chats, what, ASK_ONLY)
+    replies = await ask_each(ground.proxy, LARGE_MODEL, chats, what, ASK_ONLY)
     return [
         {"task": item.task, "right": exact(item, reply.text), "near_hit": reply.near_hit}
         for item, reply in zip(items, replies, strict=True)
@@ -114,12 +126,12 @@ async def _replay(config: Path, nearhit: Server) -> str:
     return said.decode().strip()
 
 
-async def measure(record: Record, split: Split, seed: int) -> str:
+async def measure(record: Record, split: Split, each: int, seed: int) -> str:
     """Measure what is not measured yet; return the table."""
-    arguments = {"seed": seed, "poor": POOR, "asked": len(split.of(*TASKS)), **CATEGORY}
+    arguments = {"seed": seed, "poor": POOR, "each": each, **CATEGORY}
     async with small_models() as smalls:
         found = await record.measured(
-            "replay", arguments, lambda: replayed(smalls[SMALL_MODEL], split)
+            "replay", arguments, lambda: replayed(smalls[SMALL_MODEL], split, each)
         )
     both = [
         (float(one["right"]), float(other["right"]))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,8 @@ from bench.stand import running_nearhit, say
 
 FILL_WORKERS = 16
 ASK_ONLY: Mapping[str, str] = {"cache-control": "no-store"}  # looked up, not stored
+LARGE_MODEL = "large"  # as the oracle is asked for
 PRICE = 0.1  # of a small model's answer, of the large one's
-
-
-def large_for(small: str) -> str:
-    """Return the large model's name for which a small one may stand in."""
-    return f"large-before-{small}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,36 +35,33 @@ class Ground:
 def config(
     folder: Path,
     oracle: str,
-    small: Mapping[str, str],
+    small: tuple[str, str] | None,
     category: Mapping[str, Any],
     pairing: Mapping[str, Any],
     extra: Mapping[str, Any],
 ) -> Path:
-    """Write the configuration of a Nearhit whose small models stand in for the oracle.
+    """Write the configuration of a Nearhit in whose place of the oracle a small model may stand.
 
-    Model names of one group share their stored answers, so that the store is filled once.
+    One Nearhit a small model: asked for the second one's answer, it would take the question for
+    one that its client was not content with.
     """
-    larges = [large_for(name) for name in small]
+    folder.mkdir(parents=True, exist_ok=True)
     policies = {"categories": [{"name": "default", **BASE_CATEGORY, **category}]}
     (folder / "policies.yaml").write_text(yaml.safe_dump(policies))
     settings: dict[str, Any] = {
         "data_dir": str(folder / "data"),
         "upstreams": [
-            {"name": "oracle", "base_url": f"{oracle}/v1", "models": [*larges, "judge"]},
-            *(
-                {"name": f"small-{number}", "base_url": url, "models": [name]}
-                for number, (name, url) in enumerate(small.items())
-            ),
-        ],
-        "model_groups": {"large": larges},
-        "offload": [
-            {"model": large_for(name), "small": name, "price": PRICE, "window": 2048, **pairing}
-            for name in small
+            {"name": "oracle", "base_url": f"{oracle}/v1", "models": [LARGE_MODEL, "judge"]}
         ],
         "policies": str(folder / "policies.yaml"),
         "lookup_gate": False,  # nobody would see near-hits where lookups did not pay
         **extra,
     }
+    if small is not None:
+        name, url = small
+        settings["upstreams"].append({"name": "small", "base_url": url, "models": [name]})
+        pair = {"model": LARGE_MODEL, "small": name, "price": PRICE, "window": 2048, **pairing}
+        settings["offload"] = [pair]
     path = folder / "nearhit.yaml"
     path.write_text(yaml.safe_dump(settings))
     return path
@@ -97,32 +91,42 @@ def answers_file(folder: Path, items: Sequence[Item]) -> Path:
 
 
 @asynccontextmanager
+async def running_oracle(folder: Path, items: Sequence[Item], *pace: str) -> AsyncIterator[Server]:
+    """Run the oracle, which knows these items."""
+    answers = str(answers_file(folder, items))
+    command = python_server("bench.nearhits.oracle", "--answers", answers, *pace)
+    async with running("oracle", command) as oracle:
+        yield oracle
+
+
+@asynccontextmanager
 async def open_ground(
     folder: Path,
-    items: Sequence[Item],
-    small: Mapping[str, str],
+    oracle: Server,
+    small: tuple[str, str] | None,
     *,
-    pace: Sequence[str] = (),
+    filled: Path | None = None,
     category: Mapping[str, Any] | None = None,
     pairing: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Ground]:
-    """Run the oracle, which knows all items, and a Nearhit with an empty store before it."""
-    answers = answers_file(folder, items)
-    async with AsyncExitStack() as stack:
-        command = python_server("bench.nearhits.oracle", "--answers", str(answers), *pace)
-        oracle = await stack.enter_async_context(running("oracle", command))
-        path = config(folder, oracle.origin, small, category or {}, pairing or {}, extra or {})
-        nearhit = await stack.enter_async_context(running_nearhit(path))
+    """Run a Nearhit before the oracle and a small model (name, base URL).
+
+    Its store is a copy of the folder's of a Nearhit that was stopped, else empty.
+    """
+    if filled is not None:
+        shutil.copytree(filled / "data", folder / "data")
+    path = config(folder, oracle.origin, small, category or {}, pairing or {}, extra or {})
+    async with running_nearhit(path) as nearhit:
         yield Ground(nearhit.origin + "/v1", oracle, nearhit)
 
 
-async def fill(ground: Ground, stored: Sequence[Item], small: str) -> None:
+async def fill(ground: Ground, stored: Sequence[Item]) -> None:
     """Have every item's answer stored, by asking the large model for it through the proxy."""
     say(f"filling: {len(stored)} questions, through the proxy")
     await ask_each(
         ground.proxy,
-        large_for(small),
+        LARGE_MODEL,
         [turns(item.question) for item in stored],
         "filling",
         {"cache-control": "no-cache"},

@@ -21,7 +21,7 @@ from bench.nearhits.models import BARE_TOKENS, ask, ask_each, small_models, turn
 from bench.nearhits.neighbours import Encoded, nearest
 from bench.nearhits.record import Record, Result
 from bench.nearhits.scoring import exact, lenient
-from bench.nearhits.stand import ASK_ONLY, Ground, fill, large_for, open_ground
+from bench.nearhits.stand import LARGE_MODEL, Ground, fill, open_ground, running_oracle
 from bench.nearhits.stream_account import Alone, Served, summary, table
 from bench.nearhits.stream_plan import Ask, Phases, compose, phases
 from bench.nearhits.tasks import Item, Split
@@ -77,10 +77,8 @@ class Live:
 
     async def _send(self, session: aiohttp.ClientSession, index: int, item: Item) -> None:
         sent = self._now()
-        # Not stored: the store stays what the other ways of routing had.
-        reply = await ask(
-            session, self._ground.proxy, large_for(SMALL_MODEL), turns(item.question), ASK_ONLY
-        )
+        # What the large model answers is stored, as in production; no question comes twice.
+        reply = await ask(session, self._ground.proxy, LARGE_MODEL, turns(item.question))
         self._served.append(
             Served(
                 index=index,
@@ -101,18 +99,18 @@ async def ours(base_url: str, asks: Sequence[Ask], split: Split, plan: Phases) -
     with tempfile.TemporaryDirectory(prefix="nearhit-bench-") as folder:
         async with (
             running("the small model's spoiler", spoiling) as spoiler,
+            running_oracle(Path(folder), known, *pace) as oracle,
             open_ground(
                 Path(folder),
-                known,
-                {SMALL_MODEL: spoiler.origin + "/v1"},
-                pace=pace,
+                oracle,
+                (SMALL_MODEL, spoiler.origin + "/v1"),
                 category=CATEGORY,
                 pairing={"busy": PLACES},
                 extra={"judge": JUDGE},
             ) as ground,
         ):
             await _slow_down(ground, 0.001)  # filling is not what is measured
-            await fill(ground, split.stored, SMALL_MODEL)
+            await fill(ground, split.stored)
             await _slow_down(ground, 1.0)
             served = await Live(ground, spoiler, plan).go(asks)
     return {"served": [asdict(each) for each in served]}

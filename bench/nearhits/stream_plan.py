@@ -15,7 +15,7 @@ from bench.nearhits.tasks import CHOSEN, GENERATED, Item, Split
 
 # Shares of the stream. The last kind is what a small model cannot do, examples or not: a router
 # that does not tell kinds of questions apart sends it as much of them as of the others.
-GOOD = (*GENERATED, *CHOSEN, "clinc10", "banking")
+GOOD = (*GENERATED, *CHOSEN, "clinc10", "banking8")
 HARD = ("landmark-country", "person-occupation", "product-company", "word_length", "svamp")
 HARD_SHARE = 0.2
 

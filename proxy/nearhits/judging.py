@@ -22,6 +22,7 @@ from proxy.nearhits.served import NearHit
 from proxy.side_calls import SideCalls
 from proxy.upkeep import stop
 from proxy.upstream_errors import UpstreamError
+from proxy.wire.base import Json
 
 log = logging.getLogger("nearhit.nearhits")
 
@@ -37,8 +38,10 @@ class Question:
 
     call: Call
     served: NearHit
-    answer: str
     probability: float  # with which it was chosen to be judged
+    answer: str | None = None  # the small model's; None: it is to be asked, with `body`
+    body: dict[str, Json] | None = None
+    large: str | None = None  # the requested model's; None: it is to be asked
 
 
 class Judging:
@@ -117,10 +120,14 @@ class Judging:
     async def _judge(self, question: Question) -> str:
         if self._side_calls.exhausted:
             return "over_budget"
-        large = await self._side_calls.again(question.call)
+        call, answer, large = question.call, question.answer, question.large
         if large is None:
+            large = await self._side_calls.again(call)
+        if answer is None and question.body is not None:
+            answer = await self._side_calls.instead(call, question.served.small, question.body)
+        if large is None or answer is None:
             return "unreadable"
-        quality = await self.quality(question.call, question.answer, large)
+        quality = await self.quality(call, answer, large)
         if quality is None:
             return "undecided"
         weight = min(1.0 / max(question.probability, 1e-6), _MOST_WEIGHT)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -31,6 +31,7 @@ from proxy.nearhits.served import NearHit, Served
 from proxy.outcome import Lookup, Outcome
 from proxy.upstream import Upstreams
 from proxy.upstream_errors import UpstreamError
+from proxy.wire.base import Fields
 from store.entry import EntryId
 from store.policy import Offload
 
@@ -51,11 +52,6 @@ class Plan:
     context: tuple[float, ...]
     selection: Selection
     level: float  # the least utility of an example
-
-    @property
-    def shown(self) -> Selection | None:
-        """The examples that the chosen arm shows, if any."""
-        return self.selection if self.choice.arm is Arm.EXAMPLES else None
 
 
 class NearHits:
@@ -91,30 +87,31 @@ class NearHits:
         self._served = Served()
         self._heard: dict[str, float] = {}  # categories by when a client last gave a verdict
 
-    async def answer(self, call: Call, lookup: Lookup) -> Answer | None:
-        """Return a small model's answer; None leaves the call to the requested model.
+    async def answer(self, call: Call, lookup: Lookup) -> Answer | Lookup:
+        """Return a small model's answer; a lookup leaves the call to the requested model.
 
+        That is the one given, perhaps with what is to be told the requested model's answer.
         Never raises but for a cancelled task.
         """
         if lookup.outcome is not Outcome.MISS or lookup.vector is None:
-            return None
+            return lookup
         pairing = pairing_for(call.model, self._pairings)
         if pairing is None or not may_offload(call) or not self._may_learn(call):
-            return None
+            return lookup
         try:
             if await self._asked_again(call):
-                return None
+                return lookup
             plan = await self._plan(call, lookup, pairing)
         except Exception:
             log.exception("near-hit of %s not planned", call.request.request_id)
             self._count(call, Arm.REQUESTED, "fault")
-            return None
+            return lookup
         if plan is None:
-            return None
+            return lookup
         if plan.choice.arm is Arm.REQUESTED:
             self._count(call, Arm.REQUESTED, "chosen")
-            return None
-        return await self._ask(call, plan)
+            return self._shadowed(call, plan, lookup)
+        return await self._ask(call, plan) or lookup
 
     async def verdict(self, tenant: str, request_id: str, *, wrong: bool) -> bool:
         """Take a client's word on an answer; return whether a near-hit of it has this name."""
@@ -197,8 +194,8 @@ class NearHits:
     async def _ask(self, call: Call, plan: Plan) -> Answer | None:
         """Return the small model's answer; None when it failed before anything was sent."""
         arm = plan.choice.arm
-        examples = plan.selection.examples if plan.shown is not None else ()
-        served = self._near_hit(call, plan)
+        examples = plan.selection.examples if arm is Arm.EXAMPLES else ()
+        served = self._near_hit(call, plan, arm)
         try:
             body = with_examples(json.loads(call.request.raw), examples, plan.pairing.small)
             answer = await self._asking.ask(
@@ -221,8 +218,8 @@ class NearHits:
             self._metrics.example_tokens.observe(plan.selection.tokens)
         return answer
 
-    def _near_hit(self, call: Call, plan: Plan) -> NearHit:
-        shown = plan.shown
+    def _near_hit(self, call: Call, plan: Plan, arm: Arm) -> NearHit:
+        shown = plan.selection if arm is Arm.EXAMPLES else None
         return NearHit(
             at=self._clock(),
             tenant=call.caller.tenant,
@@ -230,7 +227,7 @@ class NearHits:
             asked=call.id,
             category=call.category,
             small=plan.pairing.small,
-            arm=plan.choice.arm,
+            arm=arm,
             context=plan.context,
             examples=() if shown is None else tuple(each.id for each in shown.examples),
             features=() if shown is None else shown.features,
@@ -243,8 +240,7 @@ class NearHits:
         probability = plan.choice.audit
 
         def done(whole: bytes) -> None:
-            judged = call.policy.offload is not Offload.UNJUDGED and call.policy.audit
-            if self._judging is None or not judged or self._draw() >= probability:
+            if self._judging is None or not _may_judge(call) or self._draw() >= probability:
                 return
             text = answer_text(call.wire.path, orjson.loads(whole))
             question = Question(
@@ -254,6 +250,31 @@ class NearHits:
 
         return done
 
+    def _shadowed(self, call: Call, plan: Plan, lookup: Lookup) -> Lookup:
+        """Return the lookup; perhaps the small model is to be tried beside what is answered."""
+        judging = self._judging
+        if judging is None or not _may_judge(call) or self._draw() >= plan.choice.shadow:
+            return lookup
+
+        def tell(whole: Fields) -> None:
+            examples, small = plan.selection.examples, plan.pairing.small
+            judging.put(
+                Question(
+                    call=call,
+                    served=self._near_hit(call, plan, Arm.EXAMPLES),
+                    body=with_examples(json.loads(call.request.raw), examples, small),
+                    large=answer_text(call.wire.path, whole),
+                    probability=1.0,
+                )
+            )
+
+        return replace(lookup, shadow=tell)
+
     def _count(self, call: Call, arm: Arm, outcome: str) -> None:
         category = self._metrics.category(call.category)
         self._metrics.offloads.labels(category, arm, outcome).inc()
+
+
+def _may_judge(call: Call) -> bool:
+    """Whether this call may be asked again and its answers shown to a judge."""
+    return call.policy.offload is not Offload.UNJUDGED and call.policy.audit

@@ -203,6 +203,24 @@ async def test_judged_answers_are_in_the_router_s_numbers(stage: Stage, ask: Ask
     assert [arm["small"] for arm in router["arms"]]
 
 
+async def test_on_trial_the_small_model_is_tried_unseen_beside_the_requested_one(
+    stage: Stage, ask: Ask
+) -> None:
+    category = {**JUDGED, "answer_format": "exact", "exploration": 0.0001}
+    proxy = await stage.proxy(category, auth=KEYS, offload=PAIR, judge={"model": "large"})
+    small = past(stage)
+    await ask_large(ask, stage, proxy, FIRST)
+    answer = await ask_large(ask, stage, proxy, SECOND)
+    assert (answer.status, answer.text) == ("nearhit; fwd=miss", "jumped")
+    line = 'nearhit_near_hit_audits_total{category="default",outcome="judged"}'
+    async with asyncio.timeout(10):
+        while not await metric(stage, proxy, line):  # noqa: ASYNC110 - it is over HTTP
+            await asyncio.sleep(0.02)
+    assert [call.body["messages"][1]["content"] for call in small] == ["walked"]
+    asked = [call.body["model"] for call in stage.upstream.calls]
+    assert asked == ["large", "large", "small"]  # no second call of the large one to compare with
+
+
 async def test_a_client_s_word_on_a_small_model_s_answer_is_taken(stage: Stage, ask: Ask) -> None:
     proxy = await stage.proxy(OPEN, auth=KEYS, offload=PAIR)
     past(stage)

@@ -55,3 +55,16 @@ def test_the_table_has_a_row_a_model_and_group_and_the_paired_gains() -> None:
     assert cells[7] == "-"  # an arm that was not run
     assert cells[8:10] == ["100 [100, 100]", "100 [100, 100]"]
     assert cells[11] == "2"
+
+
+def test_what_the_large_model_answered_does_not_count_for_the_small_one() -> None:
+    results = {REPLAY: answers("lifted", "play music")}
+    for small in SMALL_MODELS:
+        results[f"{small}/random"] = answers("painted", "what")
+        results[f"{small}/selected"] = answers("painted", "play music")
+        results[f"{small}/selected"]["answers"][0]["near_hit"] = True
+    cells = [cell.strip() for cell in table(results, 0).splitlines()[2].strip("|").split("|")]
+    assert cells[8:10] == ["100 [100, 100]", "0 [0, 0]"]
+    assert cells[11] == "1"
+    nothing = {**results, **{f"{s}/selected": answers("painted", "a") for s in SMALL_MODELS}}
+    assert "| - | - |" in table(nothing, 0).splitlines()[2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from bench.nearhits.replaying import TASKS, poor_examples
+from bench.nearhits.replaying import TASKS, poor_examples, questions
 from bench.nearhits.tasks import Item, Split
 
 
@@ -24,3 +24,11 @@ def test_large_tasks_make_up_for_small_ones() -> None:
     found = poor_examples(split, 40)
     assert len(set(found)) == 40
     assert sum(item.task == "singular-plural" for item in found) == 3
+
+
+def test_the_questions_that_teach_are_not_the_fresh_ones() -> None:
+    split = Split(stored(**dict.fromkeys(TASKS, 10)).stored, ())
+    fresh, teaching = questions(split, 4)
+    assert Counter(item.task for item in fresh) == dict.fromkeys(TASKS, 4)
+    assert Counter(item.task for item in teaching) == dict.fromkeys(TASKS, 6)
+    assert not set(fresh) & set(teaching)

@@ -60,7 +60,7 @@ def test_what_is_out_of_scope_or_another_tenant_s_or_asked_twice_is_left_out(dat
         "capitalize_first_letter",
         "snips7",
         "curekart",
-        "banking",
+        "banking8",
         "clinc10",
         "sentiment",
         "subjectivity",
