@@ -229,6 +229,7 @@ async def replicas(tmp_path: Path) -> AsyncIterator[Replicas]:
 async def test_what_one_replica_is_told_of_the_other_knows_once(replicas: Replicas) -> None:
     here, there = replicas.proxies
     await chat(replicas.http, here, FIRST, key="acme", model="large")
+    request_id = ""
 
     async def near() -> bool:
         nonlocal request_id
@@ -238,7 +239,6 @@ async def test_what_one_replica_is_told_of_the_other_knows_once(replicas: Replic
             request_id = answer.headers["x-request-id"]
             return answer.headers["cache-status"] == NEAR_HIT
 
-    request_id = ""
     await soon(near)
     body = {"response_id": request_id, "verdict": "wrong"}
     url = f"{here.url}/nearhit/feedback"

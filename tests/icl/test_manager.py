@@ -148,7 +148,9 @@ def test_the_least_valuable_leave() -> None:
 def test_entries_that_are_gone_are_forgotten() -> None:
     book = ExampleBook()
     book.offered(ONE, 0.0)
+    assert ONE in book and ONE in list(book)
     book.forget([ONE, OTHER])
+    assert ONE not in book
     assert len(book) == 0
 
 

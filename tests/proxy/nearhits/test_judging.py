@@ -200,3 +200,21 @@ async def test_both_orders_bear_the_same_mark_and_another_one_each_time() -> Non
         await side_by_side(panel.as_side_calls, None, "judge", "Q", "one", "two")
     marks = [text.partition("<<END ")[2].partition(">>")[0] for _, text in panel.asked]
     assert marks[0] == marks[1] != marks[2] == marks[3]
+
+
+def unseen(large: str | None) -> Question:
+    body = {"model": "small", "messages": [{"role": "user", "content": ASKED}]}
+    return Question(call=call_of(), served=near_hit(), probability=1.0, body=body, large=large)
+
+
+async def test_an_answer_that_nobody_saw_is_asked_for_and_judged_beside_the_one_given() -> None:
+    async with bench("with oil") as here:
+        assert await here.verdict(unseen("With oil.")) == {"judged": 1}
+        assert here.panel.asked == [("small", ASKED)]
+    assert [each.quality for each in here.observed] == [1.0]
+
+
+async def test_a_small_model_that_gives_no_text_unseen_is_unreadable() -> None:
+    async with bench(None) as here:
+        assert await here.verdict(unseen("With oil.")) == {"unreadable": 1}
+    assert here.observed == []
