@@ -68,6 +68,7 @@ class Observation:
     at: float = 0.0  # Unix seconds at which the answer was given
     level: float = -1.0  # the least utility that its examples had to have; -1 if none were shown
     tokens: int = 0  # of its examples together
+    bare: bool = True  # whether the question was all that was asked: no instructions before it
 
     def to_bytes(self) -> bytes:
         """Return it as `from_bytes` reads it."""
@@ -98,6 +99,7 @@ def _checked(read: dict[str, Any]) -> Observation:
         at=float(read["at"]),
         level=float(read.get("level", -1.0)),
         tokens=int(read.get("tokens", 0)),
+        bare=read.get("bare", False) is True,
     )
     numbers = [observation.weight, observation.at, observation.level, *observation.context]
     numbers += [value for row in observation.features for value in row]

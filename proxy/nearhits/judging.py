@@ -153,6 +153,7 @@ def observation_of(served: NearHit, quality: float, weight: float) -> Observatio
         at=served.at,
         level=served.level,
         tokens=served.tokens,
+        bare=served.bare,
     )
 
 

@@ -95,9 +95,10 @@ class Learning:
         """Learn from one answer of a small model."""
         self.router.learn(observation)
         if observation.arm is Arm.EXAMPLES:
-            price = self._price_of(observation.small)
+            # A replay knows the question only: under instructions a better answer is not to be had.
+            saved = 1.0 - self._price_of(observation.small) if observation.bare else 0.0
             for id in observation.examples:
-                self.book.helped(id, observation.quality, 1.0 - price, observation.at)
+                self.book.helped(id, observation.quality, saved, observation.at)
             self.utility.learn(observation.features, observation.quality, observation.weight)
             self.tuner.learn(
                 observation.level, observation.quality, observation.tokens, observation.weight

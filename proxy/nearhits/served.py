@@ -35,6 +35,7 @@ class NearHit:
     features: tuple[tuple[float, ...], ...]
     level: float  # the least utility that its examples had to have; -1 if none were shown
     tokens: int
+    bare: bool = True  # whether the question was all that was asked: no instructions before it
 
 
 class Recent(Generic[K, V]):

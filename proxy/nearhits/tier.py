@@ -233,6 +233,7 @@ class NearHits:
             features=() if shown is None else shown.features,
             level=-1.0 if shown is None else plan.level,
             tokens=0 if shown is None else shown.tokens,
+            bare=len(call.body["messages"]) == 1,
         )
 
     def _done(self, call: Call, plan: Plan, served: NearHit) -> Callable[[bytes], None]:

@@ -281,3 +281,12 @@ async def test_entries_that_went_while_nobody_was_looking_are_let_go(
     learning.forget_lost(lambda id: id == B)
     assert learning.improved(A) is None
     assert list(learning.book) == [B]
+
+
+async def test_what_was_asked_under_instructions_is_not_worth_a_replay(
+    records: MemoryRecords,
+) -> None:
+    learning = learning_on(records)
+    for id, bare in ((A, True), (B, False)):
+        await learning.observe(observation(0.0, examples=(id,), bare=bare))
+    assert {each.id: each.gain for each in learning.book.accounts(AT)} == {A: 0.9, B: 0.0}
