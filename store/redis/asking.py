@@ -20,6 +20,7 @@ from store.redis.codec import position_of, stream_id
 from store.redis.connection import RedisConnection
 from store.redis.exchange import reply_to
 from store.redis.keys import Keys
+from store.redis.stopping import stop
 
 ASK_SECONDS = 0.3  # that somebody waits for the others, all together
 AT_ONCE = 8  # questions of this process
@@ -89,8 +90,7 @@ class Asking:
         """Answer nobody any more."""
         self._closing = True
         if self._answering is not None:
-            self._answering.cancel()
-            await asyncio.wait({self._answering})
+            await stop(self._answering)
 
     async def _ask(self, client: Any, tenant: str, name: str) -> bytes | None:
         loop = asyncio.get_running_loop()

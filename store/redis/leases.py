@@ -23,6 +23,7 @@ from store.redis.connection import RedisConnection
 from store.redis.lease_scripts import ACQUIRE, flight_key
 from store.redis.outgoing import Press, RedisLease
 from store.redis.partial import Followers, RedisPartial
+from store.redis.stopping import stop
 
 _TOKEN_SECONDS = 600.0  # that a flight's last token is kept; after it the clock alone has to grow
 _CLOSING_SECONDS = 1.0  # to release what is held
@@ -92,8 +93,7 @@ class RedisLeases:
     async def aclose(self) -> None:
         """Release what is held, as far as there is time, and let go of everything."""
         if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.wait([self._renewing])
+            await stop(self._renewing)
         for lease in self._held.values():
             lease.release(landed=False)
         await self._followers.aclose()

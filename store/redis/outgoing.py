@@ -20,6 +20,7 @@ from store.errors import StoreUnavailable
 from store.leases import LEASE_SECONDS, Kind, Piece
 from store.redis.connection import PROBE_SECONDS, RedisConnection
 from store.redis.lease_scripts import PUBLISH, RELEASE, RENEW
+from store.redis.stopping import stop
 
 OUTPUT_SECONDS = 10.0  # that the output of a leader which says nothing more is kept
 READ_SECONDS = 5.0  # that those who follow have to read the rest after the release
@@ -224,8 +225,7 @@ class Press:
         """Send what is due within so many seconds, then stop."""
         if self._task is not None:
             await asyncio.wait([self._task], timeout=seconds)
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await stop(self._task)
 
     async def _run(self) -> None:
         while self._due:

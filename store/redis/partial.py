@@ -19,6 +19,7 @@ from store.flight import LeaderGone, LeaderSilent
 from store.leases import Kind, NotShareable, Piece
 from store.redis.connection import PROBE_SECONDS, RedisConnection
 from store.redis.lease_scripts import WATCH
+from store.redis.stopping import stop
 
 _BLOCK_MS = 25  # that one read waits: a newcomer is in the next one
 _WATCH_SECONDS = 0.25  # between two looks at whether the leaders still lead
@@ -134,8 +135,7 @@ class Followers:
         for partial in self._partials:
             partial.fail(LeaderGone("closing"))
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await stop(self._task)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

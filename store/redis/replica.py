@@ -30,6 +30,7 @@ from store.redis.connection import RedisConnection
 from store.redis.keys import Keys
 from store.redis.remembered import Remembered, must_last
 from store.redis.replica_scripts import POLL_SECONDS, Beat, beat, joined, leave, renew, settled
+from store.redis.stopping import stop
 
 MAX_STALENESS = 2.0  # seconds
 BEATS = 8  # within max_staleness
@@ -170,10 +171,7 @@ class Replica:
     async def aclose(self) -> None:
         """Leave the others."""
         self._closing = True
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await stop(*self._tasks)
         try:
             await self._connection.ask(lambda r: leave(r, self._keys, self.name))
         except StoreUnavailable:
