@@ -51,7 +51,6 @@ class Choice:
     # Of an answer of the requested model: the probability with which the small one should be tried
     # beside it, seen by nobody but the judge.
     shadow: float = 0.0
-    preferred: bool = True  # whether examples would be chosen here by what is believed of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +69,6 @@ class Observation:
     level: float = -1.0  # the least utility that its examples had to have; -1 if none were shown
     tokens: int = 0  # of its examples together
     bare: bool = True  # whether the question was all that was asked: no instructions before it
-    # Whether the router would have chosen the arm here. If not, the answer teaches what such
-    # requests are like, but says nothing of the quality of what the arm is given to answer.
-    on_policy: bool = True
 
     def to_bytes(self) -> bytes:
         """Return it as `from_bytes` reads it."""
@@ -104,7 +100,6 @@ def _checked(read: dict[str, Any]) -> Observation:
         level=float(read.get("level", -1.0)),
         tokens=int(read.get("tokens", 0)),
         bare=read.get("bare", False) is True,
-        on_policy=read.get("on_policy", True) is True,
     )
     numbers = [observation.weight, observation.at, observation.level, *observation.context]
     numbers += [value for row in observation.features for value in row]

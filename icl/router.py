@@ -91,8 +91,6 @@ class Router:
         shared, own = self._common(observation.small, arm), standing.models[arm]
         own.learn(x, y - _CENTRE - shared.predict(x)[0], trust)
         shared.learn(x, y - _CENTRE, trust)
-        if not observation.on_policy:
-            return  # the guard holds the quality of what the arm answers
         others = [
             known.guards[arm]
             for (_, small), known in self._standings.items()
@@ -174,7 +172,6 @@ class Router:
             scores=expected,
             audit=standing.audit(arm, unsure),
             shadow=_shadow(situation, standing, arm),
-            preferred=expected.get(Arm.EXAMPLES, -1.0) >= expected[Arm.REQUESTED],
         )
 
     def _toll(self, situation: Situation) -> float:

@@ -34,7 +34,7 @@ class Tuning:
     most: int = 512  # pairs of category and small model; who learnt longest ago leaves
 
 
-_SHADOWS = {State.TRIAL: 1.0, State.BACK: 0.3, State.OPEN: 0.0}
+_SHADOWS = {State.TRIAL: 1.0, State.BACK: 0.1, State.OPEN: 0.0}
 
 
 class Standing:

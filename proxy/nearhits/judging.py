@@ -154,7 +154,6 @@ def observation_of(served: NearHit, quality: float, weight: float) -> Observatio
         level=served.level,
         tokens=served.tokens,
         bare=served.bare,
-        on_policy=served.on_policy,
     )
 
 

@@ -36,7 +36,6 @@ class NearHit:
     level: float  # the least utility that its examples had to have; -1 if none were shown
     tokens: int
     bare: bool = True  # whether the question was all that was asked: no instructions before it
-    on_policy: bool = True  # whether the router would have chosen the arm here
 
 
 class Recent(Generic[K, V]):

@@ -234,7 +234,6 @@ class NearHits:
             level=-1.0 if shown is None else plan.level,
             tokens=0 if shown is None else shown.tokens,
             bare=len(call.body["messages"]) == 1,
-            on_policy=arm is plan.choice.arm or plan.choice.preferred,
         )
 
     def _done(self, call: Call, plan: Plan, served: NearHit) -> Callable[[bytes], None]:

@@ -8,7 +8,7 @@ from statistics import mean
 
 import pytest
 
-from icl.arms import Arm, Observation
+from icl.arms import Arm
 from tests.icl.bandit_world import (
     GOOD,
     POOR,
@@ -139,32 +139,3 @@ def test_scores_that_are_close_make_the_router_unsure() -> None:
     apart = World(arms=GOOD, floor=0.5, exploration=0.0)
     unsure = [w.serve(opened(w), 20)[0].choice for w in (close, apart)]
     assert [choice.unsure for choice in unsure] == [True, False]
-
-
-def test_what_the_router_would_not_have_chosen_does_not_count_against_the_floor() -> None:
-    world = World(arms=GOOD)
-    known, situation = opened(world), world.situation(world.request())
-    seen = Observation(
-        category=situation.category,
-        small=situation.small,
-        arm=Arm.EXAMPLES,
-        context=situation.context,
-        quality=0.0,
-        weight=1.0,
-        at=1e9,
-    )
-    for _ in range(30):
-        known.learn(replace(seen, on_policy=False))
-    assert state(known) == "open"
-    for _ in range(30):
-        known.learn(seen)
-    assert state(known) == "back"
-
-
-def test_on_trial_the_small_model_is_tried_unseen_and_never_without_exploration() -> None:
-    world = World(arms=GOOD, exploration=0.01)
-    situation = world.situation(world.request())
-    choices = [router().choose(situation) for _ in range(20)]
-    assert {choice.shadow for choice in choices if choice.arm is Arm.REQUESTED} == {1.0}
-    assert router().choose(replace(situation, exploration=0.0)).shadow == 0.0
-    assert router().choose(replace(situation, examples=0)).shadow == 0.0
