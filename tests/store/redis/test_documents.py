@@ -234,6 +234,7 @@ async def test_a_full_redis_refuses_puts_and_obeys_removals_and_quarantines(
 # Slow, gone, back
 
 
+@pytest.mark.serial  # it measures time
 async def test_a_held_up_redis_costs_a_get_its_budget_and_then_nothing(
     own_server: RedisServer,
 ) -> None:
@@ -250,6 +251,7 @@ async def test_a_held_up_redis_costs_a_get_its_budget_and_then_nothing(
         own_server.send(signal.SIGCONT)
 
 
+@pytest.mark.serial  # it measures time
 async def test_writes_to_a_held_up_redis_fail_together_within_one_budget(
     own_server: RedisServer,
 ) -> None:
