@@ -29,7 +29,6 @@ _HOUR = 3600.0  # seconds
 _FRESH = 0.2  # share of the newest value in the mean of G
 _DOUBT = 2.0  # answers of quality 0.5 that every entry starts with
 _MEMORY = 50.0  # answers helped that the mean quality remembers
-_MOST_FACTOR = 8.0  # three halvings of traffic longer than its hits alone would keep an entry
 _LOOKED_AT = 16  # pages among which the least valuable leaves, so that room is made in no time
 
 
@@ -203,15 +202,6 @@ def plan_replays(accounts: Iterable[Account], most: int, generation_cost: float)
     ]
     able.sort(key=lambda account: (-account.gain, -account.offered, account.id))
     return [account.id for account in able[: max(0, most)]]
-
-
-def value_factor(value: float) -> float:
-    """Return by what an entry's worth to its category is multiplied, [1, 8], for its offloads.
-
-    `value` is that of `ExampleBook.value`. An answer of a small model that it made good counts as
-    a hit does, so its worth, hits * cost / size, grows as if by `value` hits over one.
-    """
-    return min(1.0 + max(value, 0.0), _MOST_FACTOR)
 
 
 def _page_of(values: list[Any]) -> _Page:

@@ -15,7 +15,6 @@ from icl.manager import (
     ExampleBook,
     expected_saving,
     plan_replays,
-    value_factor,
 )
 from store.entry import EntryId
 
@@ -241,13 +240,3 @@ def test_an_entry_is_replayed_five_times_at_most() -> None:
             book.replayed(id, 0.1)
             replays += 1
     assert replays == MOST_REPLAYS
-
-
-@given(st.floats(-5.0, 1e9), st.floats(-5.0, 1e9))
-def test_a_factor_never_harms_and_never_rules(one: float, other: float) -> None:
-    low, high = sorted((one, other))
-    assert 1.0 <= value_factor(low) <= value_factor(high) <= 8.0
-
-
-def test_what_never_helped_keeps_its_worth() -> None:
-    assert value_factor(0.0) == 1.0
