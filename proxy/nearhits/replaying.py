@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from icl.manager import plan_replays
+from icl.manager import MOST_REPLAYS, plan_replays
 from proxy.answer_text import answer_text
 from proxy.judge import LONGEST
 from proxy.metrics import Metrics
@@ -113,6 +113,8 @@ class Replayer:
         held = self._cache.exact(id)
         if held is None or held.earlier or held.key.context or self._quarantine.tenants(id):
             return "skipped"  # what was said before it is not known any more
+        if self._learning.book.record(id, self._clock()).replays >= MOST_REPLAYS:
+            return "skipped"  # also when it is asked for by name
         shown = self._learning.improved(id)
         if shown is None:
             document = await self._cache.document(id)

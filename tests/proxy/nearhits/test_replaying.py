@@ -243,6 +243,7 @@ async def test_an_example_is_replayed_five_times_at_the_most() -> None:
         assert yard.replayer.plan(9) == []  # till it has helped badly again
     yard.poor("a")
     assert yard.replayer.plan(9) == []
+    assert (await yard.replayer.run([A])).skipped == 1  # nor when it is asked for by name
 
 
 @pytest.mark.parametrize(("idle", "spent"), [(True, False), (False, False), (True, True)])
