@@ -14,18 +14,20 @@ from fastapi import FastAPI
 
 from embed.batcher import Batcher
 from embed.encoder import Encoder
-from proxy import prototypes
+from proxy import calibrated, prototypes
 from proxy.adaptation import Adaptation
 from proxy.admission import Admitter
 from proxy.audits_root import open_audits, open_budgets, side_calls_for
 from proxy.auth import Keyring
 from proxy.cache_root import open_cache
-from proxy.calibrated import LiveScore, shipper
+from proxy.calibrated import live_score
 from proxy.call import CallReader
 from proxy.configured import api_keys, upstream_specs
 from proxy.documents_root import Shelves, open_shelves
 from proxy.encoders import open_encoder
+from proxy.encoding import Encoding
 from proxy.events import ServingEvents
+from proxy.example_memo import memo_file
 from proxy.forward import Forwarder
 from proxy.host_metrics import Place
 from proxy.lookup import Searcher
@@ -44,7 +46,6 @@ from proxy.routes import Receive, Routes, Scope, Send
 from proxy.rules import InForce, Rules
 from proxy.settings import Settings
 from proxy.sharing_root import build_sharing
-from proxy.turns import TurnEncoder
 from proxy.upkeep import (
     batch_counter,
     call_counter,
@@ -55,7 +56,6 @@ from proxy.upkeep import (
 )
 from proxy.upstream import ModelUnknown, Upstreams
 from store.decision.calibration_file import CALIBRATION
-from store.decision.score import load_score
 from store.economics import Economics
 from store.flight import Flights
 from store.policy import PolicyBook
@@ -90,11 +90,10 @@ async def open_app(
         faults = Faults()
         shelves = await open_shelves(settings, environ, stack, faults)
         history = PolicyHistory(shelves.records)
-        in_force = InForce(Rules(book=await history.current(seed, utc_now())))
         parts = await build_parts(
             settings,
             environ,
-            in_force,
+            await history.current(seed, utc_now()),
             shelves,
             encoder,
             stack,
@@ -105,8 +104,8 @@ async def open_app(
         changed = asyncio.Event()
         editor = PolicyEditor(
             history=history,
-            in_force=in_force,
-            build=prototypes_builder(settings, encoder),
+            in_force=parts.in_force,
+            build=prototypes_builder(settings.data_dir),
             seed=seed,
             file=policies_file,
             on_change=partial(_policies_changed, parts, changed),
@@ -131,7 +130,7 @@ def _keep_up(
         editor.follow(),
         parts.keeper.keep(parts.settings.snapshots.every),
         parts.adaptation.run(),
-        parts.score.watch(shipper(parts.score, parts.budgets.live)),
+        calibrated.watch(lambda: parts.in_force.rules.encoding.score, parts.budgets.live),
     ):
         stack.push_async_callback(stop, asyncio.create_task(upkeep, name="nearhit-upkeep"))
 
@@ -139,27 +138,29 @@ def _keep_up(
 async def build_parts(
     settings: Settings,
     environ: Mapping[str, str],
-    in_force: InForce,
+    book: PolicyBook,
     shelves: Shelves,
     encoder: Encoder,
     stack: AsyncExitStack,
     on_progress: Progress,
     calibration: Path | None = None,
 ) -> Parts:
-    """Build everything that requests pass through, in order; `calibration` is the score's file."""
+    """Build everything that requests pass through, in order; `calibration` is the score's file.
+
+    The book's examples are not encoded yet.
+    """
     specs = upstream_specs(settings, environ)
     literal = [m for spec in specs for m in spec.models if not set("*?[") & set(m)]
-    book = in_force.rules.book
     metrics = Metrics(book.names, literal)
-    batcher = await stack.enter_async_context(_batcher(settings, encoder, metrics))
-    cache, keeper = await open_cache(settings, book, shelves, encoder, stack, on_progress)
+    encoding = await open_encoding(settings, encoder, metrics, stack, on_progress, calibration)
+    in_force = InForce(Rules(book=book, encoding=encoding))
+    cache, keeper = await open_cache(settings, in_force, shelves, stack, on_progress)
     upstreams = await stack.enter_async_context(Upstreams(specs, on_call=call_counter(metrics)))
     flights = Flights(settings.flight.max_buffer)
     stack.push_async_callback(flights.aclose)
     keyring = Keyring(api_keys(settings, environ))
     quarantine = await Quarantine.open(shelves.records)
-    score = _score_for(encoder, calibration, on_progress)
-    budgets = await open_budgets(settings, shelves.records, in_force, score)
+    budgets = await open_budgets(settings, shelves.records, in_force)
     side_calls = side_calls_for(settings, upstreams, keyring, metrics)
     audits = open_audits(
         settings,
@@ -176,15 +177,12 @@ async def build_parts(
         keyring=keyring,
         in_force=in_force,
         metrics=metrics,
-        encoder=encoder,
-        batcher=batcher,
         shelves=shelves,
         cache=cache,
         keeper=keeper,
         quarantine=quarantine,
         upstreams=upstreams,
         economics=Economics(gated=settings.lookup_gate),
-        score=score,
         budgets=budgets,
         audits=audits,
         side_calls=side_calls,
@@ -196,15 +194,19 @@ async def build_parts(
     return replace(parts, near_hits=await open_near_hits(parts, stack))
 
 
-def prototypes_builder(settings: Settings, encoder: Encoder) -> Build:
-    """Return what encodes a policy book's examples."""
-    return partial(
-        prototypes.build,
-        encode=encoder.encode,
-        checkpoint=encoder.checkpoint,
-        memo_file=settings.data_dir / "prototypes.npz",
-        first_window=encoder.first_window,
-    )
+def prototypes_builder(data_dir: Path) -> Build:
+    """Return what encodes a policy book's examples; they are remembered in files there."""
+
+    async def build(book: PolicyBook, encoding: Encoding) -> prototypes.Prototypes:
+        return await prototypes.build(
+            book,
+            encode=encoding.encoder.encode,
+            checkpoint=encoding.checkpoint,
+            memo_file=memo_file(data_dir, encoding.checkpoint),
+            first_window=encoding.encoder.first_window,
+        )
+
+    return build
 
 
 def _policies_changed(parts: Parts, changed: asyncio.Event, book: PolicyBook) -> None:
@@ -271,11 +273,8 @@ def build_admitter(parts: Parts, clock: Clock = utc_now) -> Admitter:
         sharing=build_sharing(parts, clock),
         quarantine=parts.quarantine,
         economics=parts.economics,
-        encode=parts.batcher.encode,
-        encode_turns=TurnEncoder(parts.batcher, parts.encoder).encode,
         metrics=parts.metrics,
         clock=clock,
-        checkpoint=parts.encoder.checkpoint,
     )
 
 
@@ -284,8 +283,7 @@ def build_searcher(parts: Parts, clock: Clock = utc_now) -> Searcher:
     nearest = Nearest(
         cache=parts.cache,
         quarantine=parts.quarantine,
-        turns=TurnEncoder(parts.batcher, parts.encoder),
-        score=parts.score,
+        in_force=parts.in_force,
         point=parts.budgets.live.point,
         metrics=parts.metrics,
         clock=clock,
@@ -295,8 +293,6 @@ def build_searcher(parts: Parts, clock: Clock = utc_now) -> Searcher:
         cache=parts.cache,
         quarantine=parts.quarantine,
         flights=parts.flights,
-        batcher=parts.batcher,
-        encoder=parts.encoder,
         nearest=nearest,
         economics=parts.economics,
         metrics=parts.metrics,
@@ -346,26 +342,28 @@ def _predictor(parts: Parts) -> Predictor | None:
     )
 
 
-def _score_for(
-    encoder: Encoder, calibration: Path | None, on_progress: Callable[[str], None]
-) -> LiveScore:
-    """Return the shipped score if it was fitted to this encoder's cosines; raise ScoreInvalid."""
-    score = load_score()
-    if score.fits(encoder.checkpoint):
-        live = LiveScore(score, calibration)
-        live.reload()
-        return live
-    on_progress(
-        f"no score is fitted to the encoder {encoder.checkpoint}: categories with an error_budget"
-        " answer the same request again and nothing by meaning"
-    )
-    return LiveScore(None)
+async def open_encoding(
+    settings: Settings,
+    encoder: Encoder,
+    metrics: Metrics,
+    stack: AsyncExitStack,
+    on_progress: Progress,
+    calibration: Path | None,
+) -> Encoding:
+    """Return an encoder as it serves, its batcher running until `stack` ends.
 
-
-def _batcher(settings: Settings, encoder: Encoder, metrics: Metrics) -> Batcher:
-    return Batcher(
+    Raises ScoreInvalid.
+    """
+    score = live_score(encoder.checkpoint, calibration)
+    if score.now is None:
+        on_progress(
+            f"no score is fitted to the encoder {encoder.checkpoint}: categories with an"
+            " error_budget answer the same request again and nothing by meaning"
+        )
+    batcher = Batcher(
         encoder,
         max_batch=settings.encoder.max_batch,
         max_waiting=settings.encoder.max_waiting,
         on_batch=batch_counter(metrics),
     )
+    return Encoding.of(encoder, await stack.enter_async_context(batcher), score)

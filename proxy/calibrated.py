@@ -13,7 +13,7 @@ from pathlib import Path
 
 from store.decision.budgets import Budgets
 from store.decision.calibration_file import Calibration, read_calibration
-from store.decision.score import Score
+from store.decision.score import Score, load_score
 from store.errors import ScoreInvalid
 
 log = logging.getLogger("nearhit.calibration")
@@ -78,21 +78,41 @@ class LiveScore:
         log.info("the score is calibrated as %s", at)
         return True
 
-    async def watch(self, on_change: Callable[[], None]) -> None:
-        """Look at the file for ever. Nothing runs between the change and `on_change`."""
-        while True:
-            await asyncio.sleep(WATCH_EVERY)
-            try:
-                found = await asyncio.to_thread(self._look)
-                if found is not None and self._take(found):
-                    on_change()
-            except Exception:
-                log.exception("the calibration could not be looked after; trying again")
+    async def follow(self) -> bool:
+        """Look at the file beside the event loop; return as `reload` does.
+
+        Nothing runs between the change and the return.
+        """
+        found = await asyncio.to_thread(self._look)
+        return found is not None and self._take(found)
 
 
-def shipper(live: LiveScore, budgets: Budgets) -> Callable[[], None]:
-    """Return what tells the budgets that another calibration ships their points."""
-    return lambda: budgets.ship(live.point)
+def live_score(checkpoint: str, calibration: Path | None = None) -> LiveScore:
+    """Return the shipped score, calibrated by the file, if it fits the checkpoint; else none.
+
+    Raises ScoreInvalid when what is shipped cannot be read.
+    """
+    score = load_score()
+    if not score.fits(checkpoint):
+        return LiveScore(None)
+    live = LiveScore(score, calibration)
+    live.reload()
+    return live
+
+
+async def watch(live: Callable[[], LiveScore], budgets: Budgets) -> None:
+    """Look after the calibration of the score in force for ever; `live` says which that is.
+
+    The budgets are told of another calibration, which ships their points.
+    """
+    while True:
+        await asyncio.sleep(WATCH_EVERY)
+        try:
+            score = live()
+            if await score.follow() and score is live():
+                budgets.ship(score.point)
+        except Exception:
+            log.exception("the calibration could not be looked after; trying again")
 
 
 def _mark_of(file: Path) -> _Mark:
