@@ -34,7 +34,8 @@ class Note:
     judged_at: str = ""  # UTC, ISO 8601
     refused: str = ""  # why it cannot serve at all; "" if nothing is known against it
     forced: bool = False  # promoted in spite of the verdict
-    changes: Mapping[str, Refit] = field(default_factory=dict)  # of its last promotion
+    over: str = ""  # the checkpoint in whose place it was promoted last
+    changes: Mapping[str, Refit] = field(default_factory=dict)  # of that promotion
     calibration: Mapping[str, Any] | None = None  # for it, as plain values
 
 
@@ -157,6 +158,7 @@ def note_as_data(note: Note) -> dict[str, Any]:
         "judged_at": note.judged_at,
         "refused": note.refused,
         "forced": note.forced,
+        "over": note.over,
         "changes": {
             name: [_cosines(change.before), _cosines(change.after)]
             for name, change in note.changes.items()
