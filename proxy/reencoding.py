@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -79,8 +79,9 @@ class Reencoder:
         on_progress(0, len(every))
         for start in range(0, len(every), AT_ONCE):
             part = every[start : start + AT_ONCE]
+            vectors = self._cache.vectors
             async with self._turn:
-                await self._give(part)
+                await self._give([each for each in part if vectors.lacks(each, self.checkpoint)])
             self.progress.done = start + len(part)
             on_progress(self.progress.done, len(every))
             await asyncio.sleep(0)
@@ -93,21 +94,22 @@ class Reencoder:
         async with self._turn:
             while lacking:
                 ids = list(islice(lacking, AT_ONCE))
+                for id in ids:  # before: one that is stored anew meanwhile is lacking again
+                    del lacking[id]
                 held = [each for id in ids if (each := self._cache.exact(id)) is not None]
-                await self._give(held)
-                for id in ids:  # whatever became of them
-                    lacking.pop(id, None)
+                try:
+                    await self._give(held)
+                except BaseException:
+                    lacking.update(dict.fromkeys(each.id for each in held))
+                    raise
 
-    async def _give(self, entries: Iterable[Held]) -> None:
-        vectors = self._cache.vectors
-        wanted = [each for each in entries if vectors.lacks(each, self.checkpoint)]
-        await self._make(wanted)
-        place = vectors[self.checkpoint]
-        for held in wanted:
+    async def _give(self, entries: Sequence[Held]) -> None:
+        await self._make(entries)
+        place = self._cache.vectors[self.checkpoint]
+        for held in entries:
             made = self._made(held)
-            if made is None:  # the encoder cannot take the question whole
-                place.lacking.pop(held.id, None)
-            elif self._cache.exact(held.id) == held and vectors.lacks(held, self.checkpoint):
+            # None: the encoder cannot take the question whole, so it is found by its key only.
+            if made is not None and self._cache.exact(held.id) == held:
                 place.put(held, made)
         await place.index.keep_pace()
 
@@ -140,5 +142,3 @@ class Reencoder:
                 await self._encode([_PROBE])
                 known[text] = None
         return known
-
-
