@@ -27,11 +27,11 @@ class LiveScore:
     """The score in force. Only `reload` changes it."""
 
     def __init__(self, shipped: Score | None, file: Path | None = None) -> None:
-        """`shipped` is None when none fits the encoder; `file` None: nothing calibrates it."""
+        """`shipped` is None when none fits the encoder; `file` None: no file calibrates it."""
         self.now = shipped
         self._shipped = shipped
         self._file = file
-        self._calibration: Calibration | None = None
+        self.calibration: Calibration | None = None
         self._seen: _Mark = None
 
     def point(self, category: str, budget: float) -> float:
@@ -42,7 +42,7 @@ class LiveScore:
         """Return the date of the calibration that decides about a category, `shipped` or `none`."""
         if self.now is None:
             return "none"
-        calibration = self._calibration
+        calibration = self.calibration
         if calibration is None or self.now.head_name(category) not in calibration.heads:
             return "shipped"
         return calibration.at
@@ -67,14 +67,14 @@ class LiveScore:
             calibration = read_calibration(self._file)
             score = self._shipped if calibration is None else calibration.over(self._shipped)
         except ScoreInvalid as error:
-            in_force = "shipped score" if self._calibration is None else "calibration in force"
+            in_force = "shipped score" if self.calibration is None else "calibration in force"
             log.error("%s is refused, the %s stays: %s", self._file, in_force, error)
             return None
         return score, calibration
 
     def _take(self, found: _Found) -> bool:
-        self.now, self._calibration = found
-        at = "shipped" if self._calibration is None else self._calibration.at
+        self.now, self.calibration = found
+        at = "shipped" if self.calibration is None else self.calibration.at
         log.info("the score is calibrated as %s", at)
         return True
 
@@ -97,6 +97,19 @@ def live_score(checkpoint: str, calibration: Path | None = None) -> LiveScore:
         return LiveScore(None)
     live = LiveScore(score, calibration)
     live.reload()
+    return live
+
+
+def score_by(calibration: Calibration | None, shipped: Score) -> LiveScore:
+    """Return the score for a checkpoint that the shipped one does not fit.
+
+    Only what was calibrated to its cosines decides; without a calibration, or with one that was
+    fitted over another score, nothing does.
+    """
+    if calibration is None or calibration.score != shipped.digest:
+        return LiveScore(None)
+    live = LiveScore(shipped.only(calibration.heads))
+    live.calibration = calibration
     return live
 
 

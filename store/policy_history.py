@@ -123,9 +123,18 @@ class PolicyHistory:
         await self._records.add_version(version, audit, after=_number(latest))
 
     async def edit(
-        self, book: PolicyBook, change: Change, who: str, at: datetime, *, base: PolicyBook
+        self,
+        book: PolicyBook,
+        change: Change,
+        who: str,
+        at: datetime,
+        *,
+        base: PolicyBook,
+        note: str = "",
     ) -> int:
         """Make a version of an edit of `base`; return its number.
+
+        An action that is not the policies' own, as "checkpoint.promote", is audited under its name.
 
         Raises VersionTaken when `base` is not what rules any more, StoreUnavailable, and
         PolicyInvalid when what rules cannot be read.
@@ -136,7 +145,7 @@ class PolicyHistory:
             raise VersionTaken("the policies have been changed meanwhile")
         seed = "" if latest is None else latest.seed
         source: Source = "rollback" if action == "rollback" else "api"
-        version = _version(book, at, who, source, seed)
+        version = replace(_version(book, at, who, source, seed), note=note)
         audit = _audit(version, action, category, before, after)
         return await self._records.add_version(version, audit, after=_number(latest))
 
@@ -182,7 +191,7 @@ def _audit(
     return AuditRow(
         at=version.at,
         who=version.who,
-        action=f"policy.{action}",
+        action=action if "." in action else f"policy.{action}",
         category=category,
         before=None if before is None else json.dumps(before),
         after=None if after is None else json.dumps(after),

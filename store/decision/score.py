@@ -114,8 +114,8 @@ class Score:
     digest: str = ""  # of the file it was read from
 
     def fits(self, checkpoint: str) -> bool:
-        """Whether it was fitted to the cosines of this encoder."""
-        return checkpoint.startswith(f"{self.encoder}-")
+        """Whether it was fitted to the cosines of this encoder: its id is `name-digest`."""
+        return checkpoint.rpartition("-")[0] == self.encoder
 
     def wrong(
         self, query: str, candidates: Sequence[tuple[str, str, Neighborhood]], category: str
@@ -173,6 +173,18 @@ class Score:
         """
         heads = {name: _rescaled(self._head(name), new) for name, new in recalibrations.items()}
         return replace(self, heads={**self.heads, **heads})
+
+    def only(self, recalibrations: Mapping[str, Recalibration]) -> Score:
+        """Return the score for another encoder: heads that are not calibrated anew serve nothing.
+
+        Its order of candidates stays the shipped one; no decision point does.
+        """
+        new = self.with_scalings(recalibrations)
+        heads = {
+            name: head if name in recalibrations else replace(head, points=())
+            for name, head in new.heads.items()
+        }
+        return replace(new, heads=heads)
 
     def _head(self, category: str) -> Head:
         return self.heads.get(category) or self.heads[POOLED]
