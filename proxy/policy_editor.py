@@ -21,7 +21,7 @@ from store.errors import PolicyInvalid, StoreUnavailable, VersionTaken
 from store.journal import PolicyAdded, Record
 from store.policy import DEFAULT_CATEGORY, Policy, PolicyBook
 from store.policy_file import parse_policies, policy_as_data
-from store.policy_history import Change, PolicyHistory, Seed, read_seed
+from store.policy_history import Change, PolicyHistory, Seed, digest_of, read_seed
 
 log = logging.getLogger("nearhit.policies")
 
@@ -154,6 +154,33 @@ class PolicyEditor:
         self._refused = ""
         log.info("%s has changed and is in force", self._file)
         return True
+
+    async def exchange(
+        self,
+        encoding: Encoding,
+        edited: Callable[[PolicyBook], Edited],
+        who: str,
+        *,
+        intend: Callable[[str], Awaitable[None]],
+        commit: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Put another checkpoint in force, with the policies that `edited` makes for it.
+
+        Nothing is in force before all of it is durable: `intend` is told the digest of the version
+        to come before that is made, `commit` comes after. Then policies, prototypes,
+        encoder and score change in one step. Raises what those two raise, PolicyInvalid,
+        EmbedError, StoreUnavailable, VersionTaken.
+        """
+        async with self._turn:
+            base = self.book
+            book, change = edited(base)
+            prototypes = await self._build(book, encoding)
+            if book != base:
+                await intend(digest_of(book))
+                await self._history.edit(book, change, who, self._clock(), base=base)
+            await commit()
+            self._in_force.rules = Rules(book=book, prototypes=prototypes, encoding=encoding)
+            self._on_change(book)
 
     def apply(self, record: Record) -> None:
         """Note a version that another process has made; `watch` and `adopt` take it up."""

@@ -157,10 +157,24 @@ class PolicyHistory:
         version = await self._records.latest_version()
         return None if version is None else read_version(version)
 
+    async def digest(self) -> str:
+        """Return the digest of the newest version; "" if there is none. Raises StoreUnavailable."""
+        latest = await self._records.latest_version()
+        return "" if latest is None else sha256(latest.document.encode()).hexdigest()
+
     async def book(self, number: int) -> PolicyBook | None:
         """Return a version's book; None if there is none. Raises PolicyInvalid."""
         version = await self._records.version(number)
         return None if version is None else read_version(version)
+
+
+def digest_of(book: PolicyBook) -> str:
+    """Return the digest of a version that holds these policies."""
+    return sha256(_document(book).encode()).hexdigest()
+
+
+def _document(book: PolicyBook) -> str:
+    return json.dumps(book_as_data(book))
 
 
 def _number(version: PolicyVersion | None) -> int:
@@ -168,8 +182,7 @@ def _number(version: PolicyVersion | None) -> int:
 
 
 def _version(book: PolicyBook, at: datetime, who: str, source: Source, seed: str) -> PolicyVersion:
-    document = json.dumps(book_as_data(book))
-    return PolicyVersion(at=at, who=who, source=source, seed=seed, document=document)
+    return PolicyVersion(at=at, who=who, source=source, seed=seed, document=_document(book))
 
 
 def _audit(

@@ -99,10 +99,15 @@ class EntryVectors:
         return NONE if place is None else place.earlier.get(id, NONE)
 
     def take_up(self, stored: Stored) -> None:
-        """Have an entry found by meaning, if it is to be, wherever its vector is known."""
+        """Have an entry found by meaning, if it is to be, wherever it is not yet found.
+
+        Where no vector of it is known, it is noted as lacking.
+        """
         if stored.vector is None:
             return
         for checkpoint, place in self._indexes.items():
+            if place.index.holds(stored.held.key, stored.held.id):
+                continue
             if checkpoint == stored.checkpoint:
                 made: Made | None = Made(stored.vector, stored.earlier_vectors)
             else:

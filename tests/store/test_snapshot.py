@@ -342,7 +342,7 @@ async def live_through(
     )
     assert back is not None
     index = back.index
-    assert [one.id for block in back.held() for one in block] == list(alive)
+    assert [one.id for block in back.held() for one, _ in block] == list(alive)
     await agrees(index, alive)
     for number in range(40, 60):
         id = EntryId(f"{KEY.partition}-{number}")

@@ -12,8 +12,8 @@ from store.entry import EntryId
 from store.eviction import Quota, Share
 from store.index import PartitionedIndex
 from store.vectors import Made
-from tests.fakes_documents import MemoryDocuments
 from tests.entries import CHECKPOINT, DIMENSION, KEY, axis, entry
+from tests.fakes_documents import MemoryDocuments
 
 OTHER = "mini-2"
 SMALL = 5  # numbers of a vector of the other checkpoint
