@@ -29,6 +29,7 @@ from proxy.checkpoints.refitting import Refit, recalibrations, refits, refitted
 from proxy.collected import read_pairs
 from proxy.policy_editor import Edited
 from proxy.rules import InForce
+from proxy.switching import SwitchRefused
 from store.decision.calibration_file import Calibration, calibration_as_data
 from store.decision.score import Score
 from store.documents.records import AuditRow, Records
@@ -39,6 +40,9 @@ log = logging.getLogger("nearhit.checkpoints")
 
 BEAT = 1.0  # seconds between two times that a promotion is told
 TAKE_OVER_EVERY = 5.0  # seconds between two looks for one whose process has died
+
+
+_EXPECTED = (EmbedError, StoreUnavailable, PolicyInvalid, VersionTaken, SwitchRefused, OSError)
 
 
 class Busy(Exception):
@@ -114,7 +118,8 @@ class Promoter:
     async def rollback(self, who: str) -> str:
         """Put the checkpoint from before in force again; return its id.
 
-        Raises Busy, NothingBefore, EmbedError, StoreUnavailable.
+        Raises Busy, NothingBefore, SwitchRefused, EmbedError, PolicyInvalid, StoreUnavailable,
+        VersionTaken, OSError: then nothing has changed.
         """
         async with self._turn:
             await self._check_free()
@@ -169,7 +174,10 @@ class Promoter:
         """
         async with self._turn:
             orphan = await self._bulletin.orphan()
-            if orphan is None or self._running:
+            if self._running:
+                return False
+            if orphan is None:
+                await self._clear()
                 return False
             self._now = orphan
             if self._switch.staging != orphan.checkpoint:
@@ -186,6 +194,11 @@ class Promoter:
             log.info("goes on promoting %s", orphan.checkpoint)
             await self._begin(replace(orphan, step=Step.STAGE, done=0, total=0), found)
             return True
+
+    async def _clear(self) -> None:
+        """Let go of what is staged for nobody: the promotion has ended."""
+        if self._switch.staging and not await self._bulletin.elsewhere():
+            await self._let_go()
 
     async def aclose(self) -> None:
         """Leave a promotion under way to the next start."""
@@ -216,7 +229,7 @@ class Promoter:
         telling = asyncio.create_task(self._tell_for_ever())
         try:
             await self._promote(checkpoint)
-        except (EmbedError, StoreUnavailable, PolicyInvalid, VersionTaken, OSError) as error:
+        except _EXPECTED as error:
             await self._fail(str(error))
         except Exception as error:
             log.exception("promoting %s failed", checkpoint.id)
@@ -230,7 +243,7 @@ class Promoter:
         await self._end(Outcome.FAILED, (reason,))
 
     async def _let_go(self) -> None:
-        with suppress(StoreUnavailable):
+        with suppress(*_EXPECTED):
             await self._switch.abandon()
 
     async def _promote(self, checkpoint: Checkpoint) -> None:
@@ -249,13 +262,12 @@ class Promoter:
                 return
             self._at(Step.STAGE)
             await self._tell()  # a restart from here on does not judge again
-            await self._switch.stage(encoder, self._progressed)
-            self._at(Step.SWITCH)
-            await self._exchange(checkpoint, encoder, evidence)
         except BaseException:
-            if self._switch.active != id:
-                await encoder.aclose()
+            await encoder.aclose()
             raise
+        await self._switch.stage(encoder, self._progressed)  # whose the encoder is from now on
+        self._at(Step.SWITCH)
+        await self._exchange(checkpoint, encoder, evidence)
         await self._end(Outcome.PROMOTED, self._now.reasons)
 
     async def _evidence(self, candidate: Encoder) -> Evidence:

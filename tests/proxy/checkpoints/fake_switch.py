@@ -36,6 +36,7 @@ class FakeSwitch:
         self.in_force = in_force
         self.former = ""
         self.staging = ""
+        self.staged: Encoder | None = None
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.edits: list[Edited] = []
@@ -47,7 +48,7 @@ class FakeSwitch:
         return self.in_force.rules.encoding.checkpoint
 
     async def stage(self, encoder: Encoder, on_progress: Callable[[int, int], None]) -> None:
-        self.staging = encoder.checkpoint
+        self.staging, self.staged = encoder.checkpoint, encoder
         for done in range(1, 4):
             on_progress(done, 3)
             await self.go_on.wait()
@@ -64,6 +65,8 @@ class FakeSwitch:
 
     async def abandon(self) -> None:
         self.staging = ""
+        if self.staged is not None:
+            await self.staged.aclose()
 
     def _edit(self, edit: Edit, note: str, encoder: Encoder, score: LiveScore) -> None:
         edited = edit(self.in_force.rules.book)
