@@ -22,9 +22,10 @@ from proxy.auth import Keyring
 from proxy.cache_root import open_cache
 from proxy.calibrated import live_score
 from proxy.call import CallReader
+from proxy.checkpoint_state import open_state
+from proxy.checkpoints_root import open_switch, opener, vectors_at_start
 from proxy.configured import api_keys, upstream_specs
 from proxy.documents_root import Shelves, open_shelves
-from proxy.encoders import open_encoder
 from proxy.encoding import Encoding
 from proxy.events import ServingEvents
 from proxy.example_memo import memo_file
@@ -41,6 +42,7 @@ from proxy.parts import Parts
 from proxy.passthrough import Passthrough
 from proxy.pipeline import Pipeline
 from proxy.policy_editor import Build, PolicyEditor
+from proxy.reencoding import made_from
 from proxy.replicas_root import Faults, build_leasing, join_others
 from proxy.routes import Receive, Routes, Scope, Send
 from proxy.rules import InForce, Rules
@@ -61,6 +63,7 @@ from store.flight import Flights
 from store.policy import PolicyBook
 from store.policy_history import PolicyHistory, Seed
 from store.quarantine import Quarantine
+from store.vectors import Maker, nothing_made
 
 Progress = Callable[[str], None]
 Clock = Callable[[], datetime]
@@ -84,11 +87,14 @@ async def open_app(
     Raises StoreUnavailable, PolicyInvalid, EmbedError or OSError when a part cannot start.
     """
     async with AsyncExitStack() as stack:
-        if encoder is None:
-            encoder = await open_encoder(settings.encoder, environ, on_progress)
-        stack.push_async_callback(encoder.aclose)
         faults = Faults()
         shelves = await open_shelves(settings, environ, stack, faults)
+        state = await open_state(shelves.records)
+        open_named = opener(settings, environ, on_progress, encoder)
+        encoder = await open_named(state.active)
+        stack.push_async_callback(encoder.aclose)
+        file = await vectors_at_start(state, settings.data_dir, encoder)
+        calibration = (place or settings).data_dir / CALIBRATION
         history = PolicyHistory(shelves.records)
         parts = await build_parts(
             settings,
@@ -98,7 +104,8 @@ async def open_app(
             encoder,
             stack,
             on_progress,
-            calibration=(place or settings).data_dir / CALIBRATION,
+            calibration=calibration,
+            made=nothing_made if file is None else made_from(file),
         )
         faults.count = lambda: parts.metrics.faults.labels("redis").inc()
         changed = asyncio.Event()
@@ -113,6 +120,7 @@ async def open_app(
         )
         if not await editor.make_up():
             on_progress("the encoder does not answer: no category can be told from a text yet")
+        await open_switch(parts, editor, state, file, open_named, calibration, stack)
         await join_others(parts, editor, stack)
         _keep_up(parts, editor, changed, stack)
         operations = await build_operations(parts, editor, place, stack)
@@ -144,17 +152,19 @@ async def build_parts(
     stack: AsyncExitStack,
     on_progress: Progress,
     calibration: Path | None = None,
+    made: Maker = nothing_made,
 ) -> Parts:
     """Build everything that requests pass through, in order; `calibration` is the score's file.
 
-    The book's examples are not encoded yet.
+    The book's examples are not encoded yet. `made` gives vectors of entries that were stored
+    under another checkpoint.
     """
     specs = upstream_specs(settings, environ)
     literal = [m for spec in specs for m in spec.models if not set("*?[") & set(m)]
     metrics = Metrics(book.names, literal)
     encoding = await open_encoding(settings, encoder, metrics, stack, on_progress, calibration)
     in_force = InForce(Rules(book=book, encoding=encoding))
-    cache, keeper = await open_cache(settings, in_force, shelves, stack, on_progress)
+    cache, keeper = await open_cache(settings, in_force, shelves, made, stack, on_progress)
     upstreams = await stack.enter_async_context(Upstreams(specs, on_call=call_counter(metrics)))
     flights = Flights(settings.flight.max_buffer)
     stack.push_async_callback(flights.aclose)

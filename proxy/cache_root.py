@@ -20,6 +20,7 @@ from store.index import PartitionedIndex
 from store.policy import PolicyBook
 from store.redis.replica import Replica
 from store.snapshot import Snapshot
+from store.vectors import Maker
 
 Progress = Callable[[str], None]
 REPLAYED_AT_ONCE = 500  # records
@@ -36,10 +37,14 @@ async def open_cache(
     settings: Settings,
     in_force: InForce,
     shelves: Shelves,
+    made: Maker,
     stack: AsyncExitStack,
     on_progress: Progress,
 ) -> Restored:
-    """Restore what is stored, to be closed with `stack`; raise StoreUnavailable."""
+    """Restore what is stored, to be closed with `stack`; raise StoreUnavailable.
+
+    `made` gives vectors of entries that were stored under another checkpoint.
+    """
     folder, encoding = settings.data_dir / FOLDER, in_force.rules.encoding
     snapshot = await read_snapshot(
         folder, checkpoint=encoding.checkpoint, dimension=encoding.dimension
@@ -50,7 +55,7 @@ async def open_cache(
             await snapshot.index.aclose()
             snapshot = None
     cache = await _opened(
-        settings, in_force.rules.book, shelves, encoding, snapshot, _ticker(on_progress)
+        settings, in_force.rules.book, shelves, encoding, made, snapshot, _ticker(on_progress)
     )
     stack.push_async_callback(_close_indexes, cache)
     stack.push_async_callback(cache.aclose)
@@ -74,6 +79,7 @@ async def _opened(
     book: PolicyBook,
     shelves: Shelves,
     encoding: Encoding,
+    made: Maker,
     snapshot: Snapshot | None,
     progress: Callable[[int, int], None],
 ) -> Cache:
@@ -88,6 +94,7 @@ async def _opened(
                 checkpoint=encoding.checkpoint,
                 hot_bytes=settings.hot_bytes,
                 snapshot=snapshot,
+                made=made,
                 since=(
                     shelves.journal.read(snapshot.mark, REPLAYED_AT_ONCE)
                     if replay and snapshot is not None
@@ -99,7 +106,7 @@ async def _opened(
         return cache
     except (SnapshotInvalid, JournalGap):
         await index.aclose()
-        return await _opened(settings, book, shelves, encoding, None, progress)
+        return await _opened(settings, book, shelves, encoding, made, None, progress)
     except BaseException:
         await index.aclose()
         raise

@@ -1,9 +1,8 @@
 """Which checkpoint serves, which one may be gone back to, and which one is being prepared.
 
-A state by name in the records: `{"active": ..., "former": ..., "staging": ..., "pending": ...}`.
-A checkpoint is named by its id, the configured encoder by "", none by null. `pending` is written
-before the policies of a switch are, so that a process that dies between the two finds out which
-checkpoint those in force belong to.
+A state by name in the records, as JSON. A checkpoint is named by its id, the configured encoder by
+"", none by null. `pending` is written before the policies of a switch are, so that a process that
+dies between the two finds out which checkpoint those in force belong to.
 """
 
 from __future__ import annotations
@@ -36,22 +35,27 @@ class CheckpointState:
 
     active: str = CONFIGURED
     former: str | None = None  # whose vectors are kept
-    staging: str | None = None  # whose vectors are being made
+    staging: str | None = None  # whose vectors are being made, or are made and wait
+    configured: str = ""  # the id that the configured encoder had when it was switched away from
     pending: Pending | None = None
 
     @property
-    def blank(self) -> bool:
-        """Whether nothing but the configured encoder was ever in use."""
-        return self == CheckpointState()
+    def never_switched(self) -> bool:
+        """Whether nothing but the configured encoder has ever served."""
+        return self.active == CONFIGURED and self.former is None
 
     @property
     def names(self) -> set[str]:
         """Every checkpoint in use."""
         return {name for name in (self.active, self.former, self.staging) if name is not None}
 
+    def id_of(self, name: str) -> str:
+        """Return the id of a checkpoint in use."""
+        return self.configured if name == CONFIGURED else name
+
     def switched(self, to: str) -> CheckpointState:
         """Return the state after another checkpoint was put in force."""
-        return CheckpointState(active=to, former=self.active)
+        return CheckpointState(active=to, former=self.active, configured=self.configured)
 
     def settled(self, policies: str) -> CheckpointState:
         """Return the state of a process that died in a switch, by the policies of its end."""
@@ -78,9 +82,25 @@ async def read_state(records: Records) -> CheckpointState:
     return state.settled(await PolicyHistory(records).digest())
 
 
+async def open_state(records: Records) -> CheckpointState:
+    """Return what is recorded, and record how a switch that was cut off ended.
+
+    Raises StoreUnavailable.
+    """
+    said = (await records.states()).get(STATE)
+    state = await read_state(records)
+    if said is not None and said != _told(state):
+        await save_state(records, state)
+    return state
+
+
 async def save_state(records: Records, state: CheckpointState) -> None:
     """Write it down; raise StoreUnavailable."""
-    await records.save_state(STATE, json.dumps(asdict(state)))
+    await records.save_state(STATE, _told(state))
+
+
+def _told(state: CheckpointState) -> str:
+    return json.dumps(asdict(state))
 
 
 def parsed(data: dict[str, Any]) -> CheckpointState:
@@ -90,6 +110,7 @@ def parsed(data: dict[str, Any]) -> CheckpointState:
         active=data["active"],
         former=data["former"],
         staging=data["staging"],
+        configured=str(data["configured"]),
         pending=None if pending is None else Pending(str(pending["to"]), str(pending["policies"])),
     )
     if not all(isinstance(name, str) for name in state.names):

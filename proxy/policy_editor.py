@@ -175,9 +175,8 @@ class PolicyEditor:
             base = self.book
             book, change = edited(base)
             prototypes = await self._build(book, encoding)
-            if book != base:
-                await intend(digest_of(book))
-                await self._history.edit(book, change, who, self._clock(), base=base)
+            await intend(digest_of(book))
+            await self._history.edit(book, change, who, self._clock(), base=base)
             await commit()
             self._in_force.rules = Rules(book=book, prototypes=prototypes, encoding=encoding)
             self._on_change(book)

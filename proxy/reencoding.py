@@ -1,4 +1,4 @@
-"""Giving stored entries the vectors of another checkpoint, beside the requests and out of their way.
+"""Giving stored entries the vectors of another checkpoint, beside the requests, out of their way.
 
 A few texts at a time, and then a rest: at most a share of the time of one encoder's threads is
 taken, so that whoever asks finds a core free. What was encoded is in a file before anything else is

@@ -112,6 +112,9 @@ class EncoderSettings(Section):
     max_batch: int = Field(32, ge=1, le=1024, description="texts in one forward pass")
     max_waiting: int = Field(256, ge=1, description="texts that may wait; beyond it a bypass")
     max_wait: float = Field(1.0, gt=0, description="time a text may wait; beyond it a bypass")
+    reencoding_share: float = Field(
+        0.5, ge=0.05, le=1, description="of its time that may go into entries for a new checkpoint"
+    )
     base_url: str | None = Field(
         None, description="a /v1/embeddings service (TEI, vLLM, OpenAI) to use instead"
     )
