@@ -17,6 +17,7 @@ import numpy.typing as npt
 from embed.encoder import Encoder, Vector
 from embed.held_out import held_out
 from embed.promotion import Cosines, Judged
+from proxy.sides import quiet
 from store.documents.records import Pair
 
 MOST = 4_000  # pairs that are encoded, the newest
@@ -75,10 +76,11 @@ async def gather(
 
     async def cosines(encoder: Encoder) -> Cosines:
         nonlocal told
+        encode = quiet(encoder)
         vectors: dict[str, Vector] = {}
         for text in texts:
             began = time.monotonic()
-            vectors[text] = (await encoder.encode([text]))[0]
+            vectors[text] = (await encode([text]))[0]
             told += 1
             on_progress(told, 2 * len(texts))
             await asyncio.sleep(time.monotonic() - began)  # the rest is the traffic's

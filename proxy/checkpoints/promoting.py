@@ -8,7 +8,6 @@ goes on with that: the verdict is on record by then.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -19,20 +18,14 @@ from pathlib import Path
 from embed.checkpoint import Checkpoint
 from embed.encoder import Encoder
 from embed.errors import CheckpointInvalid, EmbedError
-from embed.promotion import GateRules, compare
-from proxy.calibrated import score_by
-from proxy.checkpoints.evidence import Evidence, gather, held_out_pairs
+from proxy.checkpoints.evidence import Evidence
 from proxy.checkpoints.exchange import Edit, Exchange, Switching
+from proxy.checkpoints.judging import Judge
 from proxy.checkpoints.library import Library
 from proxy.checkpoints.promotion import Bulletin, Outcome, Promotion, Step
-from proxy.checkpoints.refitting import Refit, recalibrations, refits, refitted
-from proxy.collected import read_pairs
+from proxy.checkpoints.refitting import refitted
 from proxy.policy_editor import Edited
-from proxy.rules import InForce
 from proxy.switching import SwitchRefused
-from store.decision.calibration_file import Calibration, calibration_as_data
-from store.decision.score import Score
-from store.documents.records import AuditRow, Records
 from store.errors import PolicyInvalid, StoreUnavailable, VersionTaken
 from store.policy import PolicyBook
 
@@ -64,25 +57,19 @@ class Promoter:
         self,
         *,
         library: Library,
-        records: Records,
+        judge: Judge,
         bulletin: Bulletin,
-        in_force: InForce,
         switch: Switching,
-        open_encoder: Callable[[Checkpoint], Awaitable[Encoder]],
-        shipped: Score,
-        rules: GateRules,
+        open_encoder: Callable[[str], Awaitable[Encoder]],
         clock: Callable[[], datetime],
         on_outcome: Callable[[Outcome], None] = lambda _: None,
     ) -> None:
-        """`shipped` is the score that calibrations are fitted over."""
+        """`open_encoder` opens a checkpoint of the library by its id."""
         self._library = library
-        self._records = records
+        self._judge = judge
         self._bulletin = bulletin
-        self._in_force = in_force
         self._switch = switch
         self._open = open_encoder
-        self._shipped = shipped
-        self._rules = rules
         self._clock = clock
         self._on_outcome = on_outcome
         self._now: Promotion | None = None
@@ -250,13 +237,13 @@ class Promoter:
         assert self._now is not None
         id, resumed = checkpoint.id, self._now.step is not Step.JUDGE
         try:
-            encoder = await self._open(checkpoint)
+            encoder = await self._open(id)
         except CheckpointInvalid as error:
             await self._library.change(id, refused=str(error))
             await self._end(Outcome.REFUSED, (str(error),))
             return
         try:
-            evidence = await self._evidence(encoder)
+            evidence = await self._judge.evidence(encoder, self._progressed)
             if not resumed and not await self._judged(id, evidence):
                 await encoder.aclose()
                 return
@@ -270,19 +257,10 @@ class Promoter:
         await self._exchange(checkpoint, encoder, evidence)
         await self._end(Outcome.PROMOTED, self._now.reasons)
 
-    async def _evidence(self, candidate: Encoder) -> Evidence:
-        pairs = held_out_pairs(await read_pairs(self._records))
-        running = self._in_force.rules.encoding.encoder
-        return await gather(pairs, running, candidate, self._progressed)
-
     async def _judged(self, id: str, evidence: Evidence) -> bool:
-        """Record the verdict; return whether to go on."""
+        """Return whether to go on by the gate's verdict; a refusal is audited."""
         assert self._now is not None
-        verdict = await asyncio.to_thread(
-            compare, evidence.judged, evidence.running, evidence.candidate, self._rules
-        )
-        told, at = verdict.as_data(), self._clock().isoformat(timespec="seconds")
-        await self._library.change(id, verdict=told, judged_at=at, refused="")
+        verdict = await self._judge.verdict(id, evidence)
         if self._now.dry_run:
             outcome = Outcome.PASSED if verdict.passed else Outcome.REFUSED
             await self._end(outcome, verdict.reasons)
@@ -290,54 +268,25 @@ class Promoter:
         if verdict.passed or self._now.force:
             self._now = replace(self._now, reasons=verdict.reasons)
             return True
-        await self._records.add_audit(
-            AuditRow(
-                at=self._clock(),
-                who=self._now.who,
-                action="checkpoint.refuse",
-                after=json.dumps({"checkpoint": id, "verdict": told}),
-            )
-        )
+        await self._judge.refuse(id, verdict, self._now.who)
         await self._end(Outcome.REFUSED, verdict.reasons)
         return False
 
     async def _exchange(self, checkpoint: Checkpoint, encoder: Encoder, evidence: Evidence) -> None:
         assert self._now is not None
-        id, who = checkpoint.id, self._now.who
-        active = self._switch.active
-        learnt = {} if checkpoint.lineage is None else checkpoint.lineage.thresholds
-        changes = refits(self._in_force.rules.book, evidence, learnt)
-        forced = bool(self._now.reasons)
-        calibration = self._calibration(refitted(self._in_force.rules.book, changes), evidence)
-        note = await self._library.change(
-            id,
-            over=active,
-            changes=changes,
-            forced=forced,
-            calibration=None if calibration is None else calibration_as_data(calibration),
+        fit = await self._judge.fit(
+            checkpoint, evidence, over=self._switch.active, forced=bool(self._now.reasons)
         )
-        made: dict[str, Refit] = dict(changes)
-
-        def edit(base: PolicyBook) -> Edited:
-            made.clear()
-            made.update(refits(base, evidence, learnt))  # somebody may have edited meanwhile
-            after = {"checkpoint": id, "verdict": note.verdict, "forced": forced}
-            change = ("checkpoint.promote", None, {"checkpoint": active}, after)
-            return refitted(base, made), change
-
-        score = score_by(calibration, self._shipped)
         await self._switch.swap(
-            Exchange(encoder=encoder, score=score, edit=edit, who=who, note=f"checkpoint {id}")
+            Exchange(
+                encoder=encoder,
+                score=fit.score,
+                edit=fit.edit,
+                who=self._now.who,
+                note=f"checkpoint {checkpoint.id}",
+            )
         )
-        if made != changes:
-            await self._library.keep(id, replace(note, changes=made))
-
-    def _calibration(self, book: PolicyBook, evidence: Evidence) -> Calibration | None:
-        heads = recalibrations(book, evidence, self._shipped)
-        if not heads:
-            return None
-        at = self._clock().isoformat(timespec="seconds")
-        return Calibration(at, self._shipped.digest, heads)
+        await self._judge.keep(fit)
 
     def _at(self, step: Step) -> None:
         assert self._now is not None
