@@ -11,7 +11,6 @@ from onnx import numpy_helper
 
 from embed.checkpoint import (
     MANIFEST,
-    TOKENIZER,
     WEIGHTS,
     Checkpoint,
     Lineage,
