@@ -38,7 +38,7 @@ import orjson
 
 from bench.mislabelled import corrected
 from bench.pairs import Rows, rows_of
-from proxy.evaluation.pair_rows import components
+from embed.held_out import components
 
 QUERIES = 20_000
 TWINS = 0.3  # of the queries that are no repeats, at least: twins that must not hit

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +19,7 @@ from embed.errors import CheckpointInvalid
 FORMAT = 1  # raised whenever the export recipe changes, so that older directories are built anew
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
+TRAINED = "trained.npz"  # of a trained checkpoint: parameter name -> float32 array
 BUNDLED = "minilm-l6-v2"
 
 
@@ -41,6 +43,19 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """What a checkpoint was trained from, and what came of it: counts and figures, never text."""
+
+    parent: str  # id of the checkpoint that training started from
+    rounds: int
+    clients: int
+    pairs: int  # trained on, by all clients
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # category -> cosine; "": pooled
+    privacy: Mapping[str, Any] = field(default_factory=dict)  # what kept the updates private
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """A verified checkpoint directory."""
 
@@ -52,6 +67,7 @@ class Checkpoint:
     files: Mapping[str, str]  # file name -> SHA-256
     source: Source
     created: datetime
+    lineage: Lineage | None = None  # None: it was not trained here
 
     @property
     def id(self) -> str:
@@ -114,8 +130,14 @@ def write_manifest(
     max_tokens: int,
     precision: Precision,
     source: Source,
+    lineage: Lineage | None = None,
 ) -> Checkpoint:
-    """Vouch for every file now in `directory`; return the checkpoint that load() will give."""
+    """Vouch for every file now in `directory`; return the checkpoint that load() will give.
+
+    Raise CheckpointInvalid for a lineage that load() would refuse.
+    """
+    if lineage is not None:
+        _parse_lineage(directory, asdict(lineage))
     checkpoint = Checkpoint(
         directory=directory,
         name=name,
@@ -125,6 +147,7 @@ def write_manifest(
         files={p.name: digest_of(p) for p in sorted(directory.iterdir()) if p.name != MANIFEST},
         source=source,
         created=datetime.now(UTC).replace(microsecond=0),
+        lineage=lineage,
     )
     manifest = asdict(checkpoint) | {
         "format": FORMAT,
@@ -132,6 +155,8 @@ def write_manifest(
         "created": checkpoint.created.isoformat(),
     }
     del manifest["directory"]
+    if lineage is None:
+        del manifest["lineage"]
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
     return checkpoint
 
@@ -174,7 +199,38 @@ def _parse(directory: Path, manifest: Any) -> Checkpoint:
         files=_parse_files(directory, manifest.get("files")),
         source=source,
         created=created,
+        lineage=_parse_lineage(directory, manifest.get("lineage")),
     )
+
+
+def _parse_lineage(directory: Path, said: Any) -> Lineage | None:
+    """Return what a manifest says of where a checkpoint comes from; absent: None."""
+    if said is None:
+        return None
+    names = set(Lineage.__dataclass_fields__)
+    if not isinstance(said, dict) or not said.keys() <= names:
+        raise _fault(directory, "lineage", said, f"an object of {', '.join(sorted(names))}")
+    if not isinstance(said.get("parent"), str):
+        raise _fault(directory, "lineage.parent", said.get("parent"), "a checkpoint's id")
+    for key in ("rounds", "clients", "pairs"):
+        if type(said.get(key)) is not int or said[key] < 0:
+            raise _fault(directory, f"lineage.{key}", said.get(key), "an integer, 0 or more")
+    for key in ("metrics", "thresholds"):
+        _check_numbers(directory, f"lineage.{key}", said.get(key, {}))
+    for category, cosine in said.get("thresholds", {}).items():
+        if not -1 <= cosine <= 1:
+            raise _fault(directory, f"lineage.thresholds.{category}", cosine, "a cosine")
+    if not isinstance(said.get("privacy", {}), dict):
+        raise _fault(directory, "lineage.privacy", said["privacy"], "an object")
+    return Lineage(**said)
+
+
+def _check_numbers(directory: Path, key: str, said: Any) -> None:
+    if not isinstance(said, dict):
+        raise _fault(directory, key, said, "an object of numbers")
+    for name, number in said.items():
+        if type(number) not in (int, float) or not math.isfinite(number):
+            raise _fault(directory, f"{key}.{name}", number, "a number")
 
 
 def _parse_files(directory: Path, files: Any) -> dict[str, str]:

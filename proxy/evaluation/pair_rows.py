@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from embed.held_out import components
 from proxy.evaluation.jsonl import Asked, Line, lines_of
 
 
@@ -41,27 +42,6 @@ def _row(file: str, line: Line) -> PairRow:
         Asked(line.context("context2"), line.text("q2")),
         int(label),
     )
-
-
-def components(pairs: Sequence[tuple[str, str]]) -> list[int]:
-    """Return for each pair the number of its group: pairs that share a text, directly or not.
-
-    Groups are numbered from 0 in the order of their first pair.
-    """
-    above: dict[str, str] = {}
-
-    def root(text: str) -> str:
-        top = text
-        while above.setdefault(top, top) != top:
-            top = above[top]
-        while above[text] != top:  # so that long chains are walked once
-            above[text], text = top, above[text]
-        return top
-
-    for first, second in pairs:
-        above[root(second)] = root(first)
-    numbers: dict[str, int] = {}
-    return [numbers.setdefault(root(first), len(numbers)) for first, _ in pairs]
 
 
 def folds_of(rows: Sequence[PairRow], folds: int) -> list[int]:

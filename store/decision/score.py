@@ -114,8 +114,8 @@ class Score:
     digest: str = ""  # of the file it was read from
 
     def fits(self, checkpoint: str) -> bool:
-        """Whether it was fitted to the cosines of this encoder."""
-        return checkpoint.startswith(f"{self.encoder}-")
+        """Whether it was fitted to the cosines of this encoder: its id is `name-digest`."""
+        return checkpoint.rpartition("-")[0] == self.encoder
 
     def wrong(
         self, query: str, candidates: Sequence[tuple[str, str, Neighborhood]], category: str

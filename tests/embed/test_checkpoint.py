@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from embed.checkpoint import (
     Checkpoint,
+    Lineage,
     Precision,
     Source,
     bundled_checkpoint_dir,
@@ -22,7 +24,24 @@ from embed.errors import CheckpointInvalid
 FILES = ("model.onnx", "model-int8.onnx", "tokenizer.json")
 
 
-def write(directory: Path, *, precision: Precision = Precision.FP32, weights: str = "") -> Path:
+LINEAGE = Lineage(
+    parent="minilm-l6-v2-0123456789ab",
+    rounds=3,
+    clients=2,
+    pairs=400,
+    metrics={"f_beta": 0.75, "clients": 2},
+    thresholds={"": 0.83, "code": 0.9},
+    privacy={"secure_aggregation": True, "noise": 0.5},
+)
+
+
+def write(
+    directory: Path,
+    *,
+    precision: Precision = Precision.FP32,
+    weights: str = "",
+    lineage: Lineage | None = None,
+) -> Path:
     """Make a sound checkpoint directory with stand-ins for the files."""
     directory.mkdir(exist_ok=True)
     for name in FILES:
@@ -34,6 +53,7 @@ def write(directory: Path, *, precision: Precision = Precision.FP32, weights: st
         max_tokens=256,
         precision=precision,
         source=Source(package="some-model", version="1.0", licence="MIT"),
+        lineage=lineage,
     )
     return directory
 
@@ -57,6 +77,29 @@ def test_what_was_written_is_what_loads(tmp_path: Path) -> None:
     assert checkpoint.weights(Precision.INT8) == directory / "model-int8.onnx"
     assert checkpoint.tokenizer == directory / "tokenizer.json"
     assert checkpoint.id.startswith("minilm-l6-v2-")
+
+
+def test_where_a_trained_checkpoint_comes_from_is_written_and_read(tmp_path: Path) -> None:
+    assert Checkpoint.load(write(tmp_path / "trained", lineage=LINEAGE)).lineage == LINEAGE
+    bundled = write(tmp_path / "bundled")
+    assert Checkpoint.load(bundled).lineage is None
+    assert "lineage" not in json.loads((bundled / "manifest.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"metrics": {"loss": float("nan")}}, id="a metric that is no number"),
+        pytest.param({"thresholds": {"code": 1.5}}, id="a threshold that is no cosine"),
+        pytest.param({"rounds": -1}, id="a negative count"),
+    ],
+)
+def test_a_lineage_that_would_not_load_is_not_written(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(CheckpointInvalid, match="lineage"):
+        write(tmp_path, lineage=replace(LINEAGE, **changes))
+    assert not (tmp_path / "manifest.json").exists()
 
 
 def test_the_same_content_has_the_same_id_wherever_it_lies(tmp_path: Path) -> None:
@@ -121,6 +164,33 @@ def test_a_changed_file_is_named(tmp_path: Path, name: str) -> None:
         ),
         pytest.param({"id": "minilm-l6-v2-0"}, "id is 'minilm-l6-v2-0', allowed", id="other id"),
         pytest.param({"id": None}, "id is None, allowed", id="no id"),
+        pytest.param({"lineage": []}, r"lineage is \[\], allowed: an object of", id="no lineage"),
+        pytest.param(
+            {"lineage": asdict(LINEAGE) | {"texts": []}},
+            "allowed: an object of",
+            id="text",
+        ),
+        pytest.param(
+            {"lineage": asdict(LINEAGE) | {"parent": None}},
+            "lineage.parent is None",
+            id="no parent",
+        ),
+        pytest.param(
+            {"lineage": asdict(LINEAGE) | {"pairs": 1.5}}, "lineage.pairs is 1.5", id="half a pair"
+        ),
+        pytest.param(
+            {"lineage": asdict(LINEAGE) | {"metrics": {"loss": True}}},
+            "lineage.metrics.loss is True, allowed: a number",
+            id="a metric that is a boolean",
+        ),
+        pytest.param(
+            {"lineage": asdict(LINEAGE) | {"thresholds": [0.9]}},
+            "lineage.thresholds is",
+            id="thresholds as list",
+        ),
+        pytest.param(
+            {"lineage": asdict(LINEAGE) | {"privacy": None}}, "lineage.privacy", id="no privacy"
+        ),
     ],
 )
 def test_a_wrong_field_is_named_with_what_is_allowed(

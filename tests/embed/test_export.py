@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,19 @@ import numpy as np
 import pytest
 
 from embed import export
-from embed.checkpoint import Checkpoint, Precision
+from embed.checkpoint import Checkpoint, Lineage, Precision
+from embed.encoder import Encoder
 from embed.errors import CheckpointInvalid
-from embed.export import SAMPLES, build_bundled, ensure_bundled, packaged_model_dir, verify
+from embed.export import (
+    SAMPLES,
+    FloatArray,
+    build_bundled,
+    ensure_bundled,
+    export_trained,
+    packaged_model_dir,
+    verify,
+)
+from embed.onnx_encoder import OnnxEncoder
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,3 +115,87 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(export, "PACKAGE", "no-such-model")
     with pytest.raises(CheckpointInvalid, match="no-such-model is not installed"):
         packaged_model_dir()
+
+
+CHANGED = "encoder.layer.5.output.dense.weight"
+LINEAGE = Lineage(
+    parent="minilm-l6-v2-0123456789ab", rounds=1, clients=2, pairs=10, thresholds={"": 0.8}
+)
+
+
+@pytest.mark.slow
+def test_a_trained_checkpoint_serves_the_trained_vectors_projected(
+    tmp_path: Path, onnx_encoder: OnnxEncoder
+) -> None:
+    rng = np.random.default_rng(5)
+    state: dict[str, FloatArray] = {
+        CHANGED: rng.normal(0, 0.05, (384, 1536)).astype(np.float32),
+        "encoder.layer.5.output.LayerNorm.bias": np.zeros(384, np.float32),
+    }
+    projection = np.eye(200, 384, dtype=np.float32)  # so that the packaged one is easily compared
+    said: list[str] = []
+
+    made = export_trained(
+        state,
+        tmp_path / "candidate",
+        name="minilm-l6-v2-federated",
+        lineage=LINEAGE,
+        projection=projection,
+        on_progress=said.append,
+    )
+
+    assert made.id.rpartition("-")[0] == "minilm-l6-v2-federated"
+    assert (made.dimension, made.lineage) == (200, LINEAGE)
+    assert made == Checkpoint.load(tmp_path / "candidate"), "what is there is sound"
+    assert [line[:5] for line in said] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
+    with np.load(made.directory / "trained.npz") as kept:
+        assert {name: values.tolist() for name, values in kept.items()} == {
+            name: values.tolist() for name, values in state.items()
+        }
+
+    # That these are the vectors of torch with the same parameters is checked by the export itself.
+    rows = asyncio.run(_encoded_once(OnnxEncoder(made, threads=1)))
+    packaged = asyncio.run(onnx_encoder.encode(SAMPLES))[:, :200]
+    packaged /= np.linalg.norm(packaged, axis=1, keepdims=True)
+    assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+    assert (rows * packaged).sum(axis=1).max() < 0.9, "it is the packaged model no more"
+
+
+async def _encoded_once(encoder: Encoder) -> FloatArray:
+    try:
+        return await encoder.encode(SAMPLES)
+    finally:
+        await encoder.aclose()
+
+
+@pytest.mark.parametrize(
+    ("state", "projection", "line"),
+    [
+        pytest.param(
+            {"encoder.layer.9.x": np.zeros(1)}, None, "layer.9.x is no parameter", id="name"
+        ),
+        pytest.param(
+            {CHANGED: np.zeros((384, 2))}, None, r"has shape \(384, 2\), allowed", id="shape"
+        ),
+        pytest.param({CHANGED: np.full((384, 1536), np.nan)}, None, "not finite", id="NaN"),
+        pytest.param(
+            {}, np.zeros((128, 300)), r"projection has shape \(128, 300\)", id="projection"
+        ),
+        pytest.param({}, np.full((2, 384), np.inf), "projection has a value", id="infinite"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused_and_what_is_there_stays(
+    state: dict[str, FloatArray], projection: FloatArray | None, line: str, tmp_path: Path
+) -> None:
+    (tmp_path / "candidate").mkdir()
+    (tmp_path / "candidate" / "here").touch()
+    with pytest.raises(CheckpointInvalid, match=line):
+        export_trained(
+            state,
+            tmp_path / "candidate",
+            name="minilm-l6-v2-federated",
+            lineage=LINEAGE,
+            projection=projection,
+            on_progress=lambda line: None,
+        )
+    assert [path.name for path in (tmp_path / "candidate").iterdir()] == ["here"]

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embed.held_out import components
 from proxy.evaluation.jsonl import Asked, RowsInvalid, texts_of
-from proxy.evaluation.pair_rows import PairRow, components, folds_of, read_pairs
+from proxy.evaluation.pair_rows import PairRow, folds_of, read_pairs
 
 GOOD = {"q1": "When do ferries leave?", "q2": "Ferry times?", "label": 1}
 
@@ -84,32 +85,8 @@ def test_distractors_are_texts(tmp_path: Path) -> None:
         texts_of(file_of(tmp_path, {"q1": "a"}))
 
 
-def test_pairs_that_share_a_text_through_others_are_one_group() -> None:
-    assert components([("a", "b"), ("c", "d"), ("b", "e"), ("f", "f"), ("d", "a")]) == [
-        0,
-        0,
-        0,
-        1,
-        0,
-    ]
-
-
 letters = st.sampled_from("abcdefghijklmnop")
 edges = st.lists(st.tuples(letters, letters), max_size=30)
-
-
-@given(edges)
-def test_two_pairs_are_in_one_group_exactly_when_a_chain_of_texts_joins_them(
-    pairs: list[tuple[str, str]],
-) -> None:
-    groups = components(pairs)
-    assert sorted(set(groups)) == list(range(len(set(groups))))
-    for i, pair in enumerate(pairs):
-        joined = set(pair)  # the slow way
-        for _ in pairs:
-            joined |= {text for other in pairs if joined & set(other) for text in other}
-        for j, other in enumerate(pairs):
-            assert (groups[i] == groups[j]) == bool(joined & set(other))
 
 
 def rows_of(pairs: list[tuple[str, str]]) -> list[PairRow]:

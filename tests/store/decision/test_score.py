@@ -105,6 +105,8 @@ def test_p_wrong_is_a_probability_and_falls_with_the_odds(
 def test_it_fits_the_encoder_it_was_fitted_to_and_no_other() -> None:
     assert SCORE.fits(f"{SCORE.encoder}-0123456789ab")
     assert not SCORE.fits("text-embedding-3-small")
+    assert not SCORE.fits(f"{SCORE.encoder}-federated-0123456789ab")
+    assert not SCORE.fits(SCORE.encoder)
 
 
 def test_what_is_saved_loads_as_the_same_score(tmp_path: Path) -> None:
