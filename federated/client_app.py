@@ -7,15 +7,28 @@ import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import numpy as np
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 
 from federated import masking, task
+from federated.moments import distinct_queries, moments_reply
 from federated.options import OptionInvalid, RunOptions
 from federated.pairs import trainable
 from federated.privacy import clipping, local_privacy
-from federated.records import ARRAYS, CONFIG, METRICS, ROUND, arrays_of, metrics_of, state_of
+from federated.projection import LEAST_QUERIES
+from federated.records import (
+    ARRAYS,
+    CONFIG,
+    METRICS,
+    PURPOSE,
+    QUERY_MOMENTS,
+    ROUND,
+    arrays_of,
+    metrics_of,
+    state_of,
+)
 from federated.secure_sum import Refused
 
 if TYPE_CHECKING:
@@ -70,7 +83,11 @@ def key(message: Message, context: Context) -> Message:
     """Offer a key for this round's masked sum; no key from a site that has nothing to add."""
     options = RunOptions.read(context.run_config, context.node_config)
     site = task.gather(context.node_config, options)
-    if trainable(site.learns_from, options.least_pairs):
+    if message.content.config_records[CONFIG].get(PURPOSE) == QUERY_MOMENTS:
+        adds = len(distinct_queries(site)) >= LEAST_QUERIES
+    else:
+        adds = trainable(site.learns_from, options.least_pairs) is None
+    if not adds:
         return Message(RecordDict(), reply_to=message)
     return masking.offer_key(message, context)
 
@@ -85,6 +102,16 @@ def remask(message: Message, context: Context) -> Message:
 def reveal(message: Message, context: Context) -> Message:
     """Help to open the sum that everybody's upload went into."""
     return masking.reveal(message, context)
+
+
+@app.query("moments")
+def moments(message: Message, context: Context) -> Message:
+    """Return sums over this site's vectors, from which nobody's vector can be told."""
+    options = RunOptions.read(context.run_config, context.node_config)
+    texts = distinct_queries(task.gather(context.node_config, options))
+    few = len(texts) < LEAST_QUERIES
+    vectors = np.zeros((0, 1), np.float32) if few else opened(message, options).encode(texts)
+    return moments_reply(message, context, vectors, options)
 
 
 def opened(message: Message, options: RunOptions) -> SimilarityModel:

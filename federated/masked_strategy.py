@@ -17,6 +17,7 @@ from federated.records import (
     CONFIG,
     EVALUATE,
     KEY,
+    PURPOSE,
     QUERY_KEY,
     QUERY_REMASK,
     QUERY_REVEAL,
@@ -50,9 +51,13 @@ class MaskedSum:
         """Who takes part in the attempt under way."""
         return sorted(int(member) for member in self._attempt.members)
 
-    def agree(self, nodes: Sequence[int]) -> bool:
-        """Collect keys of those who have something to add; return whether they are enough."""
-        for reply in self._asked(nodes, QUERY_KEY, ConfigRecord({ROUND: self._number})):
+    def agree(self, nodes: Sequence[int], purpose: str = TRAIN) -> bool:
+        """Collect keys of those who have something to add; return whether they are enough.
+
+        `purpose` is the kind of message that will ask for it.
+        """
+        asked = ConfigRecord({ROUND: self._number, PURPOSE: purpose})
+        for reply in self._asked(nodes, QUERY_KEY, asked):
             key = bytes_of(reply.content, KEY, KEY_BYTES)
             if key is not None:
                 self._publics[reply.metadata.src_node_id] = key

@@ -5,8 +5,6 @@ Everything that a site sends is made here, so this file is the list of what may 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
@@ -24,6 +22,7 @@ MASKED = "masked"  # the one array of a masked reply
 
 ROUND = "server-round"
 UNIFORM = "uniform"  # every client counts the same
+PURPOSE = "purpose"  # of a masked sum: the kind of message that it is asked for with
 EVALUATE, TRAIN = "evaluate", "train"
 QUERY_KEY, QUERY_REMASK, QUERY_REVEAL = "query.key", "query.remask", "query.reveal"
 QUERY_MOMENTS = "query.moments"
@@ -108,7 +107,3 @@ def _count(value: object) -> int:
     most = 2**31
     return value if isinstance(value, int) and 0 <= value < most else 0
 
-
-def total_examples(told: Mapping[int, RecordDict]) -> int:
-    """Return how many pairs all sites together say that they trained on."""
-    return sum(examples_of(content) for content in told.values())

@@ -66,6 +66,12 @@ class RunDirectory:
         fresh.mkdir()
         return cls(fresh)
 
+    @classmethod
+    def last(cls, output: Path) -> RunRecord | None:
+        """Return the record of the newest run in `output`, ended or not; None if there is none."""
+        numbers = sorted(int(d.name) for d in output.iterdir() if d.name.isdigit())
+        return cls(output / f"{numbers[-1]:04d}").record() if numbers else None
+
     def record(self) -> RunRecord | None:
         """Return what was kept, None in a new directory; raise RunStateInvalid if it is damaged."""
         try:
