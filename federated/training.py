@@ -1,0 +1,174 @@
+"""What a client does with its labelled pairs: the losses, and the steps down them."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from embed.held_out import components
+from federated.model import SimilarityModel
+from federated.pairs import LabelledPair
+
+SCALE = 20.0  # of cosines within the softmax, as in sentence-transformers
+LONGEST_GRADIENT = 1.0  # a longer one is cut to this norm
+Batch = Sequence[LabelledPair]
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """How a client trains: MeanCache's losses, its epochs and its margin."""
+
+    epochs: int = 6
+    batch: int = 64  # pairs a step, and what shares a text with them
+    rate: float = 2e-4  # of AdamW
+    warm_up: int = 10  # steps until the rate is whole
+    decay: float = 0.01
+    margin: float = 0.5  # cosine distance from which a label-0 pair costs nothing
+    ranking: float = 1.0  # weight of multiple negatives ranking, both directions
+    contrastive: float = 1.0  # weight of online contrastive
+    negatives: int = 2  # label-0 pairs an epoch shows of a stored text that has more
+    proximal: float = 0.0  # FedProx's mu: what moving away from the common state costs
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """What training came to."""
+
+    examples: int  # pairs
+    steps: int
+    loss: float  # mean over the last epoch
+
+
+def train(
+    model: SimilarityModel,
+    pairs: Sequence[LabelledPair],
+    options: TrainOptions,
+    seed: int,
+    on_progress: OnProgress = lambda done, total: None,
+) -> TrainReport:
+    """Train `model` in place on `pairs`; `on_progress` gets the epochs done and all of them.
+
+    The same pairs, options and seed give the same steps. Raise ValueError when the loss is not
+    finite: the model is then of no use.
+    """
+    chance = random.Random(seed)
+    groups = grouped(pairs)
+    parameters = model.parameters()
+    common = [parameter.detach().clone() for parameter in parameters]
+    optimizer = torch.optim.AdamW(parameters, lr=options.rate, weight_decay=options.decay)
+    steps = 0
+    losses: list[float] = []
+    for epoch in range(options.epochs):
+        losses = []
+        for batch in batches(groups, options, chance):
+            loss = loss_of(model, batch, options)
+            if options.proximal:
+                ways = [
+                    (now - then).square().sum()
+                    for now, then in zip(parameters, common, strict=True)
+                ]
+                loss = loss + options.proximal / 2 * torch.stack(ways).sum()
+            losses.append(loss.item())
+            if not torch.isfinite(loss):
+                raise ValueError(f"the loss is {losses[-1]} at step {steps + 1}")
+            steps += 1
+            for group in optimizer.param_groups:
+                group["lr"] = options.rate * min(1.0, steps / max(1, options.warm_up))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
+            optimizer.step()
+        on_progress(epoch + 1, options.epochs)
+    return TrainReport(len(pairs), steps, sum(losses) / max(1, len(losses)))
+
+
+def grouped(pairs: Batch) -> list[list[LabelledPair]]:
+    """Return the pairs in groups that have no text in common."""
+    groups: defaultdict[int, list[LabelledPair]] = defaultdict(list)
+    for number, pair in zip(components([(p.query, p.stored) for p in pairs]), pairs, strict=True):
+        groups[number].append(pair)
+    return list(groups.values())
+
+
+def batches(
+    groups: Sequence[Batch], options: TrainOptions, chance: random.Random
+) -> Iterator[list[LabelledPair]]:
+    """Yield an epoch's batches: whole groups, so that a text of several pairs is encoded once.
+
+    A label-0 pair beyond `options.negatives` of its stored text waits for another epoch.
+    """
+    batch: list[LabelledPair] = []
+    for group in chance.sample(groups, len(groups)):
+        shown: Counter[str] = Counter()
+        for pair in chance.sample(group, len(group)):
+            shown[pair.stored] += pair.label == 0
+            if pair.label == 1 or shown[pair.stored] <= options.negatives:
+                batch.append(pair)
+        if len(batch) >= options.batch:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def loss_of(model: SimilarityModel, batch: Batch, options: TrainOptions) -> torch.Tensor:
+    """Return the weighted losses of one batch, a scalar."""
+    texts = list(dict.fromkeys(text for pair in batch for text in (pair.query, pair.stored)))
+    places = {text: place for place, text in enumerate(texts)}
+    vectors = model.vectors(texts)
+    queries = torch.tensor([places[pair.query] for pair in batch])
+    stored = torch.tensor([places[pair.stored] for pair in batch])
+    right = torch.tensor([pair.label == 1 for pair in batch])
+    cosines = (vectors[queries] * vectors[stored]).sum(1)
+    loss = vectors.sum() * 0
+    if options.ranking:
+        loss = loss + options.ranking * ranking_loss(vectors, queries[right], stored[right])
+    if options.contrastive:
+        # Within a category only: each has a threshold of its own.
+        for category in {pair.category for pair in batch}:
+            own = torch.tensor([pair.category == category for pair in batch])
+            part = contrastive_loss(1 - cosines[own], right[own], options.margin)
+            loss = loss + options.contrastive / len(batch) * part
+    return loss
+
+
+def ranking_loss(
+    vectors: torch.Tensor, queries: torch.Tensor, stored: torch.Tensor
+) -> torch.Tensor:
+    """Return the mean multiple negatives ranking loss of the right pairs, in both directions.
+
+    `vectors` (n, d) are a batch's unit rows, `queries` and `stored` (m,) the places of its right
+    pairs. Each side has to find the other among all rows but those that are right for it too;
+    those of label-0 pairs are the hard ones (Henderson et al. 2017).
+    """
+    if not len(queries):
+        return vectors.sum() * 0
+    scores = vectors @ vectors.T * SCALE
+    direct = torch.eye(len(vectors))
+    direct[queries, stored] = direct[stored, queries] = 1.0
+    known = direct @ direct > 0  # two queries that are right for one stored text are the same
+    losses = []
+    for here, there in ((queries, stored), (stored, queries)):
+        wanted = scores[here, there]
+        others = scores[here].masked_fill(known[here], float("-inf"))
+        whole = torch.logsumexp(torch.cat([wanted[:, None], others], dim=1), dim=1)
+        losses.append((whole - wanted).mean())
+    return (losses[0] + losses[1]) / 2
+
+
+def contrastive_loss(distances: torch.Tensor, right: torch.Tensor, margin: float) -> torch.Tensor:
+    """Return the summed online contrastive loss of pairs at these cosine distances, shape (n,).
+
+    Only pairs on the wrong side count: right ones further apart than the nearest wrong one, wrong
+    ones nearer than the furthest right one. Of one label alone all count (as in
+    sentence-transformers' OnlineContrastiveLoss, which then takes those beyond the mean).
+    """
+    near, far = distances[right], distances[~right]
+    if len(near) and len(far):
+        near, far = near[near > far.min()], far[far < near.max()]
+    return near.square().sum() + torch.relu(margin - far).square().sum()
