@@ -1,4 +1,4 @@
-"""Messages out, replies back: with patience for sites that are slow, and none for those that left."""
+"""Messages out, replies back: patient with sites that are slow, not with those that left."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ class TooFewClients(Exception):
     """Not enough sites are there to go on; one line says how many."""
 
 
-def exchange(
-    grid: Grid, messages: Iterable[Message], timeout: float, say: Say
-) -> list[Message]:
+def exchange(grid: Grid, messages: Iterable[Message], timeout: float, say: Say) -> list[Message]:
     """Send messages and return the replies that came within `timeout` seconds, in order of node.
 
     A reply may be an error. Who did not answer is simply not there.

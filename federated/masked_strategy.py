@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 
 from federated.exchange import exchange, message_to, nodes_there, sampled
@@ -13,8 +13,6 @@ from federated.masking import ATTEMPT, KEYS, MEMBERS, RUN, unweighted
 from federated.options import RunOptions
 from federated.privacy import CLIPPING_NORM
 from federated.records import (
-    ARRAYS,
-    CONFIG,
     EVALUATE,
     KEY,
     PURPOSE,

@@ -89,7 +89,7 @@ def mask_again(message: Message, context: Context) -> Message:
 
 
 def reveal(message: Message, context: Context) -> Message:
-    """Open this site's own mask of one attempt: the first that is asked for in a round, no other."""
+    """Open this site's own mask of one attempt: the last it took part in, once a round."""
     secrets = _secrets(message, context)
     attempt = _attempt(message, context)
     kept = context.state.config_records[_SECRETS]

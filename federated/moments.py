@@ -1,4 +1,4 @@
-"""PCA of everybody's vectors without anybody's vector: sites send sums, under masks if the run wants.
+"""PCA of everybody's vectors without anybody's vector: sites send sums, masked if the run wants.
 
 A sum over one query would be that query's vector, so a site with few sends nothing.
 """
@@ -15,7 +15,7 @@ from federated.exchange import exchange, message_to
 from federated.masked_strategy import MaskedSum
 from federated.masking import MEMBERS, hidden
 from federated.options import RunOptions
-from federated.projection import LEAST_QUERIES, Moments, fit, moments
+from federated.projection import LEAST_QUERIES, Moments, fit, moments, summed
 from federated.records import (
     ARRAYS,
     CONFIG,
@@ -78,11 +78,12 @@ def fitted_projection(
             return None
         nodes, config = masked.members, masked.config()
     records = RecordDict({ARRAYS: arrays_of(state)})
+    ttl = options.round_timeout
     sent = [
-        message_to(node, QUERY_MOMENTS, ConfigRecord(config), number, options.round_timeout, records)
+        message_to(node, QUERY_MOMENTS, ConfigRecord(config), number, ttl, records)
         for node in nodes
     ]
-    replies = [r for r in exchange(grid, sent, options.round_timeout, say) if not r.has_error()]
+    replies = [r for r in exchange(grid, sent, ttl, say) if not r.has_error()]
     total = _opened(masked, replies) if masked is not None else _summed(replies)
     if total is None or total.count < LEAST_QUERIES:
         say("  too few queries: vectors keep their dimension")
@@ -120,7 +121,8 @@ def _summed(replies: Iterable[Message]) -> Moments | None:
             good.append(from_vector(array.numpy()))
         except ReplyInvalid:
             continue
-    return _total(good)
+    sizes = {len(one.sum) for one in good}
+    return summed(good) if len(sizes) == 1 else None
 
 
 def _opened(masked: MaskedSum, replies: Sequence[Message]) -> Moments | None:
@@ -130,14 +132,3 @@ def _opened(masked: MaskedSum, replies: Sequence[Message]) -> Moments | None:
         return None if words is None else from_vector(to_floats(words))
     except ReplyInvalid:
         return None
-
-
-def _total(told: Sequence[Moments]) -> Moments | None:
-    sizes = [len(one.sum) for one in told]
-    if not told or len(set(sizes)) != 1:
-        return None
-    return Moments(
-        sum(one.count for one in told),
-        np.sum([one.sum for one in told], axis=0),
-        np.sum([one.outer for one in told], axis=0),
-    )

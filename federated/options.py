@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from federated.pairs import LEAST
+
 Config = Mapping[str, bool | int | float | str]  # Flower's run-config and node-config
 
 
@@ -30,16 +32,16 @@ class RunOptions:
     seed: int = 0
     # a client's training
     local_epochs: int = 6
-    batch_size: int = 128
-    learning_rate: float = 2e-5
-    warmup_steps: int = 1000
+    batch_size: int = 64
+    learning_rate: float = 2e-4
+    warmup_steps: int = 10
     margin: float = 0.5
     trainable_layers: int = 3
-    least_pairs: int = 16  # with fewer labelled pairs a client only evaluates
+    least_pairs: int = LEAST  # with fewer labelled pairs a client only evaluates
     proximal_mu: float = 0.0  # FedProx; 0: plain FedAvg
     # the server's step
     server_optimizer: str = "fedavg"
-    server_learning_rate: float = 0.01  # fedadam's
+    server_learning_rate: float = 0.0  # 0: the optimizer's own
     max_update_norm: float = 3.0  # of the median of the round; longer updates are clipped
     pca_dimension: int = 0  # 0: vectors keep their dimension
     # privacy
@@ -96,13 +98,13 @@ _LEAST = {
     "pca_dimension": 0,
     "secure_least": 2,  # of two, each knows what the other sent
     "noise_multiplier": 0.0,
+    "server_learning_rate": 0.0,
 }
 _ABOVE_ZERO = (
     "wait_for_clients",
     "round_timeout",
     "learning_rate",
     "margin",
-    "server_learning_rate",
     "max_update_norm",
     "epsilon",
     "delta",

@@ -134,7 +134,7 @@ class Flower:
         key: Path | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """Start the SuperNode of a site; `port` is for its own processes, `key` proves who it is."""
+        """Start a site's SuperNode; `port` is for its own processes, `key` proves who it is."""
         assert self._ports is not None, "the SuperLink comes first"
         command = [
             *("flower-supernode", "--superlink", f"127.0.0.1:{self._ports.fleet}"),

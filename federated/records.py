@@ -106,4 +106,3 @@ def _between(value: object, least: float, most: float) -> float | None:
 def _count(value: object) -> int:
     most = 2**31
     return value if isinstance(value, int) and 0 <= value < most else 0
-

@@ -51,7 +51,7 @@ def run_rounds(run: Run, record: RunRecord, start: Mapping[str, FloatArray]) -> 
     """
     state = dict(run.directory.state(record)) if record.round else dict(start)
     if record.round:
-        run.optimizer.restore(run.directory.optimizer(record))
+        run.optimizer.recall(run.directory.optimizer(record))
         run.say(f"going on after round {record.round}")
     run.strategy.summary()
     while record.round < run.options.num_server_rounds:
@@ -89,9 +89,7 @@ def _train(run: Run, number: int, arrays: ArrayRecord) -> ArrayRecord | None:
 def _judge_last(run: Run, record: RunRecord, state: Mapping[str, FloatArray]) -> RunRecord:
     run.say("judging the last state")
     number = record.round + 1
-    messages = run.strategy.configure_evaluate(
-        number, arrays_of(state), ConfigRecord(), run.grid
-    )
+    messages = run.strategy.configure_evaluate(number, arrays_of(state), ConfigRecord(), run.grid)
     replies = exchange(run.grid, messages, run.options.round_timeout, run.say)
     run.strategy.aggregate_evaluate(number, replies)
     better, judged = _judged(run, record, run.reporting.report)

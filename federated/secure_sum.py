@@ -1,4 +1,4 @@
-"""A sum of vectors of which nobody sees a summand: pairwise masks that cancel, and one of one's own.
+"""A sum of which nobody sees a summand: pairwise masks that cancel, and one of one's own.
 
 After Bonawitz et al., Practical Secure Aggregation for Privacy-Preserving Machine Learning (CCS
 2017), without its secret shares: when somebody drops out, those who are left upload anew for their

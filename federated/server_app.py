@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import Strategy
 from embed.checkpoint import TRAINED, Checkpoint, Lineage, bundled_checkpoint_dir
 from embed.export import export_trained
 from federated import task
-from federated.aggregation import server_optimizer
+from federated.aggregation import FedAdam, FedAvg, ServerOptimizer
 from federated.masked_strategy import MaskedStrategy
 from federated.moments import fitted_projection
 from federated.options import OptionInvalid, RunOptions
@@ -48,8 +48,7 @@ def main(grid: Grid, context: Context) -> None:
     say(f"run in {directory.path}, from {record.parent}")
     inner, strategy = strategies(options)
     start = initial_state(options, trained)
-    optimizer = server_optimizer(options.server_optimizer, options.server_learning_rate)
-    run = Run(grid, strategy, inner, optimizer, options, directory, say)
+    run = Run(grid, strategy, inner, optimizer_of(options), options, directory, say)
     record = run_rounds(run, record, start)
     if record.best_round < 0 or record.clients == 0:
         raise NothingLearned("no site trained in any round: there is no checkpoint")
@@ -66,6 +65,14 @@ def strategies(options: RunOptions) -> tuple[SimilarityStrategy, Strategy]:
         return masked, CentralPrivacyOfSums(masked, options) if options.central_dp else masked
     plain = SimilarityStrategy(options, say)
     return plain, CentralPrivacy(plain, options) if options.central_dp else plain
+
+
+def optimizer_of(options: RunOptions) -> ServerOptimizer:
+    """Return what goes from the common state towards the sites' mean."""
+    rate = options.server_learning_rate
+    if options.server_optimizer == "fedadam":
+        return FedAdam(rate) if rate else FedAdam()
+    return FedAvg(rate) if rate else FedAvg()
 
 
 def parent_of(options: RunOptions) -> tuple[str, Mapping[str, FloatArray]]:
@@ -129,5 +136,3 @@ def say(line: str) -> None:
     """Tell whoever follows the run what is done; never a text or a label."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
-
-

@@ -22,6 +22,7 @@ from federated.pairs import LabelledPair, deduplicated, read_pairs
 from federated.processes import Flower, FlowerFailed, Ports, Value
 from federated.run_state import RunDirectory, RunRecord
 
+VERBS = ("change", "delete")  # of the built-in pairs
 
 
 def dealt(pairs: Sequence[LabelledPair], sites: int, seed: int) -> list[list[LabelledPair]]:
@@ -50,8 +51,18 @@ def example_pairs() -> list[LabelledPair]:
         for place in places:
             asked = f"How do I change my {thing} in {place}?"
             pairs.append(LabelledPair(asked, f"change {thing} using {place}", 1, "how-to"))
-            pairs.append(LabelledPair(asked, f"How do I delete my {thing} in {place}?", 0, "how-to"))
+            pairs.append(
+                LabelledPair(asked, f"How do I delete my {thing} in {place}?", 0, "how-to")
+            )
     return pairs
+
+
+def write_pairs(file: Path, pairs: Sequence[LabelledPair]) -> None:
+    """Write pairs as `read_pairs` reads them."""
+    rows = [
+        {"q1": p.stored, "q2": p.query, "label": p.label, "category": p.category} for p in pairs
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def simulate(
@@ -64,11 +75,7 @@ def simulate(
         where = Path(folder) / "sites"
         where.mkdir()
         for number, hand in enumerate(dealt(pairs, sites, options.seed)):
-            lines = [
-                json.dumps({"q1": p.query, "q2": p.stored, "label": p.label, "category": p.category})
-                for p in hand
-            ]
-            (where / f"site-{number}.jsonl").write_text("\n".join(lines) + "\n")
+            write_pairs(where / f"site-{number}.jsonl", hand)
         with Flower(Path(folder) / "flower") as flower:
             flower.superlink(Ports(*_free_ports(3)), simulation=True)
             federation = {"num-supernodes": sites, "client-resources-num-cpus": 1}
@@ -84,7 +91,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--pairs", nargs="+", type=Path, default=[], metavar="FILE")
     parser.add_argument("--sites", type=int, default=4)
     parser.add_argument("--output", type=Path, default=Path("nearhit-federated"))
-    parser.add_argument("set", nargs="*", metavar="KEY=VALUE", help="as in federated/pyproject.toml")
+    parser.add_argument(
+        "set", nargs="*", metavar="KEY=VALUE", help="as in federated/pyproject.toml"
+    )
     asked = parser.parse_intermixed_args(arguments)
     try:
         pairs = [p for file in asked.pairs for p in read_pairs(file)] or example_pairs()

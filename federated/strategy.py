@@ -11,16 +11,14 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from federated.aggregation import Update, average, screen
+from federated.aggregation import Update, average, check
 from federated.exchange import message_to, nodes_there, sampled
 from federated.options import RunOptions
 from federated.records import (
     ARRAYS,
-    CONFIG,
     EVALUATE,
     EXAMPLES,
     JUDGED,
-    METRICS,
     ROUND,
     THRESHOLD,
     TRAIN,
@@ -95,13 +93,16 @@ class SimilarityStrategy(Strategy):
                     refused[node] = str(error)
         # With central privacy no update may depend on another's: all are clipped to one norm later.
         limit = math.inf if self._options.central_dp else self._options.max_update_norm
-        good, bad = screen(updates, reference, limit)
-        refused |= bad
+        nodes = list(updates)
+        checked = check(list(updates.values()), reference, limit)
+        refused |= {nodes[place]: why for place, why in checked.rejected.items()}
         for node in refused.keys() & usable.keys():
             del usable[node]
-        for node, update in good.items():
+        for place, update in checked.updates.items():
             ordered = {name: update.state[name] for name in reference}
-            usable[node].content[ARRAYS] = arrays_of(ordered)
+            usable[nodes[place]].content[ARRAYS] = arrays_of(ordered)
+        for place, factor in checked.clipped.items():
+            self._say(f"  client {nodes[place]} moved too far: cut to {factor:.3g} of it")
         for node in refused.keys() - self.report.refused.keys():
             self._say(f"  client {node} is left out: {refused[node]}")
         self.report = Report(refused=refused)
@@ -129,7 +130,9 @@ class SimilarityStrategy(Strategy):
     ) -> Iterable[Message]:
         """Return a message for each site that is there."""
         config[ROUND] = server_round
-        return [self._message(node, EVALUATE, config, arrays) for node in sorted(grid.get_node_ids())]
+        return [
+            self._message(node, EVALUATE, config, arrays) for node in sorted(grid.get_node_ids())
+        ]
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -146,9 +149,7 @@ class SimilarityStrategy(Strategy):
             f"{options.clients_per_round or 'all'} clients a round, {options.min_clients} at least"
         )
 
-    def _message(
-        self, node: int, kind: str, config: ConfigRecord, arrays: ArrayRecord
-    ) -> Message:
+    def _message(self, node: int, kind: str, config: ConfigRecord, arrays: ArrayRecord) -> Message:
         number = config[ROUND]
         assert isinstance(number, int)
         records = RecordDict({ARRAYS: arrays})

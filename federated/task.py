@@ -114,9 +114,7 @@ def evaluate(model: SimilarityModel, site: Site) -> Evaluated:
     return Evaluated(len(labels), metrics, thresholds)
 
 
-def train(
-    model: SimilarityModel, site: Site, options: RunOptions, seed: int, say: Say
-) -> Trained:
+def train(model: SimilarityModel, site: Site, options: RunOptions, seed: int, say: Say) -> Trained:
     """Train `model` on the client's own pairs, unless they are too few or of one label."""
     from federated.training import TrainOptions
     from federated.training import train as fit
@@ -132,7 +130,13 @@ def train(
         margin=options.margin,
         proximal=options.proximal_mu,
     )
-    report = fit(model, site.learns_from, settings, seed, say)
+    report = fit(
+        model,
+        site.learns_from,
+        settings,
+        seed,
+        lambda done, total: say(f"  epoch {done} of {total}"),
+    )
     if not report.steps:
         return Trained(None, why="not one step was made")
     return Trained(model.state(), report.examples, report.loss)
@@ -154,10 +158,10 @@ def _threshold(cosines: FloatArray, labels: npt.NDArray[np.int_]) -> Threshold |
     return best_threshold(cosines, labels)
 
 
-def _key(node: Config, environ: Mapping[str, str]) -> str:
+def _key(node: Config, environ: Mapping[str, str]) -> str | None:
     if file := str(node.get("proxy-key-file", "")):
         return Path(file).read_text().strip()
     name = str(node.get("proxy-key-env", ""))
     if name and name not in environ:
         raise OptionInvalid(f"proxy-key-env: {name} is not set")
-    return environ.get(name, "")
+    return environ.get(name)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from embed.checkpoint import Checkpoint
-from federated.pairs import LabelledPair
 from federated.processes import Flower, Ports, Tls, Value
 from federated.run_state import CHECKPOINT, RunDirectory, RunRecord
 from tests.harness import free_port
@@ -81,12 +79,3 @@ def deployed(
                 flower.register(key.with_suffix(".pub"))
             flower.supernode(f"site-{number}", free_port(), config, key=key, environ=environ)
         yield Deployment(flower, directory / "runs")
-
-
-def write_pairs(file: Path, pairs: Sequence[LabelledPair]) -> Path:
-    """Write pairs as an export holds them; return the file."""
-    rows = (
-        {"q1": p.query, "q2": p.stored, "label": p.label, "category": p.category} for p in pairs
-    )
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file

@@ -105,7 +105,7 @@ def test_the_seed_of_one_attempt_opens_no_other() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, LIMIT * 1.01, -LIMIT * 1.01])
 def test_what_would_break_the_sum_is_refused(value: float) -> None:
     with pytest.raises(Refused):
-        to_words(np.array([0.0, value]))
+        to_words(np.array([0.0, value], np.float64))
 
 
 def test_a_stranger_and_a_missing_key_are_refused() -> None:
