@@ -13,7 +13,7 @@ from federated.thresholds import BETA, Threshold, best_threshold
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
-RESAMPLES = 5000
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
