@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
+from sys import getsizeof
 from typing import NamedTuple
 
 from icl.answer_form import Form, form_of
@@ -17,22 +18,24 @@ from icl.tokens import estimate
 
 TURN_TOKENS = 12  # that the marks of a question's and an answer's turn take
 _DIGEST = 16  # bytes
-# Bytes, as measured: what there is besides the texts, and what a word takes where it is kept twice.
-_BARE, _A_WORD = 1200, 60
+_BARE = 400  # bytes besides the texts, with the place in a mapping
 
 
 class Asked(NamedTuple):
     """A question as the features compare it."""
 
     words: Tokens
-    said: frozenset[str]  # the words without repetition
     length: int  # characters
 
     @classmethod
     def read(cls, question: str) -> Asked:
         """Return the question's words and length."""
-        words = tokens_of(question)
-        return cls(words, frozenset(words), len(question))
+        return cls(tokens_of(question), len(question))
+
+    @property
+    def said(self) -> frozenset[str]:
+        """The words without repetition; made anew, since it takes more memory than the texts."""
+        return frozenset(self.words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,6 @@ class Shown:
     @property
     def size(self) -> int:
         """About how many bytes this takes in memory."""
-        texts = len(self.question.encode("utf-8", "surrogatepass"))
-        texts += len(self.answer.encode("utf-8", "surrogatepass"))
-        return _BARE + texts + _A_WORD * len(self.asked.words)
+        words = self.asked.words
+        kept = (self.question, self.answer, words, *words)
+        return _BARE + sum(map(getsizeof, kept))

@@ -72,6 +72,23 @@ def common(a: Tokens, b: Tokens) -> int:
     return min(len(a), len(b))
 
 
+def heads(texts: Sequence[Tokens]) -> list[int]:
+    """Return for each text how many words it shares at its beginning with _SUPPORT (2) others.
+
+    In alphabetical order two texts share what all neighbours between them share. So only neighbours
+    are compared word by word, and what shares most with a text stands next to it.
+    """
+    order = sorted(range(len(texts)), key=texts.__getitem__)
+    beside = [0, 0, *(common(texts[a], texts[b]) for a, b in pairwise(order)), 0, 0]
+    found = [0] * len(texts)
+    for place, at in enumerate(order):
+        before_that, before, behind, behind_that = beside[place : place + 4]
+        # The second of the four nearest, which are `before`, `behind` and, one farther on, these:
+        farther = max(min(before_that, before), min(behind, behind_that))
+        found[at] = max(min(before, behind), farther)
+    return found
+
+
 class _Side:
     """The questions read from one end."""
 
@@ -80,8 +97,8 @@ class _Side:
         self._candidates = candidates
         # Words in common with the request, by candidate.
         self.shared = [common(request, candidate) for candidate in candidates]
-        self.head = _supported(self.shared)
-        self._heads = _heads(candidates)
+        self.head = sorted(self.shared)[-_SUPPORT] if len(candidates) >= _SUPPORT else 0
+        self._heads = heads(candidates)
 
     def departs(self, at: int) -> bool:
         """Whether request and candidate differ inside words that other questions share."""
@@ -90,29 +107,6 @@ class _Side:
         if split < self.head and _returns(request, split, self.head, candidate):
             return True
         return split < head and _returns(candidate, split, head, request)
-
-
-def _supported(lengths: Sequence[int]) -> int:
-    """Return how far the instruction goes: as far as several questions go together."""
-    return sorted(lengths)[-_SUPPORT] if len(lengths) >= _SUPPORT else 0
-
-
-def _heads(texts: Sequence[Tokens]) -> list[int]:
-    """Return for each text how far it goes together with _SUPPORT others.
-
-    In alphabetical order two texts share what all neighbours between them share. So only neighbours
-    need to be compared word by word, and those that share most with a text stand next to it.
-    """
-    order = sorted(range(len(texts)), key=texts.__getitem__)
-    beside = [0, 0, *(common(texts[a], texts[b]) for a, b in pairwise(order)), 0, 0]
-    heads = [0] * len(texts)
-    for place, at in enumerate(order):
-        farther_before, before, behind, farther_behind = beside[place : place + 4]
-        # The second largest of what it shares with two texts to either side.
-        heads[at] = max(
-            min(before, behind), min(farther_before, before), min(behind, farther_behind)
-        )
-    return heads
 
 
 def _returns(text: Tokens, split: int, head: int, other: Tokens) -> bool:

@@ -95,16 +95,17 @@ class Gatherer:
     async def examples(self, call: Call, around: Sequence[Candidate]) -> list[Example]:
         """Return the examples that a call's neighbours make; what takes too long is left out."""
         now = self._clock()
+        at = now.timestamp()
         asker, quarantine = call.asker, self._quarantine
         chosen = [each for each in around if may_show(call, asker, each, now, quarantine)][:_MOST]
         forms = [self._forms.get(each.held) for each in chosen]
         shown = [None if form is None else form.shown for form in forms]
-        missing = [at for at, form in enumerate(forms) if form is None]
+        missing = [number for number, form in enumerate(forms) if form is None]
         if missing:
             try:
                 async with asyncio.timeout(_PATIENCE):
-                    for at in missing:
-                        shown[at] = await self._make(chosen[at].held, self._forms.put)
+                    for number in missing:
+                        shown[number] = await self._make(chosen[number].held, self._forms.put)
             except (TimeoutError, StoreUnavailable) as error:
                 log.info("some examples were left out: %s", error or "they took too long")
         return [
@@ -113,7 +114,7 @@ class Gatherer:
                 shown=each,
                 similarity=candidate.similarity,
                 age=(now - candidate.held.created_at).total_seconds(),
-                record=self._record(candidate.held.id, now.timestamp()),
+                record=self._record(candidate.held.id, at),
             )
             for candidate, each in zip(chosen, shown, strict=True)
             if each is not None and self._is_still_there(candidate.held.id)
@@ -125,8 +126,12 @@ class Gatherer:
         Without `make_room` it is kept only where there is room for it. Raises StoreUnavailable, and
         ValueError for a document that cannot be read.
         """
-        if not self._forms.knows(held):
+        if not self.knows(held):
             await self._make(held, self._forms.put if make_room else self._forms.put_last)
+
+    def knows(self, held: Held) -> bool:
+        """Whether what is shown of this version of an entry is ready."""
+        return self._forms.knows(held)
 
     @property
     def has_room(self) -> bool:
