@@ -17,6 +17,7 @@ from proxy.model_settings import Offload as Pairing
 from proxy.nearhits import preparing
 from proxy.nearhits.gathering import Gatherer
 from proxy.nearhits.preparing import Preparing, is_offered
+from proxy.nearhits.shown_forms import ShownForms
 from store.cache import Cache
 from store.documents.base import Stored
 from store.entry import EntryId, Held
@@ -104,6 +105,16 @@ async def test_after_a_start_what_is_known_is_made_in_that_order_after_what_is_s
         assert await shop.reads(3) == ["new", "c", "a"]
         shop.store("newer")
         assert await shop.reads(4) == ["new", "c", "a", "newer"]
+
+
+async def test_what_is_known_waits_for_a_request_where_there_is_no_room_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ShownForms, "has_room", False)
+    shop = Workshop(Shelf(*map(held_of, "ab")), known="ab")
+    async with shop.open():
+        shop.store("new")
+        assert await shop.reads(1) == ["new"]
 
 
 async def test_another_replica_s_answer_is_left_to_whoever_needs_it() -> None:
