@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from icl.shown import Shown
 from store.entry import EntryId
 
 
@@ -19,11 +20,20 @@ class TrackRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A candidate, with the texts as they would be shown (scrubbed)."""
+    """A candidate, with its texts as they would be shown (scrubbed)."""
 
     id: EntryId
-    question: str
-    answer: str
+    shown: Shown
     similarity: float  # cosine to the request
     age: float  # seconds
     record: TrackRecord = TrackRecord()
+
+    @property
+    def question(self) -> str:
+        """The question that was asked."""
+        return self.shown.question
+
+    @property
+    def answer(self) -> str:
+        """What it was answered."""
+        return self.shown.answer

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from icl.answer_form import Form, near
 from icl.example import Example
-from icl.template import Tokens, tokens_of
+from icl.shown import Asked
 
 NAMES = (
     "bias", "similarity", "question length", "answer length", "length ratio", "shared words",
@@ -24,28 +23,12 @@ _OLD = math.log1p(30 * 24 * 3600)  # seconds
 Features = tuple[float, ...]
 
 
-class Asked(NamedTuple):
-    """A question as the features compare it."""
-
-    words: Tokens
-    said: frozenset[str]  # the words without repetition
-    length: int  # characters
-
-    @classmethod
-    def read(cls, question: str) -> Asked:
-        """Return the question's words and length."""
-        words = tokens_of(question)
-        return cls(words, frozenset(words), len(question))
-
-
-def features_of(
-    request: Asked, example: Example, asked: Asked, form: Form, common: Form | None
-) -> Features:
+def features_of(request: Asked, example: Example, common: Form | None) -> Features:
     """Return the features of one candidate before any other is chosen (redundancy 0).
 
-    `asked` is the example's question; `form` is its answer's, `common` that of most candidates.
+    `common` is the form of most candidates' answers.
     """
-    record = example.record
+    record, asked = example.record, example.shown.asked
     shorter = min(asked.length, request.length)
     longer = max(asked.length, request.length, 1)
     begins = 0
@@ -62,7 +45,7 @@ def features_of(
         shorter / longer,
         jaccard(request.said, asked.said),
         begins / _BEGINNING,
-        1.0 if common is not None and near(common, form) else 0.0,
+        1.0 if common is not None and near(common, example.shown.form) else 0.0,
         2.0 * max(0.0, min(1.0, record.quality)) - 1.0,
         _scaled(record.offered, _OFTEN),
         2.0 * max(0.0, min(1.0, own)) - 1.0,

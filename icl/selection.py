@@ -13,18 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from icl.answer_form import Form, common_form, form_of, near
+from icl.answer_form import common_form, near
 from icl.example import Example
-from icl.features import REDUNDANCY, Asked, Features, features_of, jaccard, with_redundancy
-from icl.suspicion import suspicious_turns
+from icl.features import REDUNDANCY, Features, features_of, jaccard, with_redundancy
+from icl.shown import Asked
 from icl.template import Template, Tokens
-from icl.tokens import estimate
 from icl.utility import UtilityModel
 
 REFUSALS = frozenset(
     {"empty", "long", "suspicious", "duplicate", "instruction", "form", "utility", "budget", "most"}
 )
-TURN_TOKENS = 12  # that the marks of a question's and an answer's turn take
 _SAME_QUESTION = 0.8  # of the words, if the answer is the same: shown twice it says nothing new
 _BULKY = 0.5  # of the budget: what is longer waits until all others had their turn
 
@@ -51,11 +49,11 @@ class Selection:
 
 class _Candidate(NamedTuple):
     example: Example
-    tokens: int
-    asked: Asked
-    folded: str  # its answer, for comparison
-    form: Form
-    input: frozenset[str] = frozenset()  # the question's words but for the instruction's
+    input: frozenset[str]  # the question's words but for the instruction's
+
+    @property
+    def tokens(self) -> int:
+        return self.example.shown.tokens
 
 
 class _Chosen(NamedTuple):
@@ -71,9 +69,9 @@ def select(
     refused: Counter[str] = Counter()
     request = Asked.read(question)
     ranked = sorted(candidates, key=lambda example: (-example.similarity, example.id))
-    usable = list(_usable(ranked, limits, refused))
-    usable = _of_one_kind(request.words, usable, refused)
-    chosen = _choose(request, usable, model, limits, refused)
+    usable = _usable(ranked, limits, refused)
+    same = _of_one_kind(request.words, usable, refused)
+    chosen = _choose(request, same, model, limits, refused)
     chosen.sort(key=lambda one: (one.candidate.example.similarity, one.candidate.example.id))
     return Selection(
         examples=tuple(one.candidate.example for one in chosen),
@@ -84,57 +82,52 @@ def select(
     )
 
 
-def _usable(
-    ranked: Iterable[Example], limits: Limits, refused: Counter[str]
-) -> Iterable[_Candidate]:
-    """Yield what may be shown at all, the nearer of two that are the same."""
-    seen: set[tuple[str, str]] = set()
+def _usable(ranked: Iterable[Example], limits: Limits, refused: Counter[str]) -> list[Example]:
+    """Return what may be shown at all, the nearer of two that are the same."""
+    usable: list[Example] = []
+    seen: set[tuple[str, bytes]] = set()
     for example in ranked:
-        if not example.question.strip() or not example.answer.strip():
+        shown = example.shown
+        if shown.unfit == "empty":
             refused["empty"] += 1
-            continue
-        tokens = estimate(example.question) + estimate(example.answer) + TURN_TOKENS
-        if tokens > limits.tokens:
+        elif shown.tokens > limits.tokens:
             refused["long"] += 1
-            continue
-        if suspicious_turns(example.question, example.answer) is not None:
-            refused["suspicious"] += 1
-            continue
-        asked = Asked.read(example.question)
-        folded = " ".join(example.answer.casefold().split())
-        both = " ".join(asked.words), folded
-        if both in seen:
+        elif shown.unfit is not None:
+            refused[shown.unfit] += 1
+        elif (both := (" ".join(shown.asked.words), shown.folded)) in seen:
             refused["duplicate"] += 1
-            continue
-        seen.add(both)
-        yield _Candidate(example, tokens, asked, folded, form_of(example.answer))
+        else:
+            seen.add(both)
+            usable.append(example)
+    return usable
 
 
 def _of_one_kind(
-    request: Tokens, usable: list[_Candidate], refused: Counter[str]
+    request: Tokens, usable: Sequence[Example], refused: Counter[str]
 ) -> list[_Candidate]:
     """Return the candidates of the request's instruction whose answers have a form in common."""
-    template = Template(request, [candidate.asked.words for candidate in usable])
+    template = Template(request, [example.shown.asked.words for example in usable])
     same: list[_Candidate] = []
-    for candidate, agrees in zip(usable, template.agreeing(), strict=True):
+    for example, agrees in zip(usable, template.agreeing(), strict=True):
         if not agrees:
             refused["instruction"] += 1
             continue
         # Beside the instruction, which all of them share.
-        candidate = candidate._replace(input=template.input_of(candidate.asked.words))
+        candidate = _Candidate(example, template.input_of(example.shown.asked.words))
         if any(_alike(candidate, other) for other in same):
             refused["duplicate"] += 1
             continue
         same.append(candidate)
-    common = common_form([candidate.form for candidate in same])
-    kept = [c for c in same if common is not None and near(common, c.form)]
+    common = common_form([candidate.example.shown.form for candidate in same])
+    kept = [c for c in same if common is not None and near(common, c.example.shown.form)]
     if len(kept) < len(same):
         refused["form"] += len(same) - len(kept)
     return kept
 
 
 def _alike(a: _Candidate, b: _Candidate) -> bool:
-    return a.folded == b.folded and jaccard(a.input, b.input) >= _SAME_QUESTION
+    same_answer = a.example.shown.folded == b.example.shown.folded
+    return same_answer and jaccard(a.input, b.input) >= _SAME_QUESTION
 
 
 def _choose(
@@ -145,10 +138,10 @@ def _choose(
     refused: Counter[str],
 ) -> list[_Chosen]:
     """Take the most useful beside those already taken, again and again; bulky ones last."""
-    common = common_form([candidate.form for candidate in usable])
+    common = common_form([candidate.example.shown.form for candidate in usable])
     offers = []
     for candidate in usable:
-        features = features_of(request, candidate.example, candidate.asked, candidate.form, common)
+        features = features_of(request, candidate.example, common)
         offers.append(_Chosen(candidate, model.value(features), features))
     room = limits.tokens
     chosen: list[_Chosen] = []

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import pairwise
+from operator import ne
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _HEAD, _TAIL = 400, 200  # characters that are read of a longer question
@@ -65,12 +66,27 @@ class Template:
 
 def common(a: Tokens, b: Tokens) -> int:
     """Return how many words two texts share at their beginning."""
-    count = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        count += 1
-    return count
+    for count, differ in enumerate(map(ne, a, b)):
+        if differ:
+            return count
+    return min(len(a), len(b))
+
+
+def heads(texts: Sequence[Tokens]) -> list[int]:
+    """Return for each text how many words it shares at its beginning with _SUPPORT (2) others.
+
+    In alphabetical order two texts share what all neighbours between them share. So only neighbours
+    are compared word by word, and what shares most with a text stands next to it.
+    """
+    order = sorted(range(len(texts)), key=texts.__getitem__)
+    beside = [0, 0, *(common(texts[a], texts[b]) for a, b in pairwise(order)), 0, 0]
+    found = [0] * len(texts)
+    for place, at in enumerate(order):
+        before_that, before, behind, behind_that = beside[place : place + 4]
+        # The second of the four nearest, which are `before`, `behind` and, one farther on, these:
+        farther = max(min(before_that, before), min(behind, behind_that))
+        found[at] = max(min(before, behind), farther)
+    return found
 
 
 class _Side:
@@ -79,12 +95,10 @@ class _Side:
     def __init__(self, request: Tokens, candidates: Sequence[Tokens]) -> None:
         self._request = request
         self._candidates = candidates
-        among = _shared([request, *candidates])
-        self.shared = among[0][1:]  # words in common with the request, by candidate
-        self.head = _supported(self.shared)
-        self._heads = [  # of each candidate: how far it goes together with others
-            _supported(row[1:at] + row[at + 1 :]) for at, row in enumerate(among[1:], start=1)
-        ]
+        # Words in common with the request, by candidate.
+        self.shared = [common(request, candidate) for candidate in candidates]
+        self.head = sorted(self.shared)[-_SUPPORT] if len(candidates) >= _SUPPORT else 0
+        self._heads = heads(candidates)
 
     def departs(self, at: int) -> bool:
         """Whether request and candidate differ inside words that other questions share."""
@@ -93,28 +107,6 @@ class _Side:
         if split < self.head and _returns(request, split, self.head, candidate):
             return True
         return split < head and _returns(candidate, split, head, request)
-
-
-def _shared(texts: Sequence[Tokens]) -> list[list[int]]:
-    """Return how many words each two texts share at their beginning.
-
-    In alphabetical order two texts share what all neighbours between them share, so that only
-    neighbours need to be compared word by word.
-    """
-    order = sorted(range(len(texts)), key=texts.__getitem__)
-    neighbours = [common(texts[a], texts[b]) for a, b in pairwise(order)]
-    table = [[0] * len(texts) for _ in texts]
-    for first, a in enumerate(order):
-        least = len(texts[a])
-        for shared, b in zip(neighbours[first:], order[first + 1 :], strict=True):
-            least = min(least, shared)
-            table[a][b] = table[b][a] = least
-    return table
-
-
-def _supported(lengths: Sequence[int]) -> int:
-    """Return how far the instruction goes: as far as several questions go together."""
-    return sorted(lengths)[-_SUPPORT] if len(lengths) >= _SUPPORT else 0
 
 
 def _returns(text: Tokens, split: int, head: int, other: Tokens) -> bool:

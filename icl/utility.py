@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from icl.answer_form import common_form, form_of
+from icl.answer_form import common_form
 from icl.example import Example
-from icl.features import SIZE, Asked, Features, features_of
+from icl.features import SIZE, Features, features_of
+from icl.shown import Asked
 
 _VERSION = 1
 # One-shot exact match by cosine, 432 pairs of nine tasks: 19 % at 0.11, 33 % at 0.44, 38 % at
@@ -51,12 +52,8 @@ class UtilityModel:
     def scores(self, question: str, examples: Sequence[Example]) -> list[float]:
         """Return each example's utility beside no other."""
         request = Asked.read(question)
-        forms = [form_of(example.answer) for example in examples]
-        common = common_form(forms)
-        return [
-            self.value(features_of(request, example, Asked.read(example.question), form, common))
-            for example, form in zip(examples, forms, strict=True)
-        ]
+        common = common_form([example.shown.form for example in examples])
+        return [self.value(features_of(request, example, common)) for example in examples]
 
     def learn(self, features: Sequence[Features], gain: float, weight: float = 1.0) -> None:
         """Learn that an answer helped by examples with these features had the quality `gain`.

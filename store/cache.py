@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 from typing import Self
 
 from store.deletions import DELETED_AT_ONCE, Deletions, slices
@@ -153,6 +154,10 @@ class Cache:
     def exact(self, id: EntryId) -> Held | None:
         """Return what is held under the exact key."""
         return self._memory.held.get(id)
+
+    def newest(self, most: int) -> list[EntryId]:
+        """Return what was stored last, the newest first."""
+        return list(islice(reversed(self._memory.held), most))
 
     async def similar(
         self, key: PartitionKey, vector: Vector, k: int = 4, *, checkpoint: str

@@ -8,6 +8,7 @@ is what that adds, the longer body included.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 import time
@@ -32,6 +33,7 @@ STORED = 10_000
 ROUNDS = {True: 3, False: 5}  # by whether it is quick
 ASKED = 200  # questions a round and Nearhit
 MOST = 1.5  # ms that may be added
+SETTLE = 30.0  # seconds after a start, in which documents and examples are brought into memory
 SMALL = "small"
 
 
@@ -93,6 +95,7 @@ async def compare(rounds: int) -> Result:
                 arm: await stack.enter_async_context(running_nearhit(config))
                 for arm, config in configs.items()
             }
+            await asyncio.sleep(SETTLE)
             return await _rounds(session, nearhits, rounds)
 
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 import orjson
 
 from icl.example import Example, TrackRecord
 from icl.scrub import scrub
+from icl.shown import Shown
 from proxy.answer_text import answer_text
 from proxy.call import Call
+from proxy.nearhits.planning import CHAT
+from proxy.nearhits.shown_forms import ShownForms
 from store.cache import Cache
 from store.entry import Candidate, EntryId, Held
 from store.errors import StoreUnavailable
@@ -28,18 +29,11 @@ from store.quarantine import Quarantine
 
 log = logging.getLogger("nearhit.nearhits")
 
+Keep = Callable[[Held, Shown | None], None]  # what is shown of an entry
+
 _MOST = 12  # entries that are looked at
 _PATIENCE = 0.05  # seconds for all of their answers
-_REMEMBERED = 4096  # entries whose shown form is kept
 _LONGEST = 8_000  # characters of a question or an answer that is shown
-
-
-class Shown(NamedTuple):
-    """What is shown of an entry."""
-
-    created_at: datetime  # of the version that it was made from
-    question: str
-    answer: str
 
 
 def may_show(
@@ -96,53 +90,73 @@ class Gatherer:
         self._record = record
         self._improved = improved
         self._clock = clock
-        self._shown: OrderedDict[EntryId, Shown] = OrderedDict()
+        self._forms = ShownForms()
 
     async def examples(self, call: Call, around: Sequence[Candidate]) -> list[Example]:
         """Return the examples that a call's neighbours make; what takes too long is left out."""
         now = self._clock()
+        at = now.timestamp()
         asker, quarantine = call.asker, self._quarantine
         chosen = [each for each in around if may_show(call, asker, each, now, quarantine)][:_MOST]
-        shown: list[Shown | None] = []
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                for candidate in chosen:
-                    shown.append(await self._show(call.wire.path, candidate.held))
-        except (TimeoutError, StoreUnavailable) as error:
-            log.info("some examples were left out: %s", error or "they took too long")
+        forms = [self._forms.get(each.held) for each in chosen]
+        shown = [None if form is None else form.shown for form in forms]
+        missing = [number for number, form in enumerate(forms) if form is None]
+        if missing:
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    for number in missing:
+                        shown[number] = await self._make(chosen[number].held, self._forms.put)
+            except (TimeoutError, StoreUnavailable) as error:
+                log.info("some examples were left out: %s", error or "they took too long")
         return [
             Example(
                 id=candidate.held.id,
-                question=each.question,
-                answer=each.answer,
+                shown=each,
                 similarity=candidate.similarity,
                 age=(now - candidate.held.created_at).total_seconds(),
-                record=self._record(candidate.held.id, now.timestamp()),
+                record=self._record(candidate.held.id, at),
             )
-            for candidate, each in zip(chosen, shown, strict=False)
-            if each is not None and not self._quarantine.tenants(candidate.held.id)
+            for candidate, each in zip(chosen, shown, strict=True)
+            if each is not None and self._is_still_there(candidate.held.id)
         ]
 
-    def forget(self, id: EntryId) -> None:
-        """Make what is shown of an entry anew: its answer was improved."""
-        self._shown.pop(id, None)
+    async def prepare(self, held: Held, *, make_room: bool) -> None:
+        """Make what is shown of an entry before anybody asks; who may see it is decided then.
 
-    async def _show(self, path: str, held: Held) -> Shown | None:
-        """Return what is shown of an entry, made once; None if it is no text or too long."""
-        known = self._shown.get(held.id)
-        if known is not None and known.created_at == held.created_at:
-            self._shown.move_to_end(held.id)
-            return known if self._cache.exact(held.id) is not None else None
-        answer = self._improved(held.id)
-        if answer is None:
+        Without `make_room` it is kept only where there is room for it. Raises StoreUnavailable, and
+        ValueError for a document that cannot be read.
+        """
+        if not self.knows(held):
+            await self._make(held, self._forms.put if make_room else self._forms.put_last)
+
+    def knows(self, held: Held) -> bool:
+        """Whether what is shown of this version of an entry is ready."""
+        return self._forms.knows(held)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more can be prepared without letting go of anything."""
+        return self._forms.has_room
+
+    def forget(self, id: EntryId) -> None:
+        """Let go of an entry that is gone; make anew what is shown of one that was improved."""
+        self._forms.forget(id)
+
+    def _is_still_there(self, id: EntryId) -> bool:
+        return self._cache.exact(id) is not None and not self._quarantine.tenants(id)
+
+    async def _make(self, held: Held, keep: Keep) -> Shown | None:
+        """Return what is shown of an entry; None if it is gone, no text or too long."""
+        improved = answer = self._improved(held.id)
+        if improved is None:
             document = await self._cache.document(held.id)
             if document is None:
                 return None
-            answer = answer_text(path, orjson.loads(document.body))
-        if answer is None or max(len(answer), len(held.query)) > _LONGEST:
-            return None
-        made = Shown(held.created_at, scrub(held.query), scrub(answer.strip()))
-        self._shown[held.id] = made
-        if len(self._shown) > _REMEMBERED:
-            self._shown.popitem(last=False)
+            answer = answer_text(CHAT, orjson.loads(document.body))
+        made = None
+        if answer is not None and max(len(answer), len(held.query)) <= _LONGEST:
+            made = Shown.read(scrub(held.query), scrub(answer.strip()))
+        # Not what was replaced, removed or improved while it was read.
+        if self._cache.exact(held.id) == held and self._improved(held.id) is improved:
+            keep(held, made)
         return made

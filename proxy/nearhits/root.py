@@ -16,10 +16,13 @@ from proxy.nearhits.gathering import Gatherer
 from proxy.nearhits.judging import Judging
 from proxy.nearhits.learning import MOST_EXAMPLES, Learning
 from proxy.nearhits.parts import NearHitParts
+from proxy.nearhits.preparing import Preparing, is_offered
 from proxy.nearhits.replaying import Replayer
 from proxy.nearhits.tier import NearHits
 from proxy.parts import Parts
 from proxy.upkeep import stop, utc_now
+
+_PREPARED = 20_000  # entries after a start, as far as there is room
 
 
 async def open_near_hits(parts: Parts, stack: AsyncExitStack) -> NearHitParts | None:
@@ -42,7 +45,7 @@ async def open_near_hits(parts: Parts, stack: AsyncExitStack) -> NearHitParts | 
     )
     judging, replayer = None, None
     stack.push_async_callback(learning.save)
-    upkeep = [learning.keep()]
+    upkeep = [learning.keep(), _preparing(parts, gatherer, learning).run()]
     if settings.judge is not None and parts.side_calls is not None:
         judging = Judging(
             model=settings.judge.model,
@@ -99,3 +102,16 @@ async def _learnt_before(parts: Parts, draw: random.Random) -> Learning:
     learning.forget_lost(lambda id: parts.cache.exact(id) is not None)
     shelves.documents.follow(learning.apply)
     return learning
+
+
+def _preparing(parts: Parts, gatherer: Gatherer, learning: Learning) -> Preparing:
+    """Return what makes examples ready: those that were of use, then the newest."""
+    pairings = parts.settings.offload
+    preparing = Preparing(
+        gatherer=gatherer,
+        cache=parts.cache,
+        is_wanted=lambda held: is_offered(held, parts.in_force.rules.book, pairings),
+        known=[*learning.book, *parts.cache.newest(_PREPARED)],
+    )
+    parts.shelves.documents.follow(preparing.apply)
+    return preparing

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from icl.example import Example, TrackRecord
+from icl.shown import Shown
 from store.entry import EntryId
 
 
@@ -20,15 +21,14 @@ def example(
     """Return an example; ids are short here."""
     return Example(
         id=EntryId(id),
-        question=question,
-        answer=answer,
+        shown=Shown.read(question, answer),
         similarity=similarity,
         age=age,
         record=record,
     )
 
 
-_QUESTIONS = st.one_of(
+TEXTS = st.one_of(
     st.sampled_from(["cat", "dog", "go", "be", "rough", "wild boar"]).map(
         'What is the plural of "{}"?'.format
     ),
@@ -41,7 +41,7 @@ _QUESTIONS = st.one_of(
 @st.composite
 def candidates(draw: st.DrawFn, most: int = 10) -> list[Example]:
     """Draw candidates with distinct ids."""
-    texts = draw(st.lists(st.tuples(_QUESTIONS, _QUESTIONS), max_size=most))
+    texts = draw(st.lists(st.tuples(TEXTS, TEXTS), max_size=most))
     return [
         example(
             f"id{at}",

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from icl.example import Example
 from icl.features import SIZE
 from icl.prompt import with_examples
-from icl.selection import REFUSALS, TURN_TOKENS, Limits, Selection, select
+from icl.selection import REFUSALS, Limits, Selection, select
+from icl.shown import TURN_TOKENS
 from icl.suspicion import suspicious
 from icl.tokens import estimate
 from icl.utility import UtilityModel

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icl.template import Template, common, tokens_of
+from icl.template import Template, common, heads, tokens_of
 
 
 def agreeing(request: str, *candidates: str) -> list[bool]:
@@ -62,3 +62,13 @@ def test_common_words_are_the_longest_shared_beginning(a: list[str], b: list[str
     count = common(a, b)
     assert a[:count] == b[:count]
     assert a[count : count + 1] != b[count : count + 1] or count in (len(a), len(b))
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), max_size=5), max_size=9))
+def test_a_text_goes_with_two_others_as_far_as_comparing_all_of_them_says(
+    texts: list[list[str]],
+) -> None:
+    others = [
+        [common(a, b) for place, b in enumerate(texts) if place != at] for at, a in enumerate(texts)
+    ]
+    assert heads(texts) == [sorted(row)[-2] if len(row) > 1 else 0 for row in others]

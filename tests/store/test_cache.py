@@ -872,6 +872,13 @@ async def test_after_a_restart_the_newest_documents_are_brought_back_into_half_t
     await closed(again)
 
 
+async def test_the_newest_are_what_was_stored_last(cache: Cache) -> None:
+    for id in (A, B, C, A):
+        await cache.admit(entry(id))
+    assert cache.newest(2) == [A, C]
+    assert cache.newest(9) == [A, C, B]
+
+
 async def test_what_another_process_stores_and_removes_is_seen_here(
     documents: MemoryDocuments,
 ) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icl.example import Example, TrackRecord
+from icl.shown import Shown
 from proxy.call import Call
 from proxy.nearhits import gathering
 from proxy.nearhits.gathering import Gatherer, may_show
@@ -159,8 +160,7 @@ async def test_an_example_says_what_is_known_of_its_entry() -> None:
     assert await source.examples(call_of(), [found]) == [
         Example(
             id=EntryId("ab"),
-            question="How do I oil hinge ab?",
-            answer="With oil ab.",
+            shown=Shown.read("How do I oil hinge ab?", "With oil ab."),
             similarity=0.75,
             age=60.0,
             record=TrackRecord(offered=2),
@@ -208,6 +208,40 @@ async def test_an_improved_answer_is_shown_once_the_old_one_is_forgotten() -> No
     assert await texts(source, found) == {"a": "With oil a."}
     source.forget(EntryId("a"))
     assert await texts(source, found) == {"a": "With graphite, says <EMAIL>."}
+
+
+async def test_an_answer_that_is_improved_while_it_is_read_is_not_kept_as_it_was() -> None:
+    found, improved = near_by("a"), dict[str, str]()
+    source, shelf = gathered(found, improved=improved)
+    read = shelf.document
+
+    async def improves(id: EntryId) -> Any:
+        document = await read(id)
+        improved["a"] = "With graphite."
+        return document
+
+    shelf.document = improves  # type: ignore[method-assign]
+    await source.prepare(found.held, make_room=True)
+    assert await texts(source, found) == {"a": "With graphite."}
+
+
+async def test_what_is_no_text_is_read_once() -> None:
+    found = near_by("a")
+    source, shelf = gathered(found, says={"a": " "})
+    for _ in range(3):
+        assert await texts(source, found) == {}
+    assert len(shelf.reads) == 1
+
+
+async def test_what_is_ready_is_shown_though_another_document_takes_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gathering, "_PATIENCE", 0.02)
+    around = [near_by("a", 0.9), near_by("b", 0.8)]
+    source, shelf = gathered(*around)
+    shelf.slow = {"a"}
+    await source.prepare(around[1].held, make_room=False)
+    assert await texts(source, *around) == {"b": "With oil b."}
 
 
 async def test_a_document_that_takes_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
