@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from proxy.checkpoint_state import CONFIGURED, read_state
 from proxy.cli_options import ConfigOption, JsonOption, load, policies_in_force, refusals
 from proxy.collected import Collected, collected, counted_once, pooled, read_pairs
 from proxy.evaluation.text_table import text_table
@@ -210,6 +211,8 @@ def _bar(said: float, came: float) -> str:
 async def _read(settings: Settings, seed: Seed) -> tuple[list[Pair], PolicyBook]:
     book = await policies_in_force(settings, seed)
     async with open_documents(settings, read_only=True) as store:
+        if (await read_state(store.records)).active != CONFIGURED:
+            raise ScoreInvalid("a promoted checkpoint serves: promoting it has fitted its score")
         return await read_pairs(store.records), book
 
 
