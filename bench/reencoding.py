@@ -6,9 +6,9 @@ A real proxy process with the real encoder, filled with entries of our own makin
 semantic hits are asked at a steady rate (an open loop: a request is due whether or not the one
 before was answered) in pairs of windows, one quiet and one while entries are re-encoded, in turns.
 Then the re-encoding goes on to its end, the checkpoint is swapped and gone back from, all under the
-same load. The other checkpoint is the bundled one behind a rotation (bench/turned.py): whatever mixes up
-vectors of the two finds nothing or shows another similarity, and is counted. Results go to
-bench/results/reencoding.json.
+same load. The other checkpoint is the bundled one behind a rotation (bench/turned.py): whatever
+mixes up vectors of the two finds nothing or shows another similarity, and is counted. Results go to
+bench/results/reencoding.json, with how loaded the machine was by others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -41,7 +41,6 @@ from bench.turned import turned
 from embed.checkpoint import Checkpoint, bundled_checkpoint_dir
 from embed.onnx_encoder import OnnxEncoder
 
-EXACT_RATE, SEMANTIC_RATE = 100.0, 20.0  # requests a second
 EXACT_BOUND, SEMANTIC_BOUND = 2.0, 2.5  # times the p99 of a quiet window
 SAME = 0.002  # of a similarity: it is told with four digits
 REST = 1.0  # seconds between two windows
@@ -67,7 +66,15 @@ class Window:
 class Load:
     """Asks at a steady rate, and checks every semantic answer by its similarity."""
 
-    def __init__(self, session: aiohttp.ClientSession, server: Server, filled: Filled) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        server: Server,
+        filled: Filled,
+        rates: Mapping[str, float],
+    ) -> None:
+        """`rates` are requests a second, of `exact` and `semantic` hits."""
+        self._rates = rates
         self._session = session
         self._url = server.origin + CHAT
         self._filled = filled
@@ -79,13 +86,12 @@ class Load:
         seen, tasks = Window(), set[asyncio.Task[None]]()
         began = time.perf_counter()
         due = {"exact": began, "semantic": began}
-        rates = {"exact": EXACT_RATE, "semantic": SEMANTIC_RATE}
         while True:
             kind = min(due, key=lambda name: due[name])
             at = due[kind]
             if at - began > seconds or (until is not None and until.is_set()):
                 break
-            due[kind] += self._random.expovariate(rates[kind])
+            due[kind] += self._random.expovariate(self._rates[kind])
             await asyncio.sleep(max(0.0, at - time.perf_counter()))
             ask = self._exact(seen, at) if kind == "exact" else self._semantic(seen, at)
             task = asyncio.create_task(ask)
@@ -241,7 +247,9 @@ async def run(plan: argparse.Namespace) -> dict[str, Any]:
                 aiohttp.ClientSession() as session,
             ):
                 say(f"serving after {server.ready_seconds:.1f} s")
-                found = await measured(Load(session, server, filled), Orders(folder), plan)
+                rates = {"exact": plan.exact_rate, "semantic": plan.semantic_rate}
+                load = Load(session, server, filled, rates)
+                found = await measured(load, Orders(folder), plan)
     await encoder.aclose()
     return found
 
@@ -267,6 +275,8 @@ def main() -> int:
     parser.add_argument("--subjects", type=int, default=1_500, help="that rewordings are asked of")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=10.0, help="of one window")
+    parser.add_argument("--exact-rate", type=float, default=100.0, help="requests a second")
+    parser.add_argument("--semantic-rate", type=float, default=20.0, help="requests a second")
     parser.add_argument("--folder", type=Path, default=None, help="where the store is put")
     parser.add_argument("--results", type=Path, default=RESULTS / "reencoding.json")
     plan = parser.parse_args()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import orjson
 
+from embed.encoder import Encoder
 from proxy.app import App, open_app
 from proxy.calibrated import LiveScore
 from proxy.checkpoints.exchange import Exchange
@@ -47,6 +48,7 @@ class Obedient:
         self._candidate = candidate
         self._folder = folder
         self._order = ""
+        self._encoder: Encoder | None = None
         self._work: asyncio.Task[None] | None = None
         self._staged = False
         self._began = 0.0
@@ -82,19 +84,19 @@ class Obedient:
 
     async def _stage(self) -> None:
         self._began = time.monotonic()
-        encoder = await open_promoted(self._settings.encoder, self._candidate)
+        if self._encoder is None:
+            self._encoder = await open_promoted(self._settings.encoder, self._candidate)
         try:
-            await self._switch.stage(encoder, lambda done, of: None)
+            await self._switch.stage(self._encoder, lambda done, of: None)
             self._staged = True
         finally:
             self._spent += time.monotonic() - self._began
 
     async def _swap(self) -> None:
-        encoder = await open_promoted(self._settings.encoder, self._candidate)  # named by its id
+        assert self._encoder is not None
         await self._switch.swap(
-            Exchange(encoder=encoder, score=LiveScore(None), edit=kept, who="bench", note="")
+            Exchange(encoder=self._encoder, score=LiveScore(None), edit=kept, who="bench", note="")
         )
-        await encoder.aclose()
 
     def _tell(self) -> None:
         work, progress = self._work, self._switch.progress
