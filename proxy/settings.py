@@ -26,7 +26,7 @@ from pydantic_settings import (
 from proxy.fleet import fallback_faults
 from proxy.model_settings import Judge, Offload, PriceSettings
 from proxy.section import Section, seconds
-from proxy.store_settings import RedisSettings, Replication, Snapshots
+from proxy.store_settings import CheckpointSettings, RedisSettings, Replication, Snapshots
 from store.units import parse_size
 
 ENV_PREFIX = "NEARHIT_"
@@ -202,6 +202,7 @@ class Settings(BaseSettings):
     offload: list[Offload] = Field([], description="small models for near-hits; none: no offload")
     judge: Judge | None = Field(None, description="who audits hits; unset: nobody")
     encoder: EncoderSettings = EncoderSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
     flight: Flight = Flight()
     lookup_gate: bool = Field(
         True, description="skip lookups by meaning where they cost more time than they save"
@@ -271,6 +272,7 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("judge",): Judge,
     ("judge", "prices"): PriceSettings,
     ("encoder",): EncoderSettings,
+    ("checkpoints",): CheckpointSettings,
     ("flight",): Flight,
     ("feedback",): FeedbackSettings,
     ("redis",): RedisSettings,

@@ -8,7 +8,6 @@ goes on with that: the verdict is on record by then.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -19,19 +18,14 @@ from pathlib import Path
 from embed.checkpoint import Checkpoint
 from embed.encoder import Encoder
 from embed.errors import CheckpointInvalid, EmbedError
-from embed.promotion import GateRules, compare
-from proxy.calibrated import score_by
-from proxy.checkpoints.evidence import Evidence, gather, held_out_pairs
+from proxy.checkpoints.evidence import Evidence
 from proxy.checkpoints.exchange import Edit, Exchange, Switching
+from proxy.checkpoints.judging import Judge
 from proxy.checkpoints.library import Library
 from proxy.checkpoints.promotion import Bulletin, Outcome, Promotion, Step
-from proxy.checkpoints.refitting import Refit, recalibrations, refits, refitted
-from proxy.collected import read_pairs
+from proxy.checkpoints.refitting import refitted
 from proxy.policy_editor import Edited
-from proxy.rules import InForce
-from store.decision.calibration_file import Calibration, calibration_as_data
-from store.decision.score import Score
-from store.documents.records import AuditRow, Records
+from proxy.switching import SwitchRefused
 from store.errors import PolicyInvalid, StoreUnavailable, VersionTaken
 from store.policy import PolicyBook
 
@@ -39,6 +33,9 @@ log = logging.getLogger("nearhit.checkpoints")
 
 BEAT = 1.0  # seconds between two times that a promotion is told
 TAKE_OVER_EVERY = 5.0  # seconds between two looks for one whose process has died
+
+
+_EXPECTED = (EmbedError, StoreUnavailable, PolicyInvalid, VersionTaken, SwitchRefused, OSError)
 
 
 class Busy(Exception):
@@ -60,25 +57,19 @@ class Promoter:
         self,
         *,
         library: Library,
-        records: Records,
+        judge: Judge,
         bulletin: Bulletin,
-        in_force: InForce,
         switch: Switching,
-        open_encoder: Callable[[Checkpoint], Awaitable[Encoder]],
-        shipped: Score,
-        rules: GateRules,
+        open_encoder: Callable[[str], Awaitable[Encoder]],
         clock: Callable[[], datetime],
         on_outcome: Callable[[Outcome], None] = lambda _: None,
     ) -> None:
-        """`shipped` is the score that calibrations are fitted over."""
+        """`open_encoder` opens a checkpoint of the library by its id."""
         self._library = library
-        self._records = records
+        self._judge = judge
         self._bulletin = bulletin
-        self._in_force = in_force
         self._switch = switch
         self._open = open_encoder
-        self._shipped = shipped
-        self._rules = rules
         self._clock = clock
         self._on_outcome = on_outcome
         self._now: Promotion | None = None
@@ -114,7 +105,8 @@ class Promoter:
     async def rollback(self, who: str) -> str:
         """Put the checkpoint from before in force again; return its id.
 
-        Raises Busy, NothingBefore, EmbedError, StoreUnavailable.
+        Raises Busy, NothingBefore, SwitchRefused, EmbedError, PolicyInvalid, StoreUnavailable,
+        VersionTaken, OSError: then nothing has changed.
         """
         async with self._turn:
             await self._check_free()
@@ -169,7 +161,10 @@ class Promoter:
         """
         async with self._turn:
             orphan = await self._bulletin.orphan()
-            if orphan is None or self._running:
+            if self._running:
+                return False
+            if orphan is None:
+                await self._clear()
                 return False
             self._now = orphan
             if self._switch.staging != orphan.checkpoint:
@@ -186,6 +181,11 @@ class Promoter:
             log.info("goes on promoting %s", orphan.checkpoint)
             await self._begin(replace(orphan, step=Step.STAGE, done=0, total=0), found)
             return True
+
+    async def _clear(self) -> None:
+        """Let go of what is staged for nobody: the promotion has ended."""
+        if self._switch.staging and not await self._bulletin.elsewhere():
+            await self._let_go()
 
     async def aclose(self) -> None:
         """Leave a promotion under way to the next start."""
@@ -216,7 +216,7 @@ class Promoter:
         telling = asyncio.create_task(self._tell_for_ever())
         try:
             await self._promote(checkpoint)
-        except (EmbedError, StoreUnavailable, PolicyInvalid, VersionTaken, OSError) as error:
+        except _EXPECTED as error:
             await self._fail(str(error))
         except Exception as error:
             log.exception("promoting %s failed", checkpoint.id)
@@ -230,47 +230,37 @@ class Promoter:
         await self._end(Outcome.FAILED, (reason,))
 
     async def _let_go(self) -> None:
-        with suppress(StoreUnavailable):
+        with suppress(*_EXPECTED):
             await self._switch.abandon()
 
     async def _promote(self, checkpoint: Checkpoint) -> None:
         assert self._now is not None
         id, resumed = checkpoint.id, self._now.step is not Step.JUDGE
         try:
-            encoder = await self._open(checkpoint)
+            encoder = await self._open(id)
         except CheckpointInvalid as error:
             await self._library.change(id, refused=str(error))
             await self._end(Outcome.REFUSED, (str(error),))
             return
         try:
-            evidence = await self._evidence(encoder)
+            evidence = await self._judge.evidence(encoder, self._progressed)
             if not resumed and not await self._judged(id, evidence):
                 await encoder.aclose()
                 return
             self._at(Step.STAGE)
             await self._tell()  # a restart from here on does not judge again
-            await self._switch.stage(encoder, self._progressed)
-            self._at(Step.SWITCH)
-            await self._exchange(checkpoint, encoder, evidence)
         except BaseException:
-            if self._switch.active != id:
-                await encoder.aclose()
+            await encoder.aclose()
             raise
+        await self._switch.stage(encoder, self._progressed)  # whose the encoder is from now on
+        self._at(Step.SWITCH)
+        await self._exchange(checkpoint, encoder, evidence)
         await self._end(Outcome.PROMOTED, self._now.reasons)
 
-    async def _evidence(self, candidate: Encoder) -> Evidence:
-        pairs = held_out_pairs(await read_pairs(self._records))
-        running = self._in_force.rules.encoding.encoder
-        return await gather(pairs, running, candidate, self._progressed)
-
     async def _judged(self, id: str, evidence: Evidence) -> bool:
-        """Record the verdict; return whether to go on."""
+        """Return whether to go on by the gate's verdict; a refusal is audited."""
         assert self._now is not None
-        verdict = await asyncio.to_thread(
-            compare, evidence.judged, evidence.running, evidence.candidate, self._rules
-        )
-        told, at = verdict.as_data(), self._clock().isoformat(timespec="seconds")
-        await self._library.change(id, verdict=told, judged_at=at, refused="")
+        verdict = await self._judge.verdict(id, evidence)
         if self._now.dry_run:
             outcome = Outcome.PASSED if verdict.passed else Outcome.REFUSED
             await self._end(outcome, verdict.reasons)
@@ -278,54 +268,25 @@ class Promoter:
         if verdict.passed or self._now.force:
             self._now = replace(self._now, reasons=verdict.reasons)
             return True
-        await self._records.add_audit(
-            AuditRow(
-                at=self._clock(),
-                who=self._now.who,
-                action="checkpoint.refuse",
-                after=json.dumps({"checkpoint": id, "verdict": told}),
-            )
-        )
+        await self._judge.refuse(id, verdict, self._now.who)
         await self._end(Outcome.REFUSED, verdict.reasons)
         return False
 
     async def _exchange(self, checkpoint: Checkpoint, encoder: Encoder, evidence: Evidence) -> None:
         assert self._now is not None
-        id, who = checkpoint.id, self._now.who
-        active = self._switch.active
-        learnt = {} if checkpoint.lineage is None else checkpoint.lineage.thresholds
-        changes = refits(self._in_force.rules.book, evidence, learnt)
-        forced = bool(self._now.reasons)
-        calibration = self._calibration(refitted(self._in_force.rules.book, changes), evidence)
-        note = await self._library.change(
-            id,
-            over=active,
-            changes=changes,
-            forced=forced,
-            calibration=None if calibration is None else calibration_as_data(calibration),
+        fit = await self._judge.fit(
+            checkpoint, evidence, over=self._switch.active, forced=bool(self._now.reasons)
         )
-        made: dict[str, Refit] = dict(changes)
-
-        def edit(base: PolicyBook) -> Edited:
-            made.clear()
-            made.update(refits(base, evidence, learnt))  # somebody may have edited meanwhile
-            after = {"checkpoint": id, "verdict": note.verdict, "forced": forced}
-            change = ("checkpoint.promote", None, {"checkpoint": active}, after)
-            return refitted(base, made), change
-
-        score = score_by(calibration, self._shipped)
         await self._switch.swap(
-            Exchange(encoder=encoder, score=score, edit=edit, who=who, note=f"checkpoint {id}")
+            Exchange(
+                encoder=encoder,
+                score=fit.score,
+                edit=fit.edit,
+                who=self._now.who,
+                note=f"checkpoint {checkpoint.id}",
+            )
         )
-        if made != changes:
-            await self._library.keep(id, replace(note, changes=made))
-
-    def _calibration(self, book: PolicyBook, evidence: Evidence) -> Calibration | None:
-        heads = recalibrations(book, evidence, self._shipped)
-        if not heads:
-            return None
-        at = self._clock().isoformat(timespec="seconds")
-        return Calibration(at, self._shipped.digest, heads)
+        await self._judge.keep(fit)
 
     def _at(self, step: Step) -> None:
         assert self._now is not None

@@ -8,25 +8,28 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from embed.batcher import Batcher
-from embed.checkpoint import Checkpoint
 from embed.encoder import Encoder
 from embed.errors import CheckpointInvalid
 from embed.promotion import GateRules
-from proxy.calibrated import LiveScore
+from proxy.calibrated import LiveScore, score_by
 from proxy.checkpoints.exchange import Edit, Exchange
+from proxy.checkpoints.judging import Judge
 from proxy.checkpoints.library import Library
 from proxy.checkpoints.promoting import Promoter
 from proxy.checkpoints.promotion import Bulletin, Outcome, Promotion
-from proxy.encoding import Encoding
 from proxy.policy_editor import Edited
 from proxy.rules import InForce, Rules
 from store.decision.score import load_score
 from store.policy import Policy, PolicyBook
+from tests.encodings import encoding_of
 from tests.fakes_documents import MemoryDocuments
 from tests.proxy.checkpoints.encoders import TopicEncoder
 
 BOOK = PolicyBook({"default": Policy(name="default")})
+
+
+def noon() -> datetime:
+    return datetime(2026, 11, 30, 12, tzinfo=UTC)
 
 
 class FakeSwitch:
@@ -36,6 +39,7 @@ class FakeSwitch:
         self.in_force = in_force
         self.former = ""
         self.staging = ""
+        self.staged: Encoder | None = None
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.edits: list[Edited] = []
@@ -47,7 +51,7 @@ class FakeSwitch:
         return self.in_force.rules.encoding.checkpoint
 
     async def stage(self, encoder: Encoder, on_progress: Callable[[int, int], None]) -> None:
-        self.staging = encoder.checkpoint
+        self.staging, self.staged = encoder.checkpoint, encoder
         for done in range(1, 4):
             on_progress(done, 3)
             await self.go_on.wait()
@@ -64,17 +68,14 @@ class FakeSwitch:
 
     async def abandon(self) -> None:
         self.staging = ""
+        if self.staged is not None:
+            await self.staged.aclose()
 
     def _edit(self, edit: Edit, note: str, encoder: Encoder, score: LiveScore) -> None:
         edited = edit(self.in_force.rules.book)
         self.edits.append(edited)
         self.notes.append(note)
-        self.in_force.rules = Rules(book=edited[0], encoding=encoding_of(encoder, score))
-
-
-def encoding_of(encoder: Encoder, score: LiveScore | None = None) -> Encoding:
-    """Return an encoder as it serves; nobody asks its batcher for anything here."""
-    return Encoding.of(encoder, Batcher(encoder), score or LiveScore(None))
+        self.in_force.rules = Rules(book=edited[0], encoding=encoding_of(encoder, score=score))
 
 
 @dataclass
@@ -99,14 +100,19 @@ class Bench:
         self.library = Library(self.directory, records)
         self.promoter = Promoter(
             library=self.library,
-            records=records,
+            judge=Judge(
+                library=self.library,
+                records=records,
+                in_force=self.switch.in_force,
+                shipped=load_score(),
+                score_for=lambda _, calibration: score_by(calibration, load_score()),
+                rules=GateRules(),
+                clock=noon,
+            ),
             bulletin=Bulletin(records, alone=self.alone),
-            in_force=self.switch.in_force,
             switch=self.switch,
             open_encoder=self._open,
-            shipped=load_score(),
-            rules=GateRules(),
-            clock=lambda: datetime(2026, 11, 30, 12, tzinfo=UTC),
+            clock=noon,
             on_outcome=self.outcomes.append,
         )
 
@@ -119,10 +125,10 @@ class Bench:
                     return latest
                 await asyncio.sleep(0.01)
 
-    async def _open(self, checkpoint: Checkpoint) -> Encoder:
-        pull = self.pulls.get(checkpoint.id, 0.9)
+    async def _open(self, id: str) -> Encoder:
+        pull = self.pulls.get(id, 0.9)
         if pull < 0:
             raise CheckpointInvalid("model.onnx does not run: it is text")
-        encoder = TopicEncoder(checkpoint.id, pull)
+        encoder = TopicEncoder(id, pull)
         self.opened.append(encoder)
         return encoder

@@ -27,7 +27,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     await bench.promoter.aclose()
 
 
-async def with_pairs(bench: Bench, count: int = 500) -> None:
+async def with_pairs(bench: Bench, count: int = 320) -> None:
     for each in labelled(count):
         await bench.documents.records.add_pair(each)
 
