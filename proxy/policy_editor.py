@@ -163,6 +163,7 @@ class PolicyEditor:
         *,
         intend: Callable[[str], Awaitable[None]],
         commit: Callable[[], Awaitable[None]],
+        note: str = "",
     ) -> None:
         """Put another checkpoint in force, with the policies that `edited` makes for it.
 
@@ -176,7 +177,7 @@ class PolicyEditor:
             book, change = edited(base)
             prototypes = await self._build(book, encoding)
             await intend(digest_of(book))
-            await self._history.edit(book, change, who, self._clock(), base=base)
+            await self._history.edit(book, change, who, self._clock(), base=base, note=note)
             await commit()
             self._in_force.rules = Rules(book=book, prototypes=prototypes, encoding=encoding)
             self._on_change(book)

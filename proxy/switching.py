@@ -175,7 +175,7 @@ class Switch:
                 raise SwitchRefused(f"checkpoint {name} is not staged")
             await side.reencoder.catch_up()
             side.encoding = replace(side.encoding, score=exchange.score)
-            await self._exchange(side, exchange.edit, exchange.who)
+            await self._exchange(side, exchange.edit, exchange.who, exchange.note)
             self._staged = None
             await self._sides.delete_other_files()
 
@@ -193,10 +193,10 @@ class Switch:
             side = self._sides.get(name)
             if side is None:
                 side = await self._sides.open(name, await self._open(name))
-            await self._exchange(side, edit, who)
+            await self._exchange(side, edit, who, note)
             side.unfilled = True
 
-    async def _exchange(self, side: Side, edit: Edit, who: str) -> None:
+    async def _exchange(self, side: Side, edit: Edit, who: str, note: str) -> None:
         """Put a side in force. What is in force now keeps an index, and gets a file."""
         before = self._state
         if before.active == CONFIGURED:
@@ -209,7 +209,12 @@ class Switch:
 
         try:
             await self._editor.exchange(
-                side.encoding, edit, who, intend=intend, commit=lambda: self._commit(after)
+                side.encoding,
+                edit,
+                who,
+                intend=intend,
+                commit=lambda: self._commit(after),
+                note=note,
             )
         except (PolicyInvalid, EmbedError, VersionTaken):  # nothing but the intention was written
             with suppress(StoreUnavailable):
