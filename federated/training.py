@@ -23,8 +23,8 @@ OnProgress = Callable[[int, int], None]
 class TrainOptions:
     """How a client trains.
 
-    Losses and margin are MeanCache's. Steps are fewer, smaller and longer than its own (PAPER): they
-    suit the upper layers alone, a hundred pairs a client, and a CPU.
+    Losses and margin are MeanCache's. Steps are fewer, smaller and longer than its own (PAPER):
+    they suit the upper layers alone, a hundred pairs a client, and a CPU.
     """
 
     epochs: int = 2
