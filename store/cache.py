@@ -147,10 +147,6 @@ class Cache:
         """Return what is held under the exact key."""
         return self._memory.held.get(id)
 
-    def newest(self, most: int) -> list[EntryId]:
-        """Return what was stored last, the newest first."""
-        return list(islice(reversed(self._memory.held), most))
-
     async def similar(self, key: PartitionKey, vector: Vector, k: int = 4) -> list[Candidate]:
         """Return up to k live entries of the partition, nearest first.
 
@@ -228,6 +224,10 @@ class Cache:
         document = Document(entry.body, entry.content_type)
         self._memory.hot.put(id, document)
         return document
+
+    def newest(self, most: int) -> list[EntryId]:
+        """Return what was stored last, the newest first."""
+        return list(islice(reversed(self._memory.held), most))
 
     async def warm(self) -> int:
         """Bring documents back into memory after a restart, the newest first; return how many.
