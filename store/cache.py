@@ -155,10 +155,6 @@ class Cache:
         """Return what is held under the exact key."""
         return self._memory.held.get(id)
 
-    def newest(self, most: int) -> list[EntryId]:
-        """Return what was stored last, the newest first."""
-        return list(islice(reversed(self._memory.held), most))
-
     async def similar(
         self, key: PartitionKey, vector: Vector, k: int = 4, *, checkpoint: str
     ) -> list[Candidate]:
@@ -239,6 +235,10 @@ class Cache:
         document = Document(entry.body, entry.content_type)
         self._memory.hot.put(id, document)
         return document
+
+    def newest(self, most: int) -> list[EntryId]:
+        """Return what was stored last, the newest first."""
+        return list(islice(reversed(self._memory.held), most))
 
     async def warm(self) -> int:
         """Bring documents back into memory after a restart, the newest first; return how many.
@@ -343,10 +343,7 @@ class Cache:
         await self._deletions.aclose()
 
     def contents(self, mark: Mark, checkpoint: str) -> Contents:
-        """Return what a snapshot of this checkpoint's index has to hold besides that index.
-
-        Memory reflects `mark`.
-        """
+        """Return what a snapshot of this checkpoint's index, as of `mark`, holds besides it."""
         earlier = self.vectors[checkpoint].earlier
         return Contents(mark, self._memory.held.values(), earlier, list(self._deletions))
 

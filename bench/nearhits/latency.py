@@ -119,7 +119,7 @@ async def _rounds(
 async def measure(record: Record, quick: bool) -> str:
     """Measure what is not measured yet; return the table."""
     rounds = ROUNDS[quick]
-    arguments = {"stored": STORED, "rounds": rounds, "asked": ASKED}
+    arguments = {"stored": STORED, "rounds": rounds, "asked": ASKED, "settle": SETTLE}
     found = await record.measured("latency", arguments, lambda: compare(rounds))
     without, routed = found["medians"]["without"], found["medians"]["with"]
     added = mean_of([b - a for a, b in zip(without, routed, strict=True)])
