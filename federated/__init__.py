@@ -1,1 +1,1 @@
-"""Federated training of the similarity model. Nothing here yet (part 6)."""
+"""Federated training of the similarity model, on Flower; no text leaves a site (MeanCache)."""
