@@ -23,7 +23,13 @@ from proxy.cache_root import open_cache
 from proxy.calibrated import LiveScore, live_score
 from proxy.call import CallReader
 from proxy.checkpoint_state import open_state
-from proxy.checkpoints_root import OpenNamed, open_switch, opener, vectors_at_start
+from proxy.checkpoints_root import (
+    OpenNamed,
+    encoder_at_start,
+    open_switch,
+    opener,
+    vectors_at_start,
+)
 from proxy.configured import api_keys, upstream_specs
 from proxy.documents_root import Shelves, open_shelves
 from proxy.encoding import Encoding
@@ -95,7 +101,8 @@ async def open_app(
         shelves = await open_shelves(settings, environ, stack, faults)
         state = await open_state(shelves.records)
         open_named = opener(settings, environ, on_progress, encoder, promoted)
-        encoder = await open_named(state.active)
+        shared = shelves.membership.shared
+        encoder = await encoder_at_start(state, open_named, on_progress, shared=shared)
         stack.push_async_callback(encoder.aclose)
         file = await vectors_at_start(state, settings.data_dir, encoder)
         library = library_of(settings, shelves.records)
