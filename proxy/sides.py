@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from embed.encoder import Encoder
@@ -42,7 +42,8 @@ class Side:
     encoding: Encoding
     file: VectorFile
     reencoder: Reencoder
-    unfilled: bool = field(default=False)  # entries may lack a vector without being on the list
+    unfilled: bool = False  # entries may lack a vector without being on the list
+    rests_until: float = 0.0  # seconds of the loop's clock: its encoder has failed
 
 
 def quiet(encoder: Encoder) -> Encode:
@@ -164,8 +165,10 @@ class Sides:
             await asyncio.sleep(LOOK_EVERY)
             for name in names():
                 side = self.get(name)
-                if side is not None and not await self._fed(side):
-                    await asyncio.sleep(AGAIN_AFTER)
+                if side is None or asyncio.get_running_loop().time() < side.rests_until:
+                    continue
+                if not await self._fed(side):
+                    side.rests_until = asyncio.get_running_loop().time() + AGAIN_AFTER
 
     async def _fed(self, side: Side) -> bool:
         """Encode what a side lacks; return whether that could be done."""
