@@ -12,7 +12,6 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from embed.batcher import Batcher
 from embed.encoder import Encoder
 from proxy import calibrated, prototypes
 from proxy.adaptation import Adaptation
@@ -25,6 +24,7 @@ from proxy.call import CallReader
 from proxy.checkpoint_state import open_state
 from proxy.checkpoints_root import (
     OpenNamed,
+    as_it_serves,
     encoder_at_start,
     open_switch,
     opener,
@@ -57,7 +57,6 @@ from proxy.settings import Settings
 from proxy.sharing_root import build_sharing
 from proxy.switching import Switch
 from proxy.upkeep import (
-    batch_counter,
     call_counter,
     stop,
     sweep_for_ever,
@@ -176,7 +175,13 @@ async def build_parts(
     specs = upstream_specs(settings, environ)
     literal = [m for spec in specs for m in spec.models if not set("*?[") & set(m)]
     metrics = Metrics(book.names, literal)
-    encoding = await open_encoding(settings, encoder, metrics, stack, on_progress, score)
+    encoding = as_it_serves(settings, encoder, metrics, score or live_score(encoder.checkpoint))
+    await stack.enter_async_context(encoding.batcher)
+    if encoding.score.now is None:
+        on_progress(
+            f"no score is fitted to the encoder {encoder.checkpoint}: categories with an"
+            " error_budget answer the same request again and nothing by meaning"
+        )
     in_force = InForce(Rules(book=book, encoding=encoding))
     cache, keeper = await open_cache(settings, in_force, shelves, made, stack, on_progress)
     upstreams = await stack.enter_async_context(Upstreams(specs, on_call=call_counter(metrics)))
@@ -370,30 +375,3 @@ def _predictor(parts: Parts) -> Predictor | None:
         upstreams=parts.upstreams,
         clock=utc_now,
     )
-
-
-async def open_encoding(
-    settings: Settings,
-    encoder: Encoder,
-    metrics: Metrics,
-    stack: AsyncExitStack,
-    on_progress: Progress,
-    score: LiveScore | None,
-) -> Encoding:
-    """Return an encoder as it serves, its batcher running until `stack` ends.
-
-    Raises ScoreInvalid.
-    """
-    score = score or live_score(encoder.checkpoint)
-    if score.now is None:
-        on_progress(
-            f"no score is fitted to the encoder {encoder.checkpoint}: categories with an"
-            " error_budget answer the same request again and nothing by meaning"
-        )
-    batcher = Batcher(
-        encoder,
-        max_batch=settings.encoder.max_batch,
-        max_waiting=settings.encoder.max_waiting,
-        on_batch=batch_counter(metrics),
-    )
-    return Encoding.of(encoder, await stack.enter_async_context(batcher), score)

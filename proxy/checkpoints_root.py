@@ -16,6 +16,7 @@ from proxy.checkpoint_state import CONFIGURED, CheckpointState, read_state
 from proxy.encoders import AbsentEncoder, open_checkpoint, open_encoder
 from proxy.encoding import Encoding
 from proxy.following import Following, Replicas
+from proxy.metrics import Metrics
 from proxy.parts import Parts
 from proxy.policy_editor import PolicyEditor
 from proxy.settings import EncoderSettings, Settings
@@ -76,6 +77,19 @@ async def active(
         if file is not None:
             stack.callback(file.close)
         yield encoder, file
+
+
+def as_it_serves(
+    settings: Settings, encoder: Encoder, metrics: Metrics, score: LiveScore
+) -> Encoding:
+    """Return an encoder as it serves; its batcher is still to be started."""
+    batcher = Batcher(
+        encoder,
+        max_batch=settings.encoder.max_batch,
+        max_waiting=settings.encoder.max_waiting,
+        on_batch=batch_counter(metrics),
+    )
+    return Encoding.of(encoder, batcher, score)
 
 
 def folder_of(settings: Settings) -> Path:
@@ -142,14 +156,10 @@ async def open_switch(
     settings = parts.settings
 
     async def begin(encoder: Encoder) -> Encoding:
-        batcher = Batcher(
-            encoder,
-            max_batch=settings.encoder.max_batch,
-            max_waiting=settings.encoder.max_waiting,
-            on_batch=batch_counter(parts.metrics),
-        )
-        batcher.start()
-        return Encoding.of(encoder, batcher, await score_of(encoder.checkpoint))
+        score = await score_of(encoder.checkpoint)
+        encoding = as_it_serves(settings, encoder, parts.metrics, score)
+        encoding.batcher.start()
+        return encoding
 
     async def open_by_name(name: str) -> Encoding:
         return await begin(await open_named(name))
