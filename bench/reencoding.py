@@ -45,6 +45,7 @@ EXACT_BOUND, SEMANTIC_BOUND = 2.0, 2.5  # times the p99 of a quiet window
 SAME = 0.002  # of a similarity: it is told with four digits
 REST = 1.0  # seconds between two windows
 FINISH_LIMIT = 240.0  # seconds for what is left of the re-encoding
+SWAP_LIMIT = 60.0
 
 
 @dataclass
@@ -155,6 +156,12 @@ class Orders:
         while self.state()["order"] != text:  # noqa: ASYNC110 - a file tells nobody
             await asyncio.sleep(0.02)
 
+    async def begun(self) -> None:
+        """Wait until there is something to re-encode."""
+        async with asyncio.timeout(READY_LIMIT):
+            while not self.state()["of"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
     async def done(self, limit: float) -> bool:
         """Wait until the order is carried out; return whether it was in time."""
         deadline = time.monotonic() + limit
@@ -168,6 +175,9 @@ class Orders:
 async def measured(load: Load, orders: Orders, plan: argparse.Namespace) -> dict[str, Any]:
     """Ask in pairs of windows, then through the rest, the swap and the way back."""
     pairs, windows = [], list[Window]()
+    await orders.give("stage")
+    await orders.begun()  # the encoder is open: that is paid once, before
+    await orders.give("pause")
     await load.window(plan.seconds / 2)  # everything is warm from here on
     for number in range(plan.pairs):
         found: dict[str, Window] = {}
@@ -184,7 +194,7 @@ async def measured(load: Load, orders: Orders, plan: argparse.Namespace) -> dict
         pairs.append({"quiet": quiet, "busy": busy, "load": os.getloadavg()[0]})
         windows += found.values()
         say(f"pair {number + 1}: {quiet} -> {busy}, {at['done']} of {at['of']} re-encoded")
-    after, whole = await switched(load, orders)
+    after, whole = await switched(load, orders, plan.finish)
     ratios = {
         kind: median(pair["busy"][kind] / pair["quiet"][kind] for pair in pairs)
         for kind in ("exact", "semantic")
@@ -201,10 +211,12 @@ async def measured(load: Load, orders: Orders, plan: argparse.Namespace) -> dict
     }
 
 
-async def switched(load: Load, orders: Orders) -> tuple[dict[str, Window], dict[str, Any]]:
+async def switched(
+    load: Load, orders: Orders, finish: float
+) -> tuple[dict[str, Window], dict[str, Any]]:
     """Go on to the end, swap and go back, under load."""
     windows = dict[str, Window]()
-    for order, limit in (("stage", FINISH_LIMIT), ("swap", 30.0), ("rollback", 30.0)):
+    for order, limit in (("stage", finish), ("swap", SWAP_LIMIT), ("rollback", SWAP_LIMIT)):
         ended = asyncio.Event()
         await orders.give(order)
         asking = asyncio.create_task(load.window(limit + 10, ended))
@@ -277,6 +289,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="of one window")
     parser.add_argument("--exact-rate", type=float, default=100.0, help="requests a second")
     parser.add_argument("--semantic-rate", type=float, default=20.0, help="requests a second")
+    parser.add_argument("--finish", type=float, default=FINISH_LIMIT, help="seconds for the rest")
     parser.add_argument("--folder", type=Path, default=None, help="where the store is put")
     parser.add_argument("--results", type=Path, default=RESULTS / "reencoding.json")
     plan = parser.parse_args()
@@ -286,6 +299,8 @@ def main() -> int:
     record = {
         "machine": asdict(machine),
         "entries": plan.entries,
+        "requests a second": {"exact": plan.exact_rate, "semantic": plan.semantic_rate},
+        "load of the machine at the end": os.getloadavg()[0],
         "seconds": time.monotonic() - began,
         "missed": list(missed),
         **found,

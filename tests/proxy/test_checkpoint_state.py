@@ -57,7 +57,7 @@ async def test_a_switch_that_was_cut_off_before_its_policies_did_not_happen() ->
     records = MemoryDocuments().records
     history = PolicyHistory(records)
     await history.current(Seed("file", "1", BOOK), NOON)
-    await save_state(records, replace(STAGED, pending=Pending("b-1", digest_of(RAISED))))
+    await save_state(records, replace(STAGED, pending=Pending("b-1", 8, digest_of(RAISED))))
     assert await open_state(records) == STAGED
 
 
@@ -65,11 +65,12 @@ async def test_a_switch_that_was_cut_off_after_its_policies_is_finished_for_good
     records = MemoryDocuments().records
     history = PolicyHistory(records)
     await history.current(Seed("file", "1", BOOK), NOON)
-    await save_state(records, replace(STAGED, pending=Pending("b-1", digest_of(RAISED))))
+    await save_state(records, replace(STAGED, pending=Pending("b-1", 8, digest_of(RAISED))))
     change = ("checkpoint.promote", None, None, None)
     await history.edit(RAISED, change, "ops", NOON, base=BOOK)
     state = await open_state(records)
     assert (state.active, state.former, state.pending) == ("b-1", "", None)
+    assert state.dimension == 8
     assert state.id_of("") == "a-1"
     await history.edit(BOOK, ("put", "default", None, None), "ops", NOON, base=RAISED)
     assert await open_state(records) == state  # later edits do not undo it

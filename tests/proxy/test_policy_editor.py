@@ -319,7 +319,7 @@ async def test_another_checkpoint_comes_with_its_policies_and_prototypes_in_one_
     assert desk.told[-1] == RAISED
     assert ledger.written == ["intend, False", "commit, True"]
     row = (await desk.documents.records.audit(limit=1)).items[0]
-    assert row.action == "policy.checkpoint.promote"
+    assert row.action == "checkpoint.promote"
 
 
 @pytest.mark.parametrize("fault", ["commit", "encoder"])
