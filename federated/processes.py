@@ -84,6 +84,8 @@ class Flower:
 
     def __exit__(self, *_: object) -> None:
         """End what runs: nodes first, since a node without its SuperLink tries again for long."""
+        for process in self._nodes.values():  # at once: each takes its seconds
+            _signal(process, signal.SIGTERM)
         for name in list(self._nodes):
             self.stop_supernode(name)
         if self._superlink is not None:
