@@ -21,7 +21,7 @@ from proxy.auth import Keyring
 from proxy.cache_root import open_cache
 from proxy.calibrated import LiveScore, live_score
 from proxy.call import CallReader
-from proxy.checkpoint_state import open_state
+from proxy.checkpoint_state import read_state
 from proxy.checkpoints_root import (
     OpenNamed,
     as_it_serves,
@@ -98,7 +98,7 @@ async def open_app(
     async with AsyncExitStack() as stack:
         faults = Faults()
         shelves = await open_shelves(settings, environ, stack, faults)
-        state = await open_state(shelves.records)
+        state = await read_state(shelves.records)
         open_named = opener(settings, environ, on_progress, encoder, promoted)
         shared = shelves.membership.shared
         encoder = await encoder_at_start(state, open_named, on_progress, shared=shared)

@@ -1,33 +1,25 @@
 """Which checkpoint serves, which one may be gone back to, and which one is being prepared.
 
-A state by name in the records, as JSON. A checkpoint is named by its id, the configured encoder by
-"", none by null. `pending` is written before the policies of a switch are, so that a process that
-dies between the two finds out which checkpoint those in force belong to.
+States by name in the records, as JSON, shared by all replicas. A checkpoint is named by its id, the
+configured encoder by "", none by null. Which one serves is written in one step with the policies
+that belong to it, and never without; which one is being prepared is a state of its own.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from store.documents.records import Records
-from store.policy_history import PolicyHistory
 
 log = logging.getLogger("nearhit.checkpoints")
 
 STATE = "checkpoint"
+STAGING = "checkpoint-staging"
+_NOTHING = '{"staging": null, "attempt": ""}'
 CONFIGURED = ""  # the name of the encoder that the settings name
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A switch of which not all may be written."""
-
-    to: str
-    dimension: int
-    policies: str  # digest of the policies that belong to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +32,6 @@ class CheckpointState:
     attempt: str = ""  # names this staging: replicas report under it
     dimension: int = 0  # of the active one's vectors; 0: the configured encoder says it
     configured: str = ""  # the id that the configured encoder had when it was switched away from
-    pending: Pending | None = None
 
     @property
     def never_switched(self) -> bool:
@@ -62,68 +53,46 @@ class CheckpointState:
             active=to, former=self.active, dimension=dimension, configured=self.configured
         )
 
-    def settled(self, policies: str) -> CheckpointState:
-        """Return the state of a process that died in a switch, by the policies of its end."""
-        if self.pending is None:
-            return self
-        if self.pending.policies == policies:  # they are in force, so it is, too
-            return self.switched(self.pending.to, self.pending.dimension)
-        return replace(self, pending=None)
+    @property
+    def to_store(self) -> tuple[str, str]:
+        """The name and the text under which it is stored, but for what is being prepared."""
+        said = {
+            "active": self.active,
+            "former": self.former,
+            "dimension": self.dimension,
+            "configured": self.configured,
+        }
+        return STATE, json.dumps(said)
 
 
 async def read_state(records: Records) -> CheckpointState:
-    """Return what is recorded, a switch that was cut off ended one way or the other.
-
-    Raises StoreUnavailable.
-    """
-    said = (await records.states()).get(STATE)
-    if said is None:
-        return CheckpointState()
+    """Return what is recorded; raise StoreUnavailable."""
+    states = await records.states()
     try:
-        state = parsed(json.loads(said))
+        serving = json.loads(states.get(STATE) or CheckpointState().to_store[1])
+        return parsed(serving, json.loads(states.get(STAGING) or _NOTHING))
     except (ValueError, KeyError, TypeError) as error:
         log.error("which checkpoint serves cannot be read: the configured one does: %s", error)
         return CheckpointState()
-    return state.settled(await PolicyHistory(records).digest())
 
 
-async def open_state(records: Records) -> CheckpointState:
-    """Return what is recorded, and record how a switch that was cut off ended.
-
-    Raises StoreUnavailable.
-    """
-    said = (await records.states()).get(STATE)
-    state = await read_state(records)
-    if said is not None and said != _told(state):
-        await save_state(records, state)
-    return state
+async def save_staging(records: Records, state: CheckpointState) -> None:
+    """Write down which checkpoint it prepares; raise StoreUnavailable."""
+    said = json.dumps({"staging": state.staging, "attempt": state.attempt})
+    await records.save_state(STAGING, "" if state.staging is None else said)
 
 
-async def save_state(records: Records, state: CheckpointState) -> None:
-    """Write it down; raise StoreUnavailable."""
-    await records.save_state(STATE, _told(state))
-
-
-def _told(state: CheckpointState) -> str:
-    return json.dumps(asdict(state))
-
-
-def _pending(data: dict[str, Any]) -> Pending:
-    return Pending(str(data["to"]), int(data["dimension"]), str(data["policies"]))
-
-
-def parsed(data: dict[str, Any]) -> CheckpointState:
-    """Return the state of its JSON form; ValueError, KeyError or TypeError if it is none."""
-    pending = data["pending"]
+def parsed(serving: dict[str, Any], preparing: dict[str, Any]) -> CheckpointState:
+    """Return the state of its JSON forms; ValueError, KeyError or TypeError if they are none."""
+    staging = preparing["staging"]
     state = CheckpointState(
-        active=data["active"],
-        former=data["former"],
-        staging=data["staging"],
-        attempt=str(data["attempt"]),
-        dimension=int(data["dimension"]),
-        configured=str(data["configured"]),
-        pending=None if pending is None else _pending(pending),
+        active=serving["active"],
+        former=serving["former"],
+        staging=staging if staging != serving["active"] else None,  # it has been put in force
+        attempt=str(preparing["attempt"]),
+        dimension=int(serving["dimension"]),
+        configured=str(serving["configured"]),
     )
     if not all(isinstance(name, str) for name in state.names):
-        raise ValueError(f"{data} names no checkpoints")
+        raise ValueError(f"{serving} and {preparing} name no checkpoints")
     return state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -164,7 +165,8 @@ async def open_switch(
     async def open_by_name(name: str) -> Encoding:
         return await begin(await open_named(name))
 
-    replicas = Replicas(parts.shelves.records, parts.shelves.membership)
+    where = f"{socket.gethostname()}:{settings.server.port} ({settings.data_dir})"
+    replicas = Replicas(parts.shelves.records, parts.shelves.membership, where)
     sides = Sides(
         cache=parts.cache,
         documents=parts.shelves.documents,
@@ -195,7 +197,7 @@ async def open_switch(
             take_up=switch.take_up,
             help_stage=switch.help_stage,
         )
-        editor.wait_for(switch.belongs_elsewhere)
+        editor.wait_for(switch.belongs_elsewhere, lambda: switch.to_store)
         parts.shelves.documents.follow(following.apply)
         stack.push_async_callback(following.aclose)
         following.start()

@@ -41,7 +41,9 @@ class NotStaged(Exception):
 class Replicas:
     """What replicas tell each other about checkpoints."""
 
-    def __init__(self, records: Records, membership: Membership) -> None:
+    def __init__(self, records: Records, membership: Membership, where: str) -> None:
+        """`where` is this replica to a person."""
+        self._where = where
         self._records = records
         self._membership = membership
 
@@ -58,6 +60,8 @@ class Replicas:
 
     async def report(self, attempt: str, fault: str | None = None) -> None:
         """Say that this replica has staged, or why it cannot. Raises StoreUnavailable."""
+        if fault is not None:
+            fault = f"replica {self._where} cannot take it up: {fault}"
         said = {"attempt": attempt, "fault": fault}
         await self._records.save_state(_PREFIX + self._membership.name, json.dumps(said))
 
@@ -68,13 +72,18 @@ class Replicas:
                 await self._records.save_state(_PREFIX + self._membership.name, "")
 
     async def staged(self, attempt: str) -> None:
-        """Wait until all others that are alive have staged; raise NotStaged, StoreUnavailable."""
+        """Wait until all others that are alive have staged; raise NotStaged, StoreUnavailable.
+
+        Of two that promote at once the one that began last goes on: they would wait for each other.
+        """
         while self.shared:
+            if (await read_state(self._records)).attempt != attempt:
+                raise NotStaged("another replica began to promote a checkpoint, or stopped this")
             waiting = await self._membership.others()
             reports = await self._reports(attempt)
             for name, fault in reports.items():
                 if name in waiting and fault is not None:
-                    raise NotStaged(f"replica {name} cannot take it up: {fault}")
+                    raise NotStaged(fault)
             if not waiting - reports.keys():
                 return
             await asyncio.sleep(ASK_EVERY)

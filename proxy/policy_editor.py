@@ -22,7 +22,7 @@ from store.errors import PolicyInvalid, StoreUnavailable, VersionTaken
 from store.journal import PolicyAdded, Record
 from store.policy import DEFAULT_CATEGORY, Policy, PolicyBook
 from store.policy_file import parse_policies, policy_as_data
-from store.policy_history import Change, PolicyHistory, Seed, digest_of, read_seed
+from store.policy_history import Change, PolicyHistory, Seed, read_seed
 
 log = logging.getLogger("nearhit.policies")
 
@@ -73,6 +73,7 @@ class PolicyEditor:
         self._added = asyncio.Event()  # another process has made a version
         self._refused = ""  # the file's fault that was logged last
         self._belongs_elsewhere: Elsewhere = _nowhere
+        self._to_store: Callable[[], tuple[str, str] | None] = lambda: None
 
     @property
     def book(self) -> PolicyBook:
@@ -168,44 +169,64 @@ class PolicyEditor:
         edited: Callable[[PolicyBook], Edited],
         who: str,
         *,
-        intend: Callable[[str], Awaitable[None]],
-        commit: Callable[[], Awaitable[None]],
+        state: tuple[str, str],
         note: str = "",
     ) -> None:
         """Put another checkpoint in force, with the policies that `edited` makes for it.
 
-        Nothing is in force before all of it is durable: `intend` is told the digest of the version
-        to come before that is made, `commit` comes after. Then policies, prototypes,
-        encoder and score change in one step. Raises what those two raise, PolicyInvalid,
-        EmbedError, StoreUnavailable, VersionTaken.
+        Nothing is in force before all of it is durable: the version and `state`, the name and the
+        text of what says which checkpoint it is for, in one step. Then policies, prototypes,
+        encoder and score change in one step. Raises PolicyInvalid, EmbedError,
+        StoreUnavailable, VersionTaken.
         """
         async with self._turn:
             base = self.book
             book, change = edited(base)
             prototypes = await self._build(book, encoding)
-            await intend(digest_of(book))
-            await self._history.edit(book, change, who, self._clock(), base=base, note=note)
-            await commit()
+            now = self._clock()
+            await self._history.edit(book, change, who, now, base=base, note=note, state=state)
             self._in_force.rules = Rules(book=book, prototypes=prototypes, encoding=encoding)
             self._on_change(book)
 
-    async def take_over(self, encoding: Encoding) -> None:
+    async def take_over(self, encoding: Encoding, is_active: Callable[[], Awaitable[bool]]) -> bool:
         """Put a checkpoint in force that another replica has chosen, with the newest policies.
 
+        Unless those belong to yet another one by now, which `is_active` says: return whether.
         Examples that it cannot encode now are made up for later. Raises PolicyInvalid,
         StoreUnavailable.
         """
         async with self._turn:
-            book = await self._history.latest() or self.book
+            book = await self._newest_if(is_active)
+            if book is None:
+                return False
             prototypes: Prototypes | None = None
             with suppress(EmbedError):
                 prototypes = await self._build(book, encoding)
             self._in_force.rules = Rules(book=book, prototypes=prototypes, encoding=encoding)
             self._on_change(book)
+            return True
 
-    def wait_for(self, others: Elsewhere) -> None:
-        """Have others' versions wait while `others` says that they belong to another checkpoint."""
-        self._belongs_elsewhere = others
+    async def _newest_if(self, holds: Callable[[], Awaitable[bool]]) -> PolicyBook | None:
+        """Return the newest policies if something held of the checkpoint that they came with.
+
+        The two are written in one step, so what is read between two looks at one version is its.
+        """
+        while True:
+            number, book = await self._history.newest()
+            held = await holds()
+            if (await self._history.newest())[0] == number:
+                return book if held else None
+
+    async def is_forgotten(self) -> bool:
+        """Whether the store knows of no policies any more; raise StoreUnavailable."""
+        return (await self._history.newest())[0] == 0
+
+    def wait_for(self, others: Elsewhere, to_store: Callable[[], tuple[str, str]]) -> None:
+        """Have others' versions wait while `others` says that they belong to another checkpoint.
+
+        `to_store` says which one is in force, where the store has forgotten that.
+        """
+        self._belongs_elsewhere, self._to_store = others, to_store
 
     def apply(self, record: Record) -> None:
         """Note a version that another process has made; `watch` and `adopt` take it up."""
@@ -222,15 +243,13 @@ class PolicyEditor:
 
     async def _take_up(self) -> bool:
         try:
-            if await self._belongs_elsewhere():
-                return False
-            book = await self._history.latest()
-            if book is None:
+            if await self.is_forgotten():
                 change: Change = ("restore", None, None, None)
-                now, base = self._clock(), self.book
-                await self._history.edit(base, change, "nearhit", now, base=base)
+                now, base, state = self._clock(), self.book, self._to_store()
+                await self._history.edit(base, change, "nearhit", now, base=base, state=state)
                 return False
-            if book == self.book:
+            book = await self._newest_if(self._belongs_here)
+            if book is None or book == self.book:
                 return False
             self._swap(book, await self._built(book))
             return True
@@ -240,6 +259,9 @@ class PolicyEditor:
         except (PolicyInvalid, EmbedError) as error:
             log.error("the policies of another replica are not in force here: %s", error)
             return False
+
+    async def _belongs_here(self) -> bool:
+        return not await self._belongs_elsewhere()
 
     async def follow(self) -> None:
         """Take up versions that other processes make, as they come."""

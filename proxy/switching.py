@@ -19,7 +19,7 @@ from dataclasses import replace
 from embed.encoder import Encoder
 from embed.errors import EmbedError
 from proxy.calibrated import LiveScore
-from proxy.checkpoint_state import CONFIGURED, CheckpointState, Pending, read_state, save_state
+from proxy.checkpoint_state import CONFIGURED, CheckpointState, read_state, save_staging
 from proxy.checkpoints.exchange import Edit, Exchange
 from proxy.encoders import AbsentEncoder
 from proxy.encoding import Encoding
@@ -31,12 +31,10 @@ from proxy.rules import InForce
 from proxy.sides import Side, Sides
 from store.cache import Cache
 from store.documents.records import Records
-from store.errors import PolicyInvalid, StoreUnavailable, VersionTaken
+from store.errors import StoreUnavailable
 from store.vector_file import VectorFile
 
 log = logging.getLogger("nearhit.checkpoints")
-
-TRIES, PAUSE = 10, 0.5  # seconds between two tries to write down what its policies belong to
 
 
 class SwitchRefused(Exception):
@@ -171,7 +169,9 @@ class Switch:
     async def _give_up(self, name: str) -> None:
         self._staged = None
         self._sides.retire(name)
-        await self._note(replace(self._state, staging=None))
+        attempt, self._state = self._state.attempt, replace(self._state, staging=None)
+        if (await read_state(self._records)).attempt in ("", attempt):  # not another replica's
+            await self._note(self._state)
 
     async def swap(self, exchange: Exchange) -> None:
         """Put what is staged in force, with policies and score that belong to it, in one step.
@@ -215,39 +215,15 @@ class Switch:
         await self._sides.adopt(before.active, self._in_force.rules.encoding)
         after = before.switched(side.name, dimension)
 
-        async def intend(policies: str) -> None:
-            pending = Pending(side.name, dimension, policies)
-            await save_state(self._records, replace(before, pending=pending))
-
-        try:
-            await self._editor.exchange(
-                side.encoding,
-                edit,
-                who,
-                intend=intend,
-                commit=lambda: self._commit(after),
-                note=note,
-            )
-        except (PolicyInvalid, EmbedError, VersionTaken):  # nothing but the intention was written
-            with suppress(StoreUnavailable):
-                await save_state(self._records, before)
-            raise
+        await self._editor.exchange(side.encoding, edit, who, state=after.to_store, note=note)
         # Nothing has waited since the rules were assigned: points and rules change together.
         self._state = after
         self._budgets.ship_anew(side.encoding.score.point)
         log.info("checkpoint %s is in force, by %s", side.encoding.checkpoint, who)
+        with suppress(StoreUnavailable):  # one that serves counts as staged no more anyway
+            await save_staging(self._records, after)
         await self._replicas.tell()
         await self._budgets.save_all()
-
-    async def _commit(self, state: CheckpointState) -> None:
-        """Write down what is in force; its policies are stored already, so do not give up soon."""
-        for left in reversed(range(TRIES)):
-            try:
-                return await save_state(self._records, state)
-            except StoreUnavailable:
-                if not left:
-                    raise
-                await asyncio.sleep(PAUSE)
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
@@ -257,13 +233,13 @@ class Switch:
         async with self._turn:
             if self._replicas.shared:  # another one may have changed it a moment ago
                 state = await read_state(self._records)
-                if state.active != self._state.active:
+                if state.active != self._state.active or await self._editor.is_forgotten():
                     raise SwitchRefused("another replica is just switching the checkpoint")
                 self._state = state
             yield
 
     async def _note(self, state: CheckpointState) -> None:
-        await save_state(self._records, state)
+        await save_staging(self._records, state)
         self._state = state
         await self._replicas.tell()
 
@@ -273,6 +249,11 @@ class Switch:
     def leads(self) -> bool:
         """Whether this replica is changing the checkpoint itself."""
         return self._turn.locked()
+
+    @property
+    def to_store(self) -> tuple[str, str]:
+        """What is in force, as it is stored with policies: a name and a text."""
+        return self._state.to_store
 
     async def belongs_elsewhere(self) -> bool:
         """Whether the newest policies are those of another checkpoint than the one in force here.
@@ -288,15 +269,18 @@ class Switch:
         nothing is answered by meaning until it is.
         """
         async with self._turn:
+            if await self._editor.is_forgotten():
+                return  # what is in force here is about to be stored again
             absent = isinstance(self._in_force.rules.encoding.encoder, AbsentEncoder)
-            if state.active != self._state.active or absent:
-                await self._take_over(state)
+            if (state.active != self._state.active or absent) and not await self._take_over(state):
+                return
             self._state = state
             self._sides.retire_all_but(state.names)
             if self._staged not in state.names:
                 self._staged = None
 
-    async def _take_over(self, state: CheckpointState) -> None:
+    async def _take_over(self, state: CheckpointState) -> bool:
+        """Return whether that checkpoint is in force now, or still is not here."""
         name, old = state.active, self._in_force.rules.encoding
         side = self._sides.get(name)
         if side is None or isinstance(side.encoding.encoder, AbsentEncoder):
@@ -304,7 +288,7 @@ class Switch:
                 encoding = await self._open(name)
             except (EmbedError, OSError) as error:
                 if side is not None:
-                    return  # it is still not here
+                    return True  # it is still not here
                 log.error("nothing is answered by meaning: %s", error)
                 absent = AbsentEncoder(state.id_of(name), state.dimension, str(error))
                 encoding = await self._begin(absent)
@@ -316,10 +300,15 @@ class Switch:
         if name != self._state.active:
             await self._sides.adopt(self._state.active, old)
         side.encoding = replace(side.encoding, score=await self._score_of(side.encoding.checkpoint))
-        await self._editor.take_over(side.encoding)
+        if not await self._editor.take_over(side.encoding, lambda: self._is_active(name)):
+            return False  # yet another one is in force by now
         self._budgets.ship_anew(side.encoding.score.point)
         side.unfilled = True
         log.info("checkpoint %s is in force, as in other replicas", side.encoding.checkpoint)
+        return True
+
+    async def _is_active(self, name: str) -> bool:
+        return (await read_state(self._records)).active == name
 
     async def help_stage(self, state: CheckpointState) -> None:
         """Stage what another replica wants to swap in. Raises EmbedError, OSError."""

@@ -131,8 +131,11 @@ class PolicyHistory:
         *,
         base: PolicyBook,
         note: str = "",
+        state: tuple[str, str] | None = None,
     ) -> int:
         """Make a version of an edit of `base`; return its number.
+
+        `state` is a name and what is stored under it in the same step.
 
         An action that is not the policies' own, as "checkpoint.promote", is audited under its name.
 
@@ -147,7 +150,15 @@ class PolicyHistory:
         source: Source = "rollback" if action == "rollback" else "api"
         version = replace(_version(book, at, who, source, seed), note=note)
         audit = _audit(version, action, category, before, after)
-        return await self._records.add_version(version, audit, after=_number(latest))
+        return await self._records.add_version(version, audit, after=_number(latest), state=state)
+
+    async def newest(self) -> tuple[int, PolicyBook | None]:
+        """Return the newest version's number and book; 0 and None if there is none.
+
+        Raises PolicyInvalid, StoreUnavailable.
+        """
+        version = await self._records.latest_version()
+        return _number(version), None if version is None else read_version(version)
 
     async def latest(self) -> PolicyBook | None:
         """Return the newest version's book; None if there is none.

@@ -72,13 +72,20 @@ class MemoryRecords:
         self._states: dict[str, str] = {}
 
     async def add_version(
-        self, version: PolicyVersion, audit: AuditRow, *, after: int | None = None
+        self,
+        version: PolicyVersion,
+        audit: AuditRow,
+        *,
+        after: int | None = None,
+        state: tuple[str, str] | None = None,
     ) -> int:
         self._check()
         if after is not None and after != self._versions.newest:
             raise VersionTaken("not the newest")
         number = self._versions.newest + 1
         self._audit.add(audit)
+        if state is not None:
+            self._states[state[0]] = state[1]
         return self._versions.add(replace(version, number=number))
 
     async def latest_version(self) -> PolicyVersion | None:

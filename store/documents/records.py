@@ -100,9 +100,16 @@ class Records(Protocol):
     """
 
     async def add_version(
-        self, version: PolicyVersion, audit: AuditRow, *, after: int | None = None
+        self,
+        version: PolicyVersion,
+        audit: AuditRow,
+        *,
+        after: int | None = None,
+        state: tuple[str, str] | None = None,
     ) -> int:
-        """Store both or neither; return the version's number, whatever it had before.
+        """Store all or nothing; return the version's number, whatever it had before.
+
+        `state` is a name and what belongs to the version under it, as by `save_state`, not "".
 
         With `after`, only while the newest version has that number, or 0: there is none. Else it
         raises VersionTaken.

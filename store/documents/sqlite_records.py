@@ -44,7 +44,12 @@ class SqliteRecords:
         self._bounds = bounds
 
     async def add_version(
-        self, version: PolicyVersion, audit: AuditRow, *, after: int | None = None
+        self,
+        version: PolicyVersion,
+        audit: AuditRow,
+        *,
+        after: int | None = None,
+        state: tuple[str, str] | None = None,
     ) -> int:
         def write(connection: sqlite3.Connection) -> tuple[int, Change | None]:
             if after is not None and tables.VERSIONS.newest(connection) != after:
@@ -52,6 +57,8 @@ class SqliteRecords:
             row = tables.version_row(version)
             number = tables.VERSIONS.add(connection, row, self._bounds.versions)
             tables.AUDIT.add(connection, tables.audit_row(audit), self._bounds.audit)
+            if state is not None:
+                connection.execute(tables.SAVE_STATE, tables.sealed(*state))
             return number, PolicyAdded(number)
 
         number = await self._journaled.write(write, size=len(version.document) + size_of(audit))

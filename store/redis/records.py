@@ -44,6 +44,7 @@ local newest = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] or '0'
 if ARGV[6] ~= '' and tonumber(newest) ~= tonumber(ARGV[6]) then return false end
 local number = add(1, '', ARGV[1], ARGV[2])
 add(4, '', ARGV[3], ARGV[4])
+if ARGV[7] then redis.call('HSET', KEYS[8], ARGV[7], ARGV[8]) end
 return {{number, redis.call('XADD', KEYS[7], '*', 'kind', 'policy',
   'number', string.format('%.0f', number), 'origin', ARGV[5])}}
 """
@@ -89,13 +90,19 @@ class RedisRecords:
         self._quarantine = Series(keys, "quarantine", bounds.quarantine)
 
     async def add_version(
-        self, version: PolicyVersion, audit: AuditRow, *, after: int | None = None
+        self,
+        version: PolicyVersion,
+        audit: AuditRow,
+        *,
+        after: int | None = None,
+        state: tuple[str, str] | None = None,
     ) -> int:
         row = rows.version_row(version)
-        names = (*self._versions.names, *self._audit.names, self._keys.journal)
+        names = (*self._versions.names, *self._audit.names, self._keys.journal, self._keys.states)
         kept = (row, self._versions.keep, rows.audit_row(audit), self._audit.keep, self._origin)
         wanted = "" if after is None else str(after)
-        command = ("EVAL", THOUGH_FULL + ADD_VERSION, len(names), *names, *kept, wanted)
+        said = () if state is None else (state[0], sealed(*state))
+        command = ("EVAL", THOUGH_FULL + ADD_VERSION, len(names), *names, *kept, wanted, *said)
         added = await self._write(command, len(row))
         if added is None:
             raise VersionTaken(f"policy version {after} is not the newest")

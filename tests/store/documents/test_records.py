@@ -143,6 +143,16 @@ async def test_a_version_comes_back_under_its_number_and_so_does_its_audit_row(
     assert (await records.audit(limit=5)).items == (AuditRow(at=NOON, who="x", action="y"), HIT)
 
 
+async def test_a_version_is_stored_with_what_belongs_to_it_or_neither_is(small: Records) -> None:
+    assert await small.add_version(version("first"), HIT, after=0, state=("serves", "one")) == 1
+    assert await small.states() == {"serves": "one"}
+    with pytest.raises(VersionTaken):
+        await small.add_version(version("late"), HIT, after=0, state=("serves", "another"))
+    assert await small.states() == {"serves": "one"}
+    assert await small.add_version(version("next"), HIT, after=1, state=("serves", "two")) == 2
+    assert await small.states() == {"serves": "two"}
+
+
 async def test_a_version_that_is_to_follow_another_than_the_newest_is_refused(
     small: Records,
 ) -> None:
