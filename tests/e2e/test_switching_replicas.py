@@ -179,7 +179,7 @@ async def told(*replicas: Asker) -> bool:
     for each in replicas:
         editor = each.switch._editor
         try:
-            if await editor.is_forgotten() or await each.switch.belongs_elsewhere():
+            if await editor._history.latest() is None or await each.switch.belongs_elsewhere():
                 return False
         except StoreUnavailable:
             return False
