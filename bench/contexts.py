@@ -35,7 +35,6 @@ from bench.dialogues import (
 from bench.pairs import bundled_encoder, rows_of
 from bench.thresholds import data_folder
 from embed.encoder import Encoder
-from proxy.rules import Rules
 from store.decision.guards import veto
 from store.policy import DEFAULT_CATEGORY, Policy, PolicyBook
 
@@ -148,8 +147,7 @@ async def run(data: Path) -> int:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(encoder.aclose)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        rules = Rules(book=book_of(0.0, 0.0))
-        cache = await DialogueCache.open(stack, folder, encoder, rules)
+        cache = await DialogueCache.open(stack, folder, encoder, book_of(0.0, 0.0))
         stored = [case.stored for case in (*others[0], *others[1])]
         stored += [second_turn(row) for row in talks]
         stored += [case.stored for cases in pairs.values() for case in cases]
@@ -174,7 +172,7 @@ async def _report_others(cache: DialogueCache, others: Mapping[int, Sequence[Ask
     print("| --- | --- | --- | --- | --- | --- | --- |")
     wrong = 0
     for hit, context in ((0.92, 0.92), (0.60, 0.60), (0.0, 0.0)):
-        cache.in_force.rules = Rules(book=book_of(hit, context))
+        cache.rule(book_of(hit, context))
         for label, cases in others.items():
             cells = [f"{hit:.2f}", f"{context:.2f}", str(label)]
             for tenants in ("", f"label {label}"):
@@ -194,7 +192,7 @@ async def _report_again(
     for context in CONTEXT_THRESHOLDS:
         cells = [f"{context:.2f}"]
         for hit in HIT_THRESHOLDS:
-            cache.in_force.rules = Rules(book=book_of(hit, context))
+            cache.rule(book_of(hit, context))
             counted = await count(cache, cases)
             cells.append(f"{counted.right / counted.asked:.2f} ({counted.wrong})")
         print(f"| {' | '.join(cells)} |")
@@ -215,7 +213,7 @@ async def _report_pairs(cache: DialogueCache, pairs: Mapping[str, Sequence[Asked
     print(f"| context_threshold | {' | '.join(names)} | all |")
     print("| --- " * (len(names) + 2) + "|")
     for context in CONTEXT_THRESHOLDS:
-        cache.in_force.rules = Rules(book=book_of(0.92, context))
+        cache.rule(book_of(0.92, context))
         cells, totals = [f"{context:.2f}"], [0, 0, 0, 0]
         # Each pair has an answer of its own between, so that it is compared with itself alone.
         for cases in pairs.values():

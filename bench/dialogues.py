@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -20,6 +20,7 @@ from embed.encoder import Encoder
 from proxy.auth import Caller
 from proxy.calibrated import LiveScore
 from proxy.call import Call, CallReader, Request
+from proxy.encoding import Encoding
 from proxy.lookup import Searcher
 from proxy.metrics import Metrics
 from proxy.nearest import Nearest
@@ -36,7 +37,7 @@ from store.flight import Flights
 from store.index import PartitionedIndex
 from store.journal import Mark
 from store.membership import Alone
-from store.policy import DEFAULT_CATEGORY
+from store.policy import DEFAULT_CATEGORY, PolicyBook
 from store.quarantine import Quarantine
 
 Dialogue = tuple[str, ...]  # what a user and an assistant said in turns, the user last
@@ -131,26 +132,27 @@ class DialogueCache:
 
     @classmethod
     async def open(
-        cls, stack: AsyncExitStack, folder: Path, encoder: Encoder, rules: Rules
+        cls, stack: AsyncExitStack, folder: Path, encoder: Encoder, book: PolicyBook
     ) -> Self:
         """Open an empty one in a folder; `stack` closes it."""
         documents = SqliteDocuments.open(folder)
         stack.push_async_callback(documents.aclose)
         index = PartitionedIndex(encoder.dimension)
         stack.push_async_callback(index.aclose)
-        shares = {name: Share(AMPLE, 1.0) for name in rules.book.names}
+        shares = {name: Share(AMPLE, 1.0) for name in book.names}
         cache = await Cache.open(
             documents, index=index, shares=shares, checkpoint=encoder.checkpoint
         )
         stack.push_async_callback(cache.aclose)
         batcher = await stack.enter_async_context(Batcher(encoder, memo_size=MEMO))
-        turns, quarantine = TurnEncoder(batcher, encoder), await Quarantine.open(documents.records)
-        metrics = Metrics(rules.book.names, [])
+        encoding = Encoding.of(encoder, batcher, LiveScore(None))
+        in_force = InForce(Rules(book=book, encoding=encoding))
+        turns, quarantine = TurnEncoder(encoding), await Quarantine.open(documents.records)
+        metrics = Metrics(book.names, [])
         nearest = Nearest(
             cache=cache,
             quarantine=quarantine,
-            turns=turns,
-            score=LiveScore(None),
+            in_force=in_force,
             point=lambda category, budget: 0.0,
             metrics=metrics,
             clock=_now,
@@ -160,8 +162,6 @@ class DialogueCache:
             cache=cache,
             quarantine=quarantine,
             flights=Flights(),
-            batcher=batcher,
-            encoder=encoder,
             nearest=nearest,
             economics=Economics(gated=False),
             metrics=metrics,
@@ -169,9 +169,12 @@ class DialogueCache:
             max_wait=60,
             membership=Alone(Mark("", 0)),
         )
-        in_force = InForce(rules)
         reader = CallReader(in_force, {}, lambda model: "none")
         return cls(cache, searcher, turns, batcher, reader, in_force, encoder.checkpoint, {})
+
+    def rule(self, book: PolicyBook) -> None:
+        """Put other policies in force."""
+        self.in_force.rules = replace(self.in_force.rules, book=book)
 
     async def store(self, dialogue: Dialogue, tenant: str = TENANT) -> None:
         """Store an answer to the dialogue's last question, as an admission would."""

@@ -121,7 +121,7 @@ class FullCache:
         if self._cache.exact(wording.id) is not None:
             return "exact"
         for held, similarity, _ in await self._cache.similar(
-            wording.key, wording.vector, NEIGHBORS
+            wording.key, wording.vector, NEIGHBORS, checkpoint=CHECKPOINT
         ):
             if similarity < HIT_THRESHOLD:
                 break

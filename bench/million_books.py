@@ -78,7 +78,7 @@ class Books:
 
     def contents(self) -> snapshot.Contents:
         """Return what a snapshot takes."""
-        return snapshot.Contents(Mark("bench", self.number), self.held.values(), [])
+        return snapshot.Contents(Mark("bench", self.number), self.held.values(), {}, [])
 
 
 def chunks(entries: int) -> Iterator[Floats]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +19,9 @@ from embed.window import Window, group_by_length, pad
 
 GROUP_TOKENS = 256  # padded tokens a forward pass; more gains nothing and only takes memory
 GROUP_SLACK = 1.5  # longest over shortest text in it
+
+
+QUIET = 10  # niceness of the thread that encodes for whoever has time
 
 
 class OnnxEncoder:
@@ -61,6 +66,9 @@ class OnnxEncoder:
                 f"its manifest says dimension {self.dimension}"
             )
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._quiet_worker = ThreadPoolExecutor(
+            1, thread_name_prefix="encode-quietly", initializer=_give_way
+        )
 
     async def encode(self, texts: Sequence[str]) -> Vectors:
         """Return one unit row a text; raise EncoderFailed, also for a text beyond the window."""
@@ -69,9 +77,19 @@ class OnnxEncoder:
         except Exception as error:
             raise EncoderFailed(f"encoding {len(texts)} texts failed: {error}") from error
 
+    async def encode_quietly(self, texts: Sequence[str]) -> Vectors:
+        """Encode as `encode`, in a thread of its own that others are let go before."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._quiet_worker, self._run, texts
+            )
+        except Exception as error:
+            raise EncoderFailed(f"encoding {len(texts)} texts failed: {error}") from error
+
     async def aclose(self) -> None:
-        """Let the running batch end, then free the worker thread and the model (100 MB)."""
-        await asyncio.to_thread(self._worker.shutdown)
+        """Let the running batches end, then free the worker threads and the model (100 MB)."""
+        for worker in (self._worker, self._quiet_worker):
+            await asyncio.to_thread(worker.shutdown)
         self._session = None  # whoever still holds this encoder need not hold that too
 
     def _run(self, texts: Sequence[str]) -> Vectors:
@@ -91,6 +109,12 @@ class OnnxEncoder:
         if not np.isfinite(vectors).all():
             raise ValueError("the model gave a vector that is not finite")
         return vectors
+
+
+def _give_way() -> None:
+    """Lower the priority of this thread where threads have one of their own."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), QUIET)
 
 
 def default_threads() -> int:

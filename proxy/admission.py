@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 
 import orjson
@@ -16,6 +16,7 @@ from proxy.head import Head
 from proxy.metrics import Metrics
 from proxy.outcome import Lookup
 from proxy.sharing import Sharing
+from proxy.turns import TurnEncoder
 from proxy.wire.base import Json
 from proxy.wire.sse import SseReader
 from store.cache import Cache
@@ -39,21 +40,15 @@ class Admitter:
         sharing: Sharing,
         quarantine: Quarantine,
         economics: Economics,
-        encode: Callable[[str], Awaitable[Vector]],
-        encode_turns: Callable[[Sequence[str]], Awaitable[tuple[Vector | None, ...]]],
         metrics: Metrics,
         clock: Callable[[], datetime],
-        checkpoint: str,
     ) -> None:
         self._cache = cache
         self._sharing = sharing
         self._quarantine = quarantine
         self._economics = economics
-        self._encode = encode
-        self._encode_turns = encode_turns
         self._metrics = metrics
         self._clock = clock
-        self._checkpoint = checkpoint
 
     async def read(self, call: Call, head: Head, raw: bytes) -> dict[str, Json] | None:
         """Return the JSON form of an answer; None if it did not end cleanly or is none."""
@@ -123,7 +118,7 @@ class Admitter:
             created_at=self._clock(),
             content_type=content_type.decode("latin-1"),
             body=orjson.dumps(whole) if head.is_stream else raw,
-            checkpoint=self._checkpoint,
+            checkpoint=call.rules.encoding.checkpoint,
             vector=vector,
             shared_key=call.shared_key,
             cost=cost,
@@ -135,20 +130,20 @@ class Admitter:
 
     async def _encoded_past(self, call: Call) -> tuple[Vector | None, ...]:
         """Return the vectors of the earlier user turns; () if there are none."""
-        vectors = await self._encode_turns(call.question.earlier)
+        vectors = await TurnEncoder(call.rules.encoding).encode(call.question.earlier)
         return () if all(vector is None for vector in vectors) else vectors
 
     async def _encoded_later(self, call: Call) -> Vector | None:
         """Return the vector of a question whose search was skipped; the client has its answer."""
         try:
-            return await self._encode(call.question.text)
+            return await call.rules.encoding.batcher.encode(call.question.text)
         except EmbedError:
             return None  # found by its exact key only
 
     async def _confirm(self, entry: Entry) -> None:
         try:
             came = await self._sharing.confirm(entry)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, EmbedError) as error:
             log.warning("shared entry %s stays unconfirmed: %s", entry.id, error)
             return
         if came.disputed_by:

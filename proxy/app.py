@@ -14,18 +14,21 @@ from fastapi import FastAPI
 
 from embed.batcher import Batcher
 from embed.encoder import Encoder
-from proxy import prototypes
+from proxy import calibrated, prototypes
 from proxy.adaptation import Adaptation
 from proxy.admission import Admitter
 from proxy.audits_root import open_audits, open_budgets, side_calls_for
 from proxy.auth import Keyring
 from proxy.cache_root import open_cache
-from proxy.calibrated import LiveScore, shipper
+from proxy.calibrated import live_score
 from proxy.call import CallReader
+from proxy.checkpoint_state import open_state
+from proxy.checkpoints_root import open_switch, opener, vectors_at_start
 from proxy.configured import api_keys, upstream_specs
 from proxy.documents_root import Shelves, open_shelves
-from proxy.encoders import open_encoder
+from proxy.encoding import Encoding
 from proxy.events import ServingEvents
+from proxy.example_memo import memo_file
 from proxy.forward import Forwarder
 from proxy.host_metrics import Place
 from proxy.lookup import Searcher
@@ -39,12 +42,12 @@ from proxy.parts import Parts
 from proxy.passthrough import Passthrough
 from proxy.pipeline import Pipeline
 from proxy.policy_editor import Build, PolicyEditor
+from proxy.reencoding import made_from
 from proxy.replicas_root import Faults, build_leasing, join_others
 from proxy.routes import Receive, Routes, Scope, Send
 from proxy.rules import InForce, Rules
 from proxy.settings import Settings
 from proxy.sharing_root import build_sharing
-from proxy.turns import TurnEncoder
 from proxy.upkeep import (
     batch_counter,
     call_counter,
@@ -55,12 +58,12 @@ from proxy.upkeep import (
 )
 from proxy.upstream import ModelUnknown, Upstreams
 from store.decision.calibration_file import CALIBRATION
-from store.decision.score import load_score
 from store.economics import Economics
 from store.flight import Flights
 from store.policy import PolicyBook
 from store.policy_history import PolicyHistory, Seed
 from store.quarantine import Quarantine
+from store.vectors import Maker, nothing_made
 
 Progress = Callable[[str], None]
 Clock = Callable[[], datetime]
@@ -84,29 +87,32 @@ async def open_app(
     Raises StoreUnavailable, PolicyInvalid, EmbedError or OSError when a part cannot start.
     """
     async with AsyncExitStack() as stack:
-        if encoder is None:
-            encoder = await open_encoder(settings.encoder, environ, on_progress)
-        stack.push_async_callback(encoder.aclose)
         faults = Faults()
         shelves = await open_shelves(settings, environ, stack, faults)
+        state = await open_state(shelves.records)
+        open_named = opener(settings, environ, on_progress, encoder)
+        encoder = await open_named(state.active)
+        stack.push_async_callback(encoder.aclose)
+        file = await vectors_at_start(state, settings.data_dir, encoder)
+        calibration = (place or settings).data_dir / CALIBRATION
         history = PolicyHistory(shelves.records)
-        in_force = InForce(Rules(book=await history.current(seed, utc_now())))
         parts = await build_parts(
             settings,
             environ,
-            in_force,
+            await history.current(seed, utc_now()),
             shelves,
             encoder,
             stack,
             on_progress,
-            calibration=(place or settings).data_dir / CALIBRATION,
+            calibration=calibration,
+            made=nothing_made if file is None else made_from(file),
         )
         faults.count = lambda: parts.metrics.faults.labels("redis").inc()
         changed = asyncio.Event()
         editor = PolicyEditor(
             history=history,
-            in_force=in_force,
-            build=prototypes_builder(settings, encoder),
+            in_force=parts.in_force,
+            build=prototypes_builder(settings.data_dir),
             seed=seed,
             file=policies_file,
             on_change=partial(_policies_changed, parts, changed),
@@ -114,6 +120,7 @@ async def open_app(
         )
         if not await editor.make_up():
             on_progress("the encoder does not answer: no category can be told from a text yet")
+        await open_switch(parts, editor, state, file, open_named, calibration, stack)
         await join_others(parts, editor, stack)
         _keep_up(parts, editor, changed, stack)
         operations = await build_operations(parts, editor, place, stack)
@@ -131,7 +138,7 @@ def _keep_up(
         editor.follow(),
         parts.keeper.keep(parts.settings.snapshots.every),
         parts.adaptation.run(),
-        parts.score.watch(shipper(parts.score, parts.budgets.live)),
+        calibrated.watch(lambda: parts.in_force.rules.encoding.score, parts.budgets.live),
     ):
         stack.push_async_callback(stop, asyncio.create_task(upkeep, name="nearhit-upkeep"))
 
@@ -139,27 +146,31 @@ def _keep_up(
 async def build_parts(
     settings: Settings,
     environ: Mapping[str, str],
-    in_force: InForce,
+    book: PolicyBook,
     shelves: Shelves,
     encoder: Encoder,
     stack: AsyncExitStack,
     on_progress: Progress,
     calibration: Path | None = None,
+    made: Maker = nothing_made,
 ) -> Parts:
-    """Build everything that requests pass through, in order; `calibration` is the score's file."""
+    """Build everything that requests pass through, in order; `calibration` is the score's file.
+
+    The book's examples are not encoded yet. `made` gives vectors of entries that were stored
+    under another checkpoint.
+    """
     specs = upstream_specs(settings, environ)
     literal = [m for spec in specs for m in spec.models if not set("*?[") & set(m)]
-    book = in_force.rules.book
     metrics = Metrics(book.names, literal)
-    batcher = await stack.enter_async_context(_batcher(settings, encoder, metrics))
-    cache, keeper = await open_cache(settings, book, shelves, encoder, stack, on_progress)
+    encoding = await open_encoding(settings, encoder, metrics, stack, on_progress, calibration)
+    in_force = InForce(Rules(book=book, encoding=encoding))
+    cache, keeper = await open_cache(settings, in_force, shelves, made, stack, on_progress)
     upstreams = await stack.enter_async_context(Upstreams(specs, on_call=call_counter(metrics)))
     flights = Flights(settings.flight.max_buffer)
     stack.push_async_callback(flights.aclose)
     keyring = Keyring(api_keys(settings, environ))
     quarantine = await Quarantine.open(shelves.records)
-    score = _score_for(encoder, calibration, on_progress)
-    budgets = await open_budgets(settings, shelves.records, in_force, score)
+    budgets = await open_budgets(settings, shelves.records, in_force)
     side_calls = side_calls_for(settings, upstreams, keyring, metrics)
     audits = open_audits(
         settings,
@@ -176,15 +187,12 @@ async def build_parts(
         keyring=keyring,
         in_force=in_force,
         metrics=metrics,
-        encoder=encoder,
-        batcher=batcher,
         shelves=shelves,
         cache=cache,
         keeper=keeper,
         quarantine=quarantine,
         upstreams=upstreams,
         economics=Economics(gated=settings.lookup_gate),
-        score=score,
         budgets=budgets,
         audits=audits,
         side_calls=side_calls,
@@ -196,15 +204,19 @@ async def build_parts(
     return replace(parts, near_hits=await open_near_hits(parts, stack))
 
 
-def prototypes_builder(settings: Settings, encoder: Encoder) -> Build:
-    """Return what encodes a policy book's examples."""
-    return partial(
-        prototypes.build,
-        encode=encoder.encode,
-        checkpoint=encoder.checkpoint,
-        memo_file=settings.data_dir / "prototypes.npz",
-        first_window=encoder.first_window,
-    )
+def prototypes_builder(data_dir: Path) -> Build:
+    """Return what encodes a policy book's examples; they are remembered in files there."""
+
+    async def build(book: PolicyBook, encoding: Encoding) -> prototypes.Prototypes:
+        return await prototypes.build(
+            book,
+            encode=encoding.encoder.encode,
+            checkpoint=encoding.checkpoint,
+            memo_file=memo_file(data_dir, encoding.checkpoint),
+            first_window=encoding.encoder.first_window,
+        )
+
+    return build
 
 
 def _policies_changed(parts: Parts, changed: asyncio.Event, book: PolicyBook) -> None:
@@ -271,11 +283,8 @@ def build_admitter(parts: Parts, clock: Clock = utc_now) -> Admitter:
         sharing=build_sharing(parts, clock),
         quarantine=parts.quarantine,
         economics=parts.economics,
-        encode=parts.batcher.encode,
-        encode_turns=TurnEncoder(parts.batcher, parts.encoder).encode,
         metrics=parts.metrics,
         clock=clock,
-        checkpoint=parts.encoder.checkpoint,
     )
 
 
@@ -284,8 +293,7 @@ def build_searcher(parts: Parts, clock: Clock = utc_now) -> Searcher:
     nearest = Nearest(
         cache=parts.cache,
         quarantine=parts.quarantine,
-        turns=TurnEncoder(parts.batcher, parts.encoder),
-        score=parts.score,
+        in_force=parts.in_force,
         point=parts.budgets.live.point,
         metrics=parts.metrics,
         clock=clock,
@@ -295,8 +303,6 @@ def build_searcher(parts: Parts, clock: Clock = utc_now) -> Searcher:
         cache=parts.cache,
         quarantine=parts.quarantine,
         flights=parts.flights,
-        batcher=parts.batcher,
-        encoder=parts.encoder,
         nearest=nearest,
         economics=parts.economics,
         metrics=parts.metrics,
@@ -346,26 +352,28 @@ def _predictor(parts: Parts) -> Predictor | None:
     )
 
 
-def _score_for(
-    encoder: Encoder, calibration: Path | None, on_progress: Callable[[str], None]
-) -> LiveScore:
-    """Return the shipped score if it was fitted to this encoder's cosines; raise ScoreInvalid."""
-    score = load_score()
-    if score.fits(encoder.checkpoint):
-        live = LiveScore(score, calibration)
-        live.reload()
-        return live
-    on_progress(
-        f"no score is fitted to the encoder {encoder.checkpoint}: categories with an error_budget"
-        " answer the same request again and nothing by meaning"
-    )
-    return LiveScore(None)
+async def open_encoding(
+    settings: Settings,
+    encoder: Encoder,
+    metrics: Metrics,
+    stack: AsyncExitStack,
+    on_progress: Progress,
+    calibration: Path | None,
+) -> Encoding:
+    """Return an encoder as it serves, its batcher running until `stack` ends.
 
-
-def _batcher(settings: Settings, encoder: Encoder, metrics: Metrics) -> Batcher:
-    return Batcher(
+    Raises ScoreInvalid.
+    """
+    score = live_score(encoder.checkpoint, calibration)
+    if score.now is None:
+        on_progress(
+            f"no score is fitted to the encoder {encoder.checkpoint}: categories with an"
+            " error_budget answer the same request again and nothing by meaning"
+        )
+    batcher = Batcher(
         encoder,
         max_batch=settings.encoder.max_batch,
         max_waiting=settings.encoder.max_waiting,
         on_batch=batch_counter(metrics),
     )
+    return Encoding.of(encoder, await stack.enter_async_context(batcher), score)

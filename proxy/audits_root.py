@@ -8,7 +8,6 @@ from proxy.answer_text import Tokens
 from proxy.audit_records import AuditRecords
 from proxy.audits import Audits
 from proxy.auth import Keyring
-from proxy.calibrated import LiveScore
 from proxy.configured import spending
 from proxy.kept_budgets import KeptBudgets
 from proxy.metrics import Metrics
@@ -22,15 +21,14 @@ from store.documents.records import Records
 from store.quarantine import Quarantine
 
 
-async def open_budgets(
-    settings: Settings, records: Records, in_force: InForce, score: LiveScore
-) -> KeptBudgets:
+async def open_budgets(settings: Settings, records: Records, in_force: InForce) -> KeptBudgets:
     """Take up what is known of the categories; raise StoreUnavailable.
 
     Without a score no risk is known, and a budget lets nothing pass.
     """
     judge = "" if settings.judge is None else settings.judge.model
-    return await KeptBudgets.open(records, in_force, score.point, judge)
+    point = in_force.rules.encoding.score.point
+    return await KeptBudgets.open(records, in_force, point, judge)
 
 
 def side_calls_for(

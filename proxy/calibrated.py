@@ -13,7 +13,7 @@ from pathlib import Path
 
 from store.decision.budgets import Budgets
 from store.decision.calibration_file import Calibration, read_calibration
-from store.decision.score import Score
+from store.decision.score import Score, load_score
 from store.errors import ScoreInvalid
 
 log = logging.getLogger("nearhit.calibration")
@@ -27,11 +27,11 @@ class LiveScore:
     """The score in force. Only `reload` changes it."""
 
     def __init__(self, shipped: Score | None, file: Path | None = None) -> None:
-        """`shipped` is None when none fits the encoder; `file` None: nothing calibrates it."""
+        """`shipped` is None when none fits the encoder; `file` None: no file calibrates it."""
         self.now = shipped
         self._shipped = shipped
         self._file = file
-        self._calibration: Calibration | None = None
+        self.calibration: Calibration | None = None
         self._seen: _Mark = None
 
     def point(self, category: str, budget: float) -> float:
@@ -42,7 +42,7 @@ class LiveScore:
         """Return the date of the calibration that decides about a category, `shipped` or `none`."""
         if self.now is None:
             return "none"
-        calibration = self._calibration
+        calibration = self.calibration
         if calibration is None or self.now.head_name(category) not in calibration.heads:
             return "shipped"
         return calibration.at
@@ -67,32 +67,65 @@ class LiveScore:
             calibration = read_calibration(self._file)
             score = self._shipped if calibration is None else calibration.over(self._shipped)
         except ScoreInvalid as error:
-            in_force = "shipped score" if self._calibration is None else "calibration in force"
+            in_force = "shipped score" if self.calibration is None else "calibration in force"
             log.error("%s is refused, the %s stays: %s", self._file, in_force, error)
             return None
         return score, calibration
 
     def _take(self, found: _Found) -> bool:
-        self.now, self._calibration = found
-        at = "shipped" if self._calibration is None else self._calibration.at
+        self.now, self.calibration = found
+        at = "shipped" if self.calibration is None else self.calibration.at
         log.info("the score is calibrated as %s", at)
         return True
 
-    async def watch(self, on_change: Callable[[], None]) -> None:
-        """Look at the file for ever. Nothing runs between the change and `on_change`."""
-        while True:
-            await asyncio.sleep(WATCH_EVERY)
-            try:
-                found = await asyncio.to_thread(self._look)
-                if found is not None and self._take(found):
-                    on_change()
-            except Exception:
-                log.exception("the calibration could not be looked after; trying again")
+    async def follow(self) -> bool:
+        """Look at the file beside the event loop; return as `reload` does.
+
+        Nothing runs between the change and the return.
+        """
+        found = await asyncio.to_thread(self._look)
+        return found is not None and self._take(found)
 
 
-def shipper(live: LiveScore, budgets: Budgets) -> Callable[[], None]:
-    """Return what tells the budgets that another calibration ships their points."""
-    return lambda: budgets.ship(live.point)
+def live_score(checkpoint: str, calibration: Path | None = None) -> LiveScore:
+    """Return the shipped score, calibrated by the file, if it fits the checkpoint; else none.
+
+    Raises ScoreInvalid when what is shipped cannot be read.
+    """
+    score = load_score()
+    if not score.fits(checkpoint):
+        return LiveScore(None)
+    live = LiveScore(score, calibration)
+    live.reload()
+    return live
+
+
+def score_by(calibration: Calibration | None, shipped: Score) -> LiveScore:
+    """Return the score for a checkpoint that the shipped one does not fit.
+
+    Only what was calibrated to its cosines decides; without a calibration, or with one that was
+    fitted over another score, nothing does.
+    """
+    if calibration is None or calibration.score != shipped.digest:
+        return LiveScore(None)
+    live = LiveScore(shipped.only(calibration.heads))
+    live.calibration = calibration
+    return live
+
+
+async def watch(live: Callable[[], LiveScore], budgets: Budgets) -> None:
+    """Look after the calibration of the score in force for ever; `live` says which that is.
+
+    The budgets are told of another calibration, which ships their points.
+    """
+    while True:
+        await asyncio.sleep(WATCH_EVERY)
+        try:
+            score = live()
+            if await score.follow() and score is live():
+                budgets.ship(score.point)
+        except Exception:
+            log.exception("the calibration could not be looked after; trying again")
 
 
 def _mark_of(file: Path) -> _Mark:

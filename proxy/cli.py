@@ -13,6 +13,7 @@ import typer
 import yaml
 
 from proxy.calibrate_cli import calibrate
+from proxy.checkpoints_cli import app as checkpoints_app
 from proxy.cli_options import (
     ConfigOption,
     JsonOption,
@@ -32,6 +33,7 @@ policies = typer.Typer(no_args_is_help=True, help="Category policies.")
 app.add_typer(policies, name="policies")
 app.add_typer(entries_app, name="entries")
 app.add_typer(eval_app, name="eval")
+app.add_typer(checkpoints_app, name="checkpoints")
 app.command()(calibrate)
 app.command()(replay)
 app.command("export")(export_command)

@@ -44,8 +44,18 @@ async def open_encoder(
             on_progress(f"no encoder on CUDA ({error}): using the CPU")
     checkpoint = await asyncio.to_thread(_checkpoint, settings.checkpoint, on_progress)
     precision = None if settings.precision == "default" else Precision(settings.precision)
+    return await open_checkpoint(checkpoint, precision=precision, threads=settings.threads)
+
+
+async def open_checkpoint(
+    checkpoint: Checkpoint, *, precision: Precision | None, threads: int
+) -> Encoder:
+    """Return a checkpoint's encoder on this CPU, ready; raise CheckpointInvalid.
+
+    `precision` None is the checkpoint's default, `threads` 0 chooses by the cores.
+    """
     return await asyncio.to_thread(
-        OnnxEncoder, checkpoint, precision=precision, threads=settings.threads or None
+        OnnxEncoder, checkpoint, precision=precision, threads=threads or None
     )
 
 

@@ -30,6 +30,11 @@ def text_digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
+def memo_file(directory: Path, checkpoint: str) -> Path:
+    """Return where the vectors of a checkpoint are remembered; ids are not all file names."""
+    return directory / f"prototypes-{text_digest(checkpoint).hex()[:12]}.npz"
+
+
 def load_memo(file: Path, checkpoint: str) -> dict[bytes, Vector]:
     """Return the remembered unit vectors of a checkpoint by text digest; never raise."""
     try:

@@ -48,6 +48,15 @@ class KeptBudgets:
         """Forget the categories that are no longer in force."""
         self.live.keep(categories)
 
+    def ship_anew(self, point_for: Callable[[str, float], float]) -> None:
+        """Begin anew by the points of another encoder's score; `save_all` writes that down."""
+        self.live.ship(point_for, anew=True)
+
+    async def save_all(self) -> None:
+        """Write down where all categories in force stand."""
+        for category in self._in_force.rules.book.names:
+            await self._save(category)
+
     def standing(self, category: str) -> BudgetStanding:
         """Return where a category in force stands."""
         return self.live.standing(category, self._budget(category))

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from embed.batcher import Batcher
-from embed.encoder import Encoder
 from embed.errors import EmbedError, Overloaded
 from proxy.call import Call
 from proxy.metrics import Metrics
@@ -66,8 +64,6 @@ class Searcher:
         cache: Cache,
         quarantine: Quarantine,
         flights: Flights,
-        batcher: Batcher,
-        encoder: Encoder,
         nearest: Nearest,
         economics: Economics,
         metrics: Metrics,
@@ -78,8 +74,6 @@ class Searcher:
         self._cache = cache
         self._quarantine = quarantine
         self._flights = flights
-        self._batcher = batcher
-        self._encoder = encoder
         self._nearest = nearest
         self._economics = economics
         self._metrics = metrics
@@ -113,8 +107,9 @@ class Searcher:
         text, rules = call.question.text, call.rules
         if rules.prototypes is None:
             raise Unplaced("fault")
-        whole = self._encoder.fits(text)
-        window = text if whole else self._encoder.first_window(text)
+        encoder = rules.encoding.encoder
+        whole = encoder.fits(text)
+        window = text if whole else encoder.first_window(text)
         if window is None:
             raise Unplaced("size")
         category = rules.prototypes.classify(await self._encoded(call, window))
@@ -129,7 +124,7 @@ class Searcher:
         """Return the text's vector; raise Unplaced when the encoder is full, slow or failing."""
         try:
             async with asyncio.timeout(self._max_wait):
-                return await self._batcher.encode(text)
+                return await call.rules.encoding.batcher.encode(text)
         except (Overloaded, TimeoutError):
             raise Unplaced("overload") from None
         except EmbedError as error:
@@ -143,7 +138,7 @@ class Searcher:
             return lookup
         reason = exact_only_reason(call)
         if reason is None and call.question.tier is Tier.SEMANTIC:
-            if self._encoder.fits(call.question.text):
+            if call.rules.encoding.encoder.fits(call.question.text):
                 return await self._find_similar(call, lookup)
             reason = "size"
         if reason is not None and lookup.outcome is Outcome.MISS:

@@ -32,6 +32,7 @@ class Metrics:
         self._make_encoding()
         self._make_audits()
         self._make_near_hits()
+        self._make_checkpoints()
         self.lookup_duration = Histogram(
             "nearhit_lookup_duration_seconds",
             "Time to decide, encoding included",
@@ -197,6 +198,26 @@ class Metrics:
         )
         self.replays = Counter(
             "nearhit_example_replays", "Examples answered anew", ["outcome"], registry=r
+        )
+
+    def _make_checkpoints(self) -> None:
+        """Make what the life of checkpoints is followed by; the gauges are set on a look."""
+        r = self.registry
+        self.checkpoint = Gauge(
+            "nearhit_checkpoint_info", "The checkpoint that serves", ["checkpoint"], registry=r
+        )
+        self.reencoded = Gauge(
+            "nearhit_reencoded_entries",
+            "Entries that have a vector of the checkpoint being promoted, or promoted last",
+            registry=r,
+        )
+        self.to_reencode = Gauge(
+            "nearhit_entries_to_reencode",
+            "Entries that are to have one, those that have it included",
+            registry=r,
+        )
+        self.promotions = Counter(
+            "nearhit_promotions", "Promotions that ended", ["outcome"], registry=r
         )
 
     def set_categories(self, names: Iterable[str]) -> None:

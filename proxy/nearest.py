@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from proxy.calibrated import LiveScore
 from proxy.call import Call
 from proxy.metrics import Metrics
 from proxy.outcome import Lookup, Outcome, exact_outcome
+from proxy.rules import InForce
 from proxy.turns import TurnEncoder
 from store.cache import Cache
 from store.decision.features import NEIGHBORS, Neighborhood, neighborhoods
@@ -53,18 +53,16 @@ class Nearest:
         *,
         cache: Cache,
         quarantine: Quarantine,
-        turns: TurnEncoder,
-        score: LiveScore,
+        in_force: InForce,
         point: Point,
         metrics: Metrics,
         clock: Callable[[], datetime],
         max_wait: float,
     ) -> None:
-        """Where no score fits the encoder, an error budget lets nothing pass."""
+        """Where no score fits the call's encoder, an error budget lets nothing pass."""
         self._cache = cache
         self._quarantine = quarantine
-        self._turns = turns
-        self._score = score
+        self._in_force = in_force
         self._point = point
         self._metrics = metrics
         self._clock = clock
@@ -77,7 +75,8 @@ class Nearest:
         """
         now, earlier = self._clock(), call.question.earlier
         wanted = _FOLLOW_UP_NEIGHBORS if earlier else NEIGHBORS
-        found = await self._cache.similar(call.partition, vector, wanted)
+        checkpoint = call.rules.encoding.checkpoint  # whose vector it is
+        found = await self._cache.similar(call.partition, vector, wanted, checkpoint=checkpoint)
         passed = [
             (number, outcome)
             for number, candidate in enumerate(found)
@@ -168,7 +167,7 @@ class Nearest:
     ) -> list[float | None]:
         """Return P(wrong) of some of what was found; None for all when no budget asks for it."""
         budgets = [self._budget(call, found[number].held) for number in numbers]
-        score = self._score.now
+        score = call.rules.encoding.score.now
         if score is None or all(budget is None for budget in budgets):
             return [None] * len(numbers)
         if call.question.earlier:  # near a follow-up stand other dialogues, which say nothing
@@ -196,6 +195,8 @@ class Nearest:
         for category, policy in policies.items():
             if policy.error_budget is None:
                 continue
+            if call.rules.encoding is not self._in_force.rules.encoding:
+                return False  # the points of now were learnt of another encoder's risks
             point = self._point(category, policy.error_budget)
             if candidate.risk is None or point <= 0.0 or candidate.risk > point:
                 return False
@@ -207,7 +208,12 @@ class Nearest:
         if policy is None:
             return False
         threshold = max(policy.context_threshold, call.asked_threshold)
-        if await self._turns.same(call.question.earlier, held, threshold, self._max_wait):
+        encoding = call.rules.encoding
+        vectors = self._cache.vectors.earlier(held.id, encoding.checkpoint)
+        turns = TurnEncoder(encoding)
+        if await turns.same(
+            call.question.earlier, held.earlier, vectors, threshold, self._max_wait
+        ):
             return True
         self._refused(call, "context")
         return False

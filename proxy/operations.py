@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from proxy.admin.access import Access
+from proxy.admin.checkpoints import CheckpointsAdmin
 from proxy.admin.entries import EntriesAdmin
 from proxy.admin.near_hits import NearHitsAdmin
 from proxy.admin.policies import PoliciesAdmin
@@ -94,6 +95,7 @@ def operations_app(
     policies: PoliciesAdmin,
     trail: TrailAdmin,
     near_hits: NearHitsAdmin,
+    checkpoints: CheckpointsAdmin,
 ) -> FastAPI:
     """Return the FastAPI application; every error is OpenAI's envelope."""
     app = FastAPI(title="Nearhit admin API", docs_url=None, redoc_url=None, openapi_url=None)
@@ -116,9 +118,19 @@ def operations_app(
         ("GET", "/audit", trail.list_audit),
         ("GET", "/router", near_hits.router),
         ("POST", "/replay", near_hits.replay),
+        ("GET", "/checkpoints", checkpoints.list_checkpoints),
+        ("POST", "/checkpoints/promote", checkpoints.promote),
+        ("POST", "/checkpoints/rollback", checkpoints.roll_back),
     ]
+    accepted = {"/checkpoints/promote": 202}  # it goes on after the answer
     for method, path, endpoint in routes:
-        app.add_api_route(f"/admin/api{path}", endpoint, methods=[method], dependencies=admin)
+        app.add_api_route(
+            f"/admin/api{path}",
+            endpoint,
+            methods=[method],
+            dependencies=admin,
+            status_code=accepted.get(path),
+        )
     app.add_api_route(
         "/nearhit/feedback", operations.take_feedback, methods=["POST"], status_code=202
     )

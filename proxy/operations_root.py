@@ -53,8 +53,6 @@ async def build_operations(
         documents=parts.shelves.documents,
         records=parts.shelves.records,
         in_force=parts.in_force,
-        encode=parts.batcher.encode,
-        checkpoint=parts.encoder.checkpoint,
         clock=utc_now,
         membership=parts.shelves.membership,
     )
@@ -84,7 +82,6 @@ async def _metrics(
     refresh = refresher(
         parts.metrics,
         parts.cache,
-        parts.batcher,
         parts.quarantine,
         standing,
         parts.in_force,
@@ -110,8 +107,8 @@ async def _metrics(
 def _pings(parts: Parts) -> dict[str, Ping]:
     """Return what raises when a part does not work; a journal is followed only with others."""
     pings = {
-        "encoder": encoder_ping(parts.encoder),
-        "index": index_ping(parts.cache, parts.encoder.dimension),
+        "encoder": encoder_ping(parts.in_force),
+        "index": index_ping(parts.cache, parts.in_force),
         "store": parts.shelves.documents.ping,
     }
     if parts.shelves.membership.shared:
@@ -133,7 +130,7 @@ def _standing(parts: Parts) -> Callable[[str], Standing]:
             entries=facts.entries,
             bytes=facts.bytes,
             budget=parts.budgets.standing(category),
-            calibration=parts.score.decided_by(category),
+            calibration=parts.in_force.rules.encoding.score.decided_by(category),
         )
 
     return standing
@@ -152,7 +149,7 @@ def _numbers(parts: Parts) -> Callable[[], dict[str, Any]]:
             upstreams=parts.upstreams,
             metrics=parts.metrics,
             budgets=parts.budgets,
-            calibration=parts.score.decided_by,
+            calibration=parts.in_force.rules.encoding.score.decided_by,
             judge=None if parts.audits is None else parts.audits.standing(),
             uptime=now - began,
             now=now,

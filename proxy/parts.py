@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from embed.batcher import Batcher
-from embed.encoder import Encoder
 from proxy.adaptation import Adaptation
 from proxy.audits import Audits
 from proxy.auth import Keyring
-from proxy.calibrated import LiveScore
 from proxy.documents_root import Shelves
 from proxy.events import ServingEvents
 from proxy.kept_budgets import KeptBudgets
@@ -34,15 +31,12 @@ class Parts:
     keyring: Keyring
     in_force: InForce
     metrics: Metrics
-    encoder: Encoder
-    batcher: Batcher
     shelves: Shelves
     cache: Cache
     keeper: SnapshotKeeper
     quarantine: Quarantine
     upstreams: Upstreams
     economics: Economics
-    score: LiveScore
     budgets: KeptBudgets
     audits: Audits | None  # None: no judge is configured
     side_calls: SideCalls | None  # None: no judge is configured

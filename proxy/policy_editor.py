@@ -14,18 +14,19 @@ from datetime import datetime
 from pathlib import Path
 
 from embed.errors import EmbedError
+from proxy.encoding import Encoding
 from proxy.prototypes import Prototypes
 from proxy.rules import InForce, Rules
 from store.errors import PolicyInvalid, StoreUnavailable, VersionTaken
 from store.journal import PolicyAdded, Record
 from store.policy import DEFAULT_CATEGORY, Policy, PolicyBook
 from store.policy_file import parse_policies, policy_as_data
-from store.policy_history import Change, PolicyHistory, Seed, read_seed
+from store.policy_history import Change, PolicyHistory, Seed, digest_of, read_seed
 
 log = logging.getLogger("nearhit.policies")
 
 WATCH_EVERY = 2.0  # seconds between two looks at the file
-Build = Callable[[PolicyBook], Awaitable[Prototypes]]
+Build = Callable[[PolicyBook, Encoding], Awaitable[Prototypes]]
 Edited = tuple[PolicyBook, Change]  # the policies after an edit, and what it was
 
 
@@ -51,7 +52,10 @@ class PolicyEditor:
         on_change: Callable[[PolicyBook], None],
         clock: Callable[[], datetime],
     ) -> None:
-        """`build` encodes a book's examples; `seed` is what the file said at start."""
+        """`build` encodes a book's examples by the checkpoint that is to serve with them.
+
+        `seed` is what the file said at start.
+        """
         self._history = history
         self._in_force = in_force
         self._build = build
@@ -136,10 +140,10 @@ class PolicyEditor:
             if seed.digest == self._seed.digest:
                 return False
             async with self._turn:
-                prototypes = await self._build(seed.book)
+                prototypes = await self._built(seed.book)
                 book = await self._history.current(seed, self._clock())
                 if book != seed.book:  # another process took the file, and it was edited since
-                    prototypes = await self._build(book)
+                    prototypes = await self._built(book)
                 self._seed = seed
                 self._swap(book, prototypes)
         except (PolicyInvalid, EmbedError) as error:
@@ -150,6 +154,32 @@ class PolicyEditor:
         self._refused = ""
         log.info("%s has changed and is in force", self._file)
         return True
+
+    async def exchange(
+        self,
+        encoding: Encoding,
+        edited: Callable[[PolicyBook], Edited],
+        who: str,
+        *,
+        intend: Callable[[str], Awaitable[None]],
+        commit: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Put another checkpoint in force, with the policies that `edited` makes for it.
+
+        Nothing is in force before all of it is durable: `intend` is told the digest of the version
+        to come before that is made, `commit` comes after. Then policies, prototypes,
+        encoder and score change in one step. Raises what those two raise, PolicyInvalid,
+        EmbedError, StoreUnavailable, VersionTaken.
+        """
+        async with self._turn:
+            base = self.book
+            book, change = edited(base)
+            prototypes = await self._build(book, encoding)
+            await intend(digest_of(book))
+            await self._history.edit(book, change, who, self._clock(), base=base)
+            await commit()
+            self._in_force.rules = Rules(book=book, prototypes=prototypes, encoding=encoding)
+            self._on_change(book)
 
     def apply(self, record: Record) -> None:
         """Note a version that another process has made; `watch` and `adopt` take it up."""
@@ -174,7 +204,7 @@ class PolicyEditor:
                 return False
             if book == self.book:
                 return False
-            self._swap(book, await self._build(book))
+            self._swap(book, await self._built(book))
             return True
         except VersionTaken:
             self._added.set()  # somebody else's is there by now
@@ -214,7 +244,7 @@ class PolicyEditor:
             return True
         async with self._turn:
             try:
-                prototypes = await self._build(self.book)
+                prototypes = await self._built(self.book)
             except EmbedError as error:
                 log.warning("categories cannot be told from texts yet: %s", error)
                 return False
@@ -232,12 +262,17 @@ class PolicyEditor:
     async def _edit_once(self, edited: Callable[[PolicyBook], Edited], who: str) -> int:
         base = self.book
         book, change = edited(base)
-        prototypes = await self._build(book)
+        prototypes = await self._built(book)
         number = await self._history.edit(book, change, who, self._clock(), base=base)
         self._swap(book, prototypes)
         return number
 
+    async def _built(self, book: PolicyBook) -> Prototypes:
+        """Return a book's prototypes by the checkpoint in force: only `exchange` changes that."""
+        return await self._build(book, self._in_force.rules.encoding)
+
     def _swap(self, book: PolicyBook, prototypes: Prototypes) -> None:
         # What load has bent was bent from other policies: it begins anew from these.
-        self._in_force.rules = Rules(book=book, prototypes=prototypes)
+        encoding = self._in_force.rules.encoding
+        self._in_force.rules = Rules(book=book, prototypes=prototypes, encoding=encoding)
         self._on_change(book)

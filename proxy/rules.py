@@ -1,4 +1,4 @@
-"""What is in force: policies, prototypes, and how far load has bent them, swapped as one.
+"""What is in force: policies, prototypes, the encoder, how far load has bent it, swapped as one.
 
 A request takes `rules` once and keeps to it, so nothing ever sees half of two configurations.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from proxy.encoding import Encoding
 from proxy.prototypes import Prototypes
 from store.policy import Policy, PolicyBook
 
@@ -17,6 +18,8 @@ class Rules:
     """One consistent state of everything that decides how a request is treated."""
 
     book: PolicyBook
+    # Of the checkpoint in force: what is encoded, searched, scored and stored is of this one.
+    encoding: Encoding
     # Vectors of the examples; None while the encoder could not make them: then no category can
     # be told from a text. A book without examples needs none.
     prototypes: Prototypes | None = None

@@ -14,8 +14,10 @@ class Unreachable(Exception):
     """The running server does not do what was asked; one line says why."""
 
 
-async def ask_server(settings: Settings, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Return what POST /admin/api/{path} answers; raise Unreachable.
+async def ask_server(
+    settings: Settings, path: str, body: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what POST /admin/api/{path} answers, GET without a body; raise Unreachable.
 
     The key is NEARHIT_ADMIN_KEY's, where keys are configured.
     """
@@ -27,7 +29,7 @@ async def ask_server(settings: Settings, path: str, body: dict[str, Any]) -> dic
     try:
         async with (
             aiohttp.ClientSession(headers=headers) as session,
-            session.post(url, json=body) as answer,
+            session.request("GET" if body is None else "POST", url, json=body) as answer,
         ):
             told: dict[str, Any] = await answer.json()
     except (aiohttp.ClientError, ValueError) as error:

@@ -26,7 +26,7 @@ from pydantic_settings import (
 from proxy.fleet import fallback_faults
 from proxy.model_settings import Judge, Offload, PriceSettings
 from proxy.section import Section, seconds
-from proxy.store_settings import RedisSettings, Replication, Snapshots
+from proxy.store_settings import CheckpointSettings, RedisSettings, Replication, Snapshots
 from store.units import parse_size
 
 ENV_PREFIX = "NEARHIT_"
@@ -112,6 +112,9 @@ class EncoderSettings(Section):
     max_batch: int = Field(32, ge=1, le=1024, description="texts in one forward pass")
     max_waiting: int = Field(256, ge=1, description="texts that may wait; beyond it a bypass")
     max_wait: float = Field(1.0, gt=0, description="time a text may wait; beyond it a bypass")
+    reencoding_share: float = Field(
+        0.5, ge=0.05, le=1, description="of its time that may go into entries for a new checkpoint"
+    )
     base_url: str | None = Field(
         None, description="a /v1/embeddings service (TEI, vLLM, OpenAI) to use instead"
     )
@@ -199,6 +202,7 @@ class Settings(BaseSettings):
     offload: list[Offload] = Field([], description="small models for near-hits; none: no offload")
     judge: Judge | None = Field(None, description="who audits hits; unset: nobody")
     encoder: EncoderSettings = EncoderSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
     flight: Flight = Flight()
     lookup_gate: bool = Field(
         True, description="skip lookups by meaning where they cost more time than they save"
@@ -268,6 +272,7 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("judge",): Judge,
     ("judge", "prices"): PriceSettings,
     ("encoder",): EncoderSettings,
+    ("checkpoints",): CheckpointSettings,
     ("flight",): Flight,
     ("feedback",): FeedbackSettings,
     ("redis",): RedisSettings,

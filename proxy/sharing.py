@@ -17,16 +17,17 @@ from typing import NamedTuple
 import orjson
 
 from proxy.answer_text import answer_text
-from proxy.calibrated import LiveScore
 from proxy.judge import same_text
-from proxy.rules import InForce
+from proxy.rules import InForce, Rules
+from proxy.turns import TurnEncoder
 from proxy.wire.base import Json
 from store.cache import Cache
 from store.decision.context import open_places, same_past
 from store.decision.features import Neighborhood
 from store.decision.guards import veto
-from store.entry import Entry, EntryId, Held
-from store.policy import Mode, Policy, PolicyBook, stricter
+from store.decision.score import Score
+from store.entry import Entry, EntryId, Held, Vector
+from store.policy import Mode, Policy, stricter
 from store.quarantine import Quarantine
 
 _COMPARED = 8  # other tenants' answers to the very same request looked at for one new answer
@@ -68,6 +69,15 @@ class Confirmation(NamedTuple):
     disputed_by: tuple[EntryId, ...]  # what kept two answers that agree from being approved
 
 
+class Seen(NamedTuple):
+    """An entry as one checkpoint sees it."""
+
+    entry: Entry
+    rules: Rules  # of that checkpoint
+    near: list[tuple[Held, float]]  # entries found by its vector, with their cosines
+    past: tuple[Vector | None, ...]  # of its earlier turns; () if none has a vector
+
+
 class Sharing:
     """Lets answers serve other tenants, and says which answers speak against it."""
 
@@ -77,25 +87,22 @@ class Sharing:
         cache: Cache,
         quarantine: Quarantine,
         in_force: InForce,
-        score: LiveScore,
         point: Callable[[str, float], float],
         clock: Callable[[], datetime],
-        checkpoint: str,
     ) -> None:
         """`point` gives the largest P(wrong) served now, for a category and its error budget."""
         self._cache = cache
         self._quarantine = quarantine
         self._in_force = in_force
-        self._score = score
         self._point = point
         self._clock = clock
-        self._checkpoint = checkpoint
 
     async def confirm(self, entry: Entry) -> Confirmation:
         """Approve a stored entry and its twins of other tenants that say the same.
 
         Not if another tenant was answered otherwise, nor if anybody called an answer to this
-        request wrong: saying it again confirms nothing. Raises StoreUnavailable.
+        request wrong: saying it again confirms nothing. Raises StoreUnavailable, and EmbedError
+        when an entry of another checkpoint than the one in force cannot be encoded.
         """
         nothing = Confirmation(0, ())
         twins = self._cache.twins(entry.shared_key)
@@ -114,7 +121,7 @@ class Sharing:
         """Return the other tenants' entries that answer the same question otherwise.
 
         Those of tenants that gave this very answer to this very request are not asked. [] for an
-        entry that is not of scope shared. Raises StoreUnavailable.
+        entry that is not of scope shared. Raises as `confirm` does.
         """
         if not entry.shared_key:
             return []
@@ -134,38 +141,50 @@ class Sharing:
         return agreed
 
     async def _against(self, entry: Entry, vouching: set[str]) -> list[EntryId]:
-        near: list[tuple[Held, float]] = []
-        if entry.vector is not None and entry.checkpoint == self._checkpoint:
-            found = await self._cache.similar(entry.key, entry.vector, _NEAREST)
-            near = [(each.held, each.similarity) for each in found]
+        seen = await self._seen(entry)
         answer, against = orjson.loads(entry.body), []
-        for held in self._others(entry, near, vouching):
+        for held in self._others(seen, vouching):
             document = await self._cache.document(held.id)
             if document is not None and not agree(entry.route, answer, orjson.loads(document.body)):
                 against.append(held.id)
             await asyncio.sleep(0)  # a document in memory is had without a pause
         return against
 
-    def _others(
-        self, entry: Entry, near: list[tuple[Held, float]], vouching: set[str]
-    ) -> Iterator[Held]:
+    async def _seen(self, entry: Entry) -> Seen:
+        """Return what the checkpoint in force finds near an entry; encode one of another."""
+        rules = self._in_force.rules
+        encoding, vector, past = rules.encoding, entry.vector, entry.earlier_vectors
+        if vector is None:
+            return Seen(entry, rules, [], ())
+        if entry.checkpoint != encoding.checkpoint:
+            if not encoding.encoder.fits(entry.query):
+                return Seen(entry, rules, [], ())
+            vector = await encoding.batcher.encode(entry.query)
+            past = await TurnEncoder(encoding).encode(entry.earlier)
+        found = await self._cache.similar(
+            entry.key, vector, _NEAREST, checkpoint=encoding.checkpoint
+        )
+        return Seen(entry, rules, [(each.held, each.similarity) for each in found], past)
+
+    def _others(self, seen: Seen, vouching: set[str]) -> Iterator[Held]:
         """Yield what other tenants have under the same question and may still be served."""
-        book, now = self._in_force.rules.book, self._clock()
+        entry, book, now = seen.entry, seen.rules.book, self._clock()
         twins = self._cache.twins(entry.shared_key)[:_NEAREST]
-        seen = {entry.id}
-        for held, similarity in (*((twin, 1.0) for twin in twins), *near):
-            if held.id in seen or held.tenant in vouching or held.category not in book:
+        looked_at = {entry.id}
+        for held, similarity in (*((twin, 1.0) for twin in twins), *seen.near):
+            if held.id in looked_at or held.tenant in vouching or held.category not in book:
                 continue
-            seen.add(held.id)
+            looked_at.add(held.id)
             if self._quarantine.holds(held.id, held.tenant):
                 continue  # it was called wrong, so it says nothing
             if book[held.category].expired(now - held.created_at):
                 continue
-            if held.shared_key == entry.shared_key or self._same(entry, held, similarity, book):
+            if held.shared_key == entry.shared_key or self._same(seen, held, similarity):
                 yield held
 
-    def _same(self, entry: Entry, held: Held, similarity: float, book: PolicyBook) -> bool:
+    def _same(self, seen: Seen, held: Held, similarity: float) -> bool:
         """Whether either entry's answer could be served to the other's question."""
+        entry, book = seen.entry, seen.rules.book
         if entry.category not in book:
             return False
         ours, theirs = _laxest(book[entry.category]), _laxest(book[held.category])
@@ -174,42 +193,40 @@ class Sharing:
             return False
         if veto(entry.query, held.query) and veto(held.query, entry.query):
             return False
-        if not self._same_past(entry, held, policy.context_threshold):
+        if not self._same_past(seen, held, policy.context_threshold):
             return False
-        points = [self._laxest_point(each) for each in (ours, theirs) if each.error_budget]
-        return not points or self._risk(entry, held, similarity) <= min(points)
+        score = seen.rules.encoding.score.now
+        points = [self._laxest_point(each, score) for each in (ours, theirs) if each.error_budget]
+        return not points or _risk(score, entry, held, similarity) <= min(points)
 
-    def _same_past(self, entry: Entry, held: Held, threshold: float) -> bool:
-        places = open_places(entry.earlier, held.earlier, held.earlier_vectors)
+    def _same_past(self, seen: Seen, held: Held, threshold: float) -> bool:
+        theirs = self._cache.vectors.earlier(held.id, seen.rules.encoding.checkpoint)
+        places = open_places(seen.entry.earlier, held.earlier, theirs)
         if not places:
             return places is not None
-        if not entry.earlier_vectors:
+        if not seen.past:
             return False
-        mine = [entry.earlier_vectors[n] for n in places]
-        return same_past(mine, [held.earlier_vectors[n] for n in places], threshold)
+        return same_past([seen.past[n] for n in places], [theirs[n] for n in places], threshold)
 
-    def _risk(self, entry: Entry, held: Held, similarity: float) -> float:
-        """Return P(wrong) in the direction in which it is smaller; 1.0 where no score fits.
-
-        The neighbourhood is left out: whoever plants entries makes it.
-        """
-        if self._score.now is None:
-            return 1.0
-        place = Neighborhood(similarity)
-        (one,) = self._score.now.wrong(
-            entry.query, [(held.query, held.category, place)], entry.category
-        )
-        (other,) = self._score.now.wrong(
-            held.query, [(entry.query, entry.category, place)], held.category
-        )
-        return min(one, other)
-
-    def _laxest_point(self, policy: Policy) -> float:
+    def _laxest_point(self, policy: Policy, score: Score | None) -> float:
         """Return the larger of the shipped point and that of now, which comes and goes."""
-        if policy.error_budget is None or self._score.now is None:
+        if policy.error_budget is None or score is None:
             return 0.0
-        shipped = self._score.now.point(policy.name, policy.error_budget)
+        shipped = score.point(policy.name, policy.error_budget)
         return max(shipped, self._point(policy.name, policy.error_budget))
+
+
+def _risk(score: Score | None, entry: Entry, held: Held, similarity: float) -> float:
+    """Return P(wrong) in the direction in which it is smaller; 1.0 where no score fits.
+
+    The neighbourhood is left out: whoever plants entries makes it.
+    """
+    if score is None:
+        return 1.0
+    place = Neighborhood(similarity)
+    (one,) = score.wrong(entry.query, [(held.query, held.category, place)], entry.category)
+    (other,) = score.wrong(held.query, [(entry.query, entry.category, place)], held.category)
+    return min(one, other)
 
 
 def _laxest(policy: Policy) -> Policy:

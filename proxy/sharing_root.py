@@ -15,8 +15,6 @@ def build_sharing(parts: Parts, clock: Callable[[], datetime]) -> Sharing:
         cache=parts.cache,
         quarantine=parts.quarantine,
         in_force=parts.in_force,
-        score=parts.score,
         point=parts.budgets.live.point,
         clock=clock,
-        checkpoint=parts.encoder.checkpoint,
     )

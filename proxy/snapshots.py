@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from store.cache import Cache
@@ -26,18 +27,17 @@ class SnapshotKeeper:
         directory: Path,
         *,
         cache: Cache,
-        index: PartitionedIndex,
-        checkpoint: str,
+        current: Callable[[], tuple[str, PartitionedIndex]],
         journal: Journal,
         membership: Membership,
     ) -> None:
+        """`current` gives the checkpoint in force, and its index."""
         self._directory = directory
         self._cache = cache
-        self._index = index
-        self._checkpoint = checkpoint
+        self._current = current
         self._journal = journal
         self._membership = membership
-        self._taken = membership.mark
+        self._taken = (current()[0], membership.mark)
         self._turn = asyncio.Lock()
 
     async def take(self) -> bool:
@@ -46,16 +46,17 @@ class SnapshotKeeper:
         A failure is logged: what is stored is the truth, and the snapshot before stays.
         """
         async with self._turn:
-            if not self._membership.fresh or self._membership.mark == self._taken:
+            checkpoint, index = self._current()
+            if not self._membership.fresh or self._taken == (checkpoint, self._membership.mark):
                 return False
             try:
                 taken = await take(
                     self._directory,
-                    checkpoint=self._checkpoint,
-                    index=self._index,
-                    contents=lambda: self._cache.contents(self._membership.mark),
+                    checkpoint=checkpoint,
+                    index=index,
+                    contents=lambda: self._cache.contents(self._membership.mark, checkpoint),
                 )
-                self._taken = taken.mark
+                self._taken = (checkpoint, taken.mark)
                 await self._journal.truncate(taken.mark)
             except (SnapshotFailed, StoreUnavailable) as error:
                 log.warning("%s", error)

@@ -60,3 +60,14 @@ class Snapshots(Section):
     )
 
     _time = field_validator("every", mode="before")(seconds)
+
+
+class CheckpointSettings(Section):
+    """What a checkpoint of the encoder has to reach to be promoted."""
+
+    margin: float = Field(
+        0.05, ge=0, le=1, description="the most F0.5 that it may lose in a category"
+    )
+    min_pairs: int = Field(
+        50, ge=10, description="held-out pairs to judge it by, a fifth of them of either label"
+    )

@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from embed.batcher import Batcher
-from embed.encoder import Encoder, Vector
+from embed.encoder import Vector
 from embed.errors import EmbedError
+from proxy.encoding import Encoding
 from store.decision.context import open_places, same_past
-from store.entry import Held
 
 # Texts that wait for the encoder at once: a long dialogue must not fill its queue. Most are in the
 # batcher's memo, for each was a question itself.
@@ -20,21 +19,26 @@ AT_ONCE = 8
 
 
 class TurnEncoder:
-    """Encodes earlier turns, for the lookup and for what it may find later."""
+    """Encodes earlier turns by one checkpoint, for the lookup and for what it may find later."""
 
-    def __init__(self, batcher: Batcher, encoder: Encoder) -> None:
-        self._batcher = batcher
-        self._encoder = encoder
+    def __init__(self, encoding: Encoding) -> None:
+        self._encoding = encoding
 
     async def same(
-        self, asked: Sequence[str], held: Held, threshold: float, max_wait: float
+        self,
+        asked: Sequence[str],
+        stored: Sequence[str],
+        stored_vectors: Sequence[Vector | None],
+        threshold: float,
+        max_wait: float,
     ) -> bool:
         """Whether the turns before a question mean the same as those before an entry's.
 
+        `stored_vectors` are those of the entry's turns by this checkpoint, () if there are none.
         Only turns that differ are encoded, and none if a guard forbids one of them. Not known
         within `max_wait` seconds is no.
         """
-        places = open_places(asked, held.earlier, held.earlier_vectors)
+        places = open_places(asked, stored, stored_vectors)
         if places is None:
             return False
         try:
@@ -42,7 +46,7 @@ class TurnEncoder:
                 vectors = await self.encode([asked[n] for n in places])
         except TimeoutError:
             return False
-        return same_past(vectors, [held.earlier_vectors[n] for n in places], threshold)
+        return same_past(vectors, [stored_vectors[n] for n in places], threshold)
 
     async def encode(self, texts: Sequence[str]) -> tuple[Vector | None, ...]:
         """Return a unit vector of shape (d,) a text.
@@ -57,9 +61,9 @@ class TurnEncoder:
         return tuple(vectors)
 
     async def _encoded(self, text: str) -> Vector | None:
-        if not self._encoder.fits(text):
+        if not self._encoding.encoder.fits(text):
             return None
         try:
-            return await self._batcher.encode(text)
+            return await self._encoding.batcher.encode(text)
         except EmbedError:
             return None

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from prometheus_client import Histogram
 
-from embed.batcher import Batcher, BatchFacts
-from embed.encoder import Encoder
+from embed.batcher import BatchFacts
 from proxy.metrics import Metrics
 from proxy.rules import InForce
 from proxy.standing import Standing
@@ -39,23 +38,24 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def encoder_ping(encoder: Encoder) -> Callable[[], Awaitable[None]]:
+def encoder_ping(in_force: InForce) -> Callable[[], Awaitable[None]]:
     """Return what raises when the encoder does not encode."""
 
     async def ping() -> None:  # past the batcher, whose memo would answer for a dead encoder
         async with asyncio.timeout(_PING_TIMEOUT):
-            await encoder.encode(["ready?"])
+            await in_force.rules.encoding.encoder.encode(["ready?"])
 
     return ping
 
 
-def index_ping(cache: Cache, dimension: int) -> Callable[[], Awaitable[None]]:
+def index_ping(cache: Cache, in_force: InForce) -> Callable[[], Awaitable[None]]:
     """Return what raises when the index does not search."""
-    probe = np.zeros(dimension, np.float32)
-    probe[0] = 1.0
 
     async def ping() -> None:
-        await cache.similar(PartitionKey("", ""), probe)
+        encoding = in_force.rules.encoding
+        probe = np.zeros(encoding.dimension, np.float32)
+        probe[0] = 1.0
+        await cache.similar(PartitionKey("", ""), probe, checkpoint=encoding.checkpoint)
 
     return ping
 
@@ -63,7 +63,6 @@ def index_ping(cache: Cache, dimension: int) -> Callable[[], Awaitable[None]]:
 def refresher(
     metrics: Metrics,
     cache: Cache,
-    batcher: Batcher,
     quarantine: Quarantine,
     standing: Callable[[str], Standing],
     in_force: InForce,
@@ -75,7 +74,7 @@ def refresher(
 
     def refresh() -> None:
         facts = cache.facts()
-        metrics.encode_queue.set(batcher.waiting)
+        metrics.encode_queue.set(in_force.rules.encoding.batcher.waiting)
         metrics.quarantined.set(len(quarantine))
         metrics.audits_waiting.set(audits_waiting())
         for category in in_force.rules.book.names:

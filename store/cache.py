@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Self
 
 from store.deletions import DELETED_AT_ONCE, Deletions, slices
-from store.documents.base import DocumentStore, Stored, held_of
+from store.documents.base import DocumentStore, Stored, held_of, without_body
 from store.entry import (
     Admission,
     Candidate,
@@ -27,7 +27,6 @@ from store.entry import (
     Held,
     PartitionKey,
     Vector,
-    check_vectors,
     size_of,
 )
 from store.errors import StoreUnavailable
@@ -37,6 +36,7 @@ from store.index import VectorIndex
 from store.journal import Approved, Mark, Put, Record, Removed
 from store.memory import Memory
 from store.snapshot import Contents, Snapshot
+from store.vectors import EntryVectors, Maker, nothing_made
 
 HOT_BYTES = 64 * 2**20
 RESTORED_AT_ONCE = 500  # entries between two turns of the event loop
@@ -74,11 +74,13 @@ class Cache:
         shares: Mapping[str, Share],
         checkpoint: str,
         hot_bytes: int,
+        made: Maker = nothing_made,
     ) -> None:
         self._documents = documents
         self._writes: dict[EntryId, list[Write]] = {}  # in the order in which they began
         self._deletions = Deletions(documents.delete, wanted=self._is_wanted)
-        self._memory = Memory(index, shares, checkpoint, hot_bytes, self._deletions.owe)
+        self.vectors = EntryVectors(checkpoint, index, made)
+        self._memory = Memory(self.vectors, shares, hot_bytes, self._deletions.owe)
         self._expired: Counter[str] = Counter()
 
     @classmethod
@@ -93,23 +95,29 @@ class Cache:
         snapshot: Snapshot | None = None,
         since: AsyncIterable[list[Record]] | None = None,
         barred: Callable[[Held], bool] = nothing,
+        made: Maker = nothing_made,
         on_progress: Progress | None = None,
     ) -> Self:
         """Restore what is stored, the most recently put last to go.
 
-        Entries of another checkpoint than the index's are found by their exact key only.
-        Raises StoreUnavailable.
+        Entries of another checkpoint than the index's are found by their exact key only, but for
+        those that `made` has the vectors of. Raises StoreUnavailable.
         With a snapshot, whose index this must be, it is restored instead, and then what the
         journal has recorded `since`; raises SnapshotInvalid or JournalGap, and is of no use then.
         `barred` names what was purged though it is stored: it is not restored, and goes.
         """
         cache = cls(
-            documents, index=index, shares=shares, checkpoint=checkpoint, hot_bytes=hot_bytes
+            documents,
+            index=index,
+            shares=shares,
+            checkpoint=checkpoint,
+            hot_bytes=hot_bytes,
+            made=made,
         )
         if snapshot is None:
             await cache._load(barred, on_progress)
         else:
-            await cache._load_snapshot(snapshot, barred, on_progress)
+            await cache._load_snapshot(snapshot, checkpoint, barred, on_progress)
             if since is not None:
                 async for part in since:
                     for record in part:
@@ -146,12 +154,15 @@ class Cache:
         """Return what is held under the exact key."""
         return self._memory.held.get(id)
 
-    async def similar(self, key: PartitionKey, vector: Vector, k: int = 4) -> list[Candidate]:
+    async def similar(
+        self, key: PartitionKey, vector: Vector, k: int = 4, *, checkpoint: str
+    ) -> list[Candidate]:
         """Return up to k live entries of the partition, nearest first.
 
-        `vector` is of the cache's checkpoint, shape (d,) and unit length.
+        `vector` was made by this checkpoint, has shape (d,) and unit length; it is compared with
+        vectors of that checkpoint only. None are found if the cache has no index of it.
         """
-        neighbors = await self._memory.index.search(key, vector, k)
+        neighbors = await self.vectors.search(checkpoint, key, vector, k)
         return [Candidate(self._memory.held[id], similarity) for id, similarity in neighbors]
 
     def touch(self, id: EntryId) -> None:
@@ -250,8 +261,7 @@ class Cache:
             raise ValueError(
                 f"{len(entry.earlier_vectors)} vectors of {len(entry.earlier)} earlier turns"
             )
-        if entry.vector is not None and entry.checkpoint == self._memory.checkpoint:
-            check_vectors((entry.vector, *entry.earlier_vectors), self._memory.index.dimension)
+        self.vectors.check(without_body(entry))
         write = Write(held_of(entry))
         writes = self._writes.setdefault(entry.id, [])
         writes.append(write)
@@ -327,23 +337,37 @@ class Cache:
         """Finish the deletions that are owed, as far as the store lets us."""
         await self._deletions.aclose()
 
-    def contents(self, mark: Mark) -> Contents:
-        """Return what a snapshot at this mark, which memory reflects, has to hold."""
-        return Contents(mark, self._memory.held.values(), list(self._deletions))
+    def contents(self, mark: Mark, checkpoint: str) -> Contents:
+        """Return what a snapshot of this checkpoint's index has to hold besides that index.
+
+        Memory reflects `mark`.
+        """
+        earlier = self.vectors[checkpoint].earlier
+        return Contents(mark, self._memory.held.values(), earlier, list(self._deletions))
+
+    def held(self) -> list[Held]:
+        """Return all entries of this moment, in the order of their puts."""
+        return list(self._memory.held.values())
 
     async def _load_snapshot(
-        self, snapshot: Snapshot, barred: Callable[[Held], bool], on_progress: Progress | None
+        self,
+        snapshot: Snapshot,
+        checkpoint: str,
+        barred: Callable[[Held], bool],
+        on_progress: Progress | None,
     ) -> None:
-        done, purged = 0, list[EntryId]()
+        done, purged, place = 0, list[EntryId](), self.vectors[checkpoint]
         for batch in snapshot.held():
-            for held in batch:
+            for held, past in batch:
                 if barred(held):
                     purged.append(held.id)
                 elif self._memory.occupancy.admits(held.category, held.size):
                     self._memory.make_room(held)
                     self._memory.keep(held)
+                    if any(vector is not None for vector in past):
+                        place.earlier[held.id] = past
                     continue
-                self._memory.index.remove(held.key, held.id)
+                place.index.remove(held.key, held.id)
                 self._deletions.owe(held.id)
             done += len(batch)
             if on_progress is not None:
@@ -355,12 +379,11 @@ class Cache:
             await self._documents.delete(part, purged=True)
 
     def _restore(self, stored: Stored) -> None:
-        held, vector = stored.held, stored.vector
+        held = stored.held
         if not self._memory.occupancy.admits(held.category, held.size):
             self._deletions.owe(held.id)
             return
-        if vector is not None and stored.checkpoint == self._memory.checkpoint:
-            check_vectors((vector, *held.earlier_vectors), self._memory.index.dimension)
+        self.vectors.check(stored)
         self._memory.take_up(stored, own=True)
 
     def _is_void(self, held: Held) -> bool:

@@ -71,7 +71,6 @@ class Held:
     approved: bool = field(default=False, compare=False)
     cost: float = 0.0  # seconds of upstream time
     earlier: tuple[str, ...] = ()
-    earlier_vectors: tuple[Vector | None, ...] = field(default=(), compare=False)
     user: str = ""  # as the entry's
 
 
@@ -81,6 +80,7 @@ class Stored(NamedTuple):
     held: Held
     checkpoint: str
     vector: Vector | None
+    earlier_vectors: tuple[Vector | None, ...] = ()  # as the entry's
 
 
 class Neighbor(NamedTuple):

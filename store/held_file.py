@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from sys import intern
@@ -20,6 +20,9 @@ import numpy.typing as npt
 import orjson
 
 from store.entry import EntryId, Held, PartitionKey, Vector
+
+Past = tuple[Vector | None, ...]  # vectors of earlier turns
+HeldWithPast = tuple[Held, Past]
 
 HELD, NAMES = "held.bin", "names.json"
 BLOCK = 2_000  # entries: one is read in about 10 ms
@@ -68,22 +71,30 @@ class NameLists:
         ]
 
 
-def save_held(entries: Iterable[Held], folder: Path) -> Names:
-    """Write the entries in their order; return the ordinals. Raises OSError."""
+def save_held(
+    entries: Iterable[Held], folder: Path, earlier: Mapping[EntryId, Past] | None = None
+) -> Names:
+    """Write the entries in their order; return the ordinals. Raises OSError.
+
+    `earlier` has the vectors of earlier turns, of those entries that have any.
+    """
+    known = {} if earlier is None else earlier
     names, rest = Names(), iter(entries)
     with (folder / HELD).open("wb") as file:
         while block := list(itertools.islice(rest, BLOCK)):
             for held in block:
                 names.ids[held.id] = len(names.ids)
-            write_block(file, block, names)
+            write_block(file, block, names, known)
     names.save(folder)
     return names
 
 
-def write_block(file: BinaryIO, block: Sequence[Held], names: Names) -> None:
+def write_block(
+    file: BinaryIO, block: Sequence[Held], names: Names, known: Mapping[EntryId, Past]
+) -> None:
     """Write one block."""
     earlier = [(row, held) for row, held in enumerate(block) if held.earlier]
-    vectors = [v for _, held in earlier for v in held.earlier_vectors if v is not None]
+    vectors = [v for _, held in earlier for v in known.get(held.id, ()) if v is not None]
     columns = {
         "key": [names.key(held.key) for held in block],
         "tenant": [names.text(held.tenant) for held in block],
@@ -98,7 +109,7 @@ def write_block(file: BinaryIO, block: Sequence[Held], names: Names) -> None:
         "shared_key": {row: held.shared_key for row, held in enumerate(block) if held.shared_key},
         "approved": [row for row, held in enumerate(block) if held.approved],
         "earlier": {
-            row: [held.earlier, [v is not None for v in held.earlier_vectors]]
+            row: [held.earlier, [v is not None for v in known.get(held.id, ())]]
             for row, held in earlier
         },
     }
@@ -109,8 +120,8 @@ def write_block(file: BinaryIO, block: Sequence[Held], names: Names) -> None:
         file.write(vector.tobytes())
 
 
-def load_held(folder: Path, dimension: int, names: NameLists) -> Iterator[list[Held]]:
-    """Yield the entries, a block at a time.
+def load_held(folder: Path, dimension: int, names: NameLists) -> Iterator[list[HeldWithPast]]:
+    """Yield the entries with the vectors of their earlier turns, a block at a time.
 
     Raises OSError, ValueError, KeyError, IndexError or struct.error when the file is not one that
     `save_held` wrote beside these names.
@@ -130,7 +141,7 @@ def load_held(folder: Path, dimension: int, names: NameLists) -> Iterator[list[H
 
 def read_block(
     columns: dict[str, Any], rows: npt.NDArray[np.float32], names: NameLists, start: int
-) -> list[Held]:
+) -> list[HeldWithPast]:
     """Return the entries of one block, whose first id is the one of ordinal `start`."""
     shared, approved = columns["shared_key"], set(columns["approved"])
     vectors = iter(rows)
@@ -151,28 +162,26 @@ def read_block(
         strict=True,
     )  # fmt: skip
     none: tuple[tuple[str, ...], tuple[Vector | None, ...]] = ((), ())
-    block = []
+    block: list[HeldWithPast] = []
     for row, (
         id, key, tenant, category, query, made, size, model, classifier, cost, user
     ) in enumerate(fields):  # fmt: skip
         before, before_vectors = earlier.get(str(row), none) if earlier else none
-        block.append(
-            Held(
-                id,
-                keys[key],
-                texts[tenant],
-                texts[category],
-                query,
-                EPOCH + made * microseconds,
-                size,
-                texts[model],
-                texts[classifier],
-                shared.get(str(row), "") if shared else "",
-                row in approved,
-                cost,
-                before,
-                before_vectors,
-                texts[user],
-            )
+        held = Held(
+            id,
+            keys[key],
+            texts[tenant],
+            texts[category],
+            query,
+            EPOCH + made * microseconds,
+            size,
+            texts[model],
+            texts[classifier],
+            shared.get(str(row), "") if shared else "",
+            row in approved,
+            cost,
+            before,
+            texts[user],
         )
+        block.append((held, before_vectors))
     return block

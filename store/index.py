@@ -59,6 +59,10 @@ class VectorIndex(Protocol):
         """Return how many ids the partition holds."""
         ...
 
+    def holds(self, key: PartitionKey, id: EntryId) -> bool:
+        """Whether the id is findable in the partition."""
+        ...
+
     def hurry(self) -> AbstractContextManager[None]:
         """Inside, background work comes before searches: for filling it while nobody asks."""
         ...
@@ -125,6 +129,10 @@ class PartitionedIndex:
     def count(self, key: PartitionKey) -> int:
         partition = self._partitions.get(key)
         return 0 if partition is None else len(partition.labels)
+
+    def holds(self, key: PartitionKey, id: EntryId) -> bool:
+        partition = self._partitions.get(key)
+        return partition is not None and id in partition.labels
 
     @property
     def partitions(self) -> int:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
-from store.entry import EntryId, Held, Stored, Vector
+from store.entry import EntryId, Held, Stored
 from store.eviction import Occupancy, Share
 from store.hot import HotDocuments
-from store.index import VectorIndex
+from store.vectors import EntryVectors
 
 
 class Memory:
@@ -20,15 +19,13 @@ class Memory:
 
     def __init__(
         self,
-        index: VectorIndex,
+        vectors: EntryVectors,
         shares: Mapping[str, Share],
-        checkpoint: str,
         hot_bytes: int,
         owe: Callable[[EntryId], None],
     ) -> None:
         """`owe` is told of rows that memory has let go of by itself."""
-        self.index = index
-        self.checkpoint = checkpoint
+        self.vectors = vectors
         self.held: dict[EntryId, Held] = {}  # in the order of their puts
         self.occupancy = Occupancy(shares)
         self.hot = HotDocuments(hot_bytes)  # of held entries only, each in its held version
@@ -42,23 +39,17 @@ class Memory:
         held = stored.held
         if own:
             self.make_room(held)
-        self._hold(held, stored.vector if stored.checkpoint == self.checkpoint else None)
+        self.let_go(held.id, replaced=True)
+        self.keep(held)
+        self.vectors.take_up(stored)
 
     def make_room(self, held: Held) -> None:
         """Let go of whoever has to go for this entry."""
         for id in self.occupancy.victims(held.category, held.size, held.id) or ():
             self.evict(id)
 
-    def _hold(self, held: Held, vector: Vector | None) -> None:
-        self.let_go(held.id, replaced=True)
-        if vector is None and held.earlier_vectors:  # never found by meaning, so never compared
-            held = replace(held, earlier_vectors=())
-        self.keep(held)
-        if vector is not None:
-            self.index.put(held.key, held.id, vector)
-
     def keep(self, held: Held) -> None:
-        """Hold an entry in everything but the index."""
+        """Hold an entry in everything but its vectors."""
         self.held[held.id] = held
         self.entries[held.category] += 1
         self.occupancy.add(held.id, held.category, held.size, held.cost)
@@ -74,7 +65,7 @@ class Memory:
                 self.occupancy.drop(id)
             self._part_from_twins(held)
             self.hot.drop(id)
-            self.index.remove(held.key, id)
+            self.vectors.remove(held)
         return held
 
     def _part_from_twins(self, held: Held) -> None:

@@ -123,9 +123,18 @@ class PolicyHistory:
         await self._records.add_version(version, audit, after=_number(latest))
 
     async def edit(
-        self, book: PolicyBook, change: Change, who: str, at: datetime, *, base: PolicyBook
+        self,
+        book: PolicyBook,
+        change: Change,
+        who: str,
+        at: datetime,
+        *,
+        base: PolicyBook,
+        note: str = "",
     ) -> int:
         """Make a version of an edit of `base`; return its number.
+
+        An action that is not the policies' own, as "checkpoint.promote", is audited under its name.
 
         Raises VersionTaken when `base` is not what rules any more, StoreUnavailable, and
         PolicyInvalid when what rules cannot be read.
@@ -136,7 +145,7 @@ class PolicyHistory:
             raise VersionTaken("the policies have been changed meanwhile")
         seed = "" if latest is None else latest.seed
         source: Source = "rollback" if action == "rollback" else "api"
-        version = _version(book, at, who, source, seed)
+        version = replace(_version(book, at, who, source, seed), note=note)
         audit = _audit(version, action, category, before, after)
         return await self._records.add_version(version, audit, after=_number(latest))
 
@@ -148,10 +157,24 @@ class PolicyHistory:
         version = await self._records.latest_version()
         return None if version is None else read_version(version)
 
+    async def digest(self) -> str:
+        """Return the digest of the newest version; "" if there is none. Raises StoreUnavailable."""
+        latest = await self._records.latest_version()
+        return "" if latest is None else sha256(latest.document.encode()).hexdigest()
+
     async def book(self, number: int) -> PolicyBook | None:
         """Return a version's book; None if there is none. Raises PolicyInvalid."""
         version = await self._records.version(number)
         return None if version is None else read_version(version)
+
+
+def digest_of(book: PolicyBook) -> str:
+    """Return the digest of a version that holds these policies."""
+    return sha256(_document(book).encode()).hexdigest()
+
+
+def _document(book: PolicyBook) -> str:
+    return json.dumps(book_as_data(book))
 
 
 def _number(version: PolicyVersion | None) -> int:
@@ -159,8 +182,7 @@ def _number(version: PolicyVersion | None) -> int:
 
 
 def _version(book: PolicyBook, at: datetime, who: str, source: Source, seed: str) -> PolicyVersion:
-    document = json.dumps(book_as_data(book))
-    return PolicyVersion(at=at, who=who, source=source, seed=seed, document=document)
+    return PolicyVersion(at=at, who=who, source=source, seed=seed, document=_document(book))
 
 
 def _audit(
@@ -169,7 +191,7 @@ def _audit(
     return AuditRow(
         at=version.at,
         who=version.who,
-        action=f"policy.{action}",
+        action=action if "." in action else f"policy.{action}",
         category=category,
         before=None if before is None else json.dumps(before),
         after=None if after is None else json.dumps(after),

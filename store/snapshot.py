@@ -16,7 +16,7 @@ import os
 import shutil
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ import orjson
 from store.entry import EntryId, Held
 from store.errors import SnapshotFailed, SnapshotInvalid
 from store.forked import Child, ChildFailed
-from store.held_file import NameLists, load_held, save_held
+from store.held_file import HeldWithPast, NameLists, Past, load_held, save_held
 from store.index import PROMOTE_ROWS, PartitionedIndex
 from store.index_files import load_index, save_index
 from store.journal import Mark
@@ -48,6 +48,7 @@ class Contents(NamedTuple):
 
     mark: Mark  # the end of the journal that it reflects
     held: Iterable[Held]  # in the order of their puts
+    earlier: Mapping[EntryId, Past]  # vectors of earlier turns, by the index's checkpoint
     owed: Sequence[EntryId]  # rows that memory does not hold and that are to be deleted
 
 
@@ -70,10 +71,11 @@ class Snapshot:
     _folder: Path
     _names: NameLists
 
-    def held(self) -> Iterator[list[Held]]:
+    def held(self) -> Iterator[list[HeldWithPast]]:
         """Yield the entries in the order of their puts, some 2,000 at a time, once.
 
-        An entry's vector, if it has one, is in `index` already. Raises SnapshotInvalid when the
+        With each go the vectors of its earlier turns; its own, if it has one, is in `index`
+        already. Raises SnapshotInvalid when the
         files are not those that were verified.
         """
         try:
@@ -124,7 +126,7 @@ def write(directory: Path, *, checkpoint: str, index: PartitionedIndex, contents
     parent = os.getppid()
     try:
         (folder / INDEX).mkdir(parents=True)
-        names = save_held(contents.held, folder)
+        names = save_held(contents.held, folder, contents.earlier)
         vectors = save_index(index, folder / INDEX, names.ids, names.keys)
         (folder / OWED).write_bytes(orjson.dumps(list(contents.owed)))
         files = sorted(path for path in folder.rglob("*") if path.is_file())

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
-from store.documents.base import Filter, Page, Stored, Summary, held_of, position
+from store.documents.base import Filter, Page, Stored, Summary, position, without_body
 from store.entry import Entry, EntryId, size_of
 from store.errors import StoreUnavailable
 from store.journal import Apply, Approved, Change, Put, Record, Removed
@@ -51,7 +51,7 @@ class MemoryDocuments:
         self.entries[entry.id] = entry
         self._numbers[entry.id] = self._next
         self._next += 1
-        self.tell(Put(Stored(held_of(entry), entry.checkpoint, entry.vector)))
+        self.tell(Put(without_body(entry)))
 
     async def get(self, id: EntryId) -> Entry | None:
         self.reads += 1
@@ -79,7 +79,7 @@ class MemoryDocuments:
 
     async def load_all(self, batch: int) -> AsyncIterator[list[Stored]]:
         self.check()
-        loaded = [Stored(held_of(e), e.checkpoint, e.vector) for e in self.entries.values()]
+        loaded = [without_body(e) for e in self.entries.values()]
         for start in range(0, len(loaded), batch):
             yield loaded[start : start + batch]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ from proxy.sharing import Sharing
 from store.cache import Cache
 from store.documents.base import DocumentStore, Filter, Summary
 from store.documents.records import AuditRow, Records
-from store.entry import Entry, EntryId, Vector
+from store.entry import Entry, EntryId
 from store.membership import Membership
 from store.policy import DEFAULT_CATEGORY
 from store.quarantine import EVERYBODY, Quarantine
@@ -48,8 +48,6 @@ class EntriesAdmin:
         documents: DocumentStore,
         records: Records,
         in_force: InForce,
-        encode: Callable[[str], Awaitable[Vector]],
-        checkpoint: str,
         clock: Callable[[], datetime],
         membership: Membership,
     ) -> None:
@@ -60,8 +58,6 @@ class EntriesAdmin:
         self._documents = documents
         self._records = records
         self._in_force = in_force
-        self._encode = encode
-        self._checkpoint = checkpoint
         self._clock = clock
         self._membership = membership
 
@@ -154,10 +150,11 @@ class EntriesAdmin:
         return done
 
     async def _similar_to(self, text: str, threshold: float | None) -> list[EntryId]:
+        rules = self._in_force.rules
         if threshold is None:
-            threshold = self._in_force.rules.book[DEFAULT_CATEGORY].hit_threshold
+            threshold = rules.book[DEFAULT_CATEGORY].hit_threshold
         try:
-            vector = await self._encode(text)
+            vector = await rules.encoding.batcher.encode(text)
         except EmbedError as error:
             raise ApiError(
                 503,
@@ -166,7 +163,7 @@ class EntriesAdmin:
                 param="similar_to",
                 code="encoder_unavailable",
             ) from None
-        return await similar(self._documents, vector, threshold, self._checkpoint)
+        return await similar(self._documents, vector, threshold, rules.encoding.checkpoint)
 
     def _listed(self, entry: Summary) -> dict[str, Any]:
         return {**summary_as_data(entry), "quarantined_for": self._kept_from(entry.id)}

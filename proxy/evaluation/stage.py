@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -37,7 +37,6 @@ from proxy.evaluation.jsonl import Asked
 from proxy.head import Head
 from proxy.outcome import Lookup, Outcome
 from proxy.parts import Parts
-from proxy.rules import InForce, Rules
 from proxy.settings import Settings
 from proxy.upkeep import utc_now
 from proxy.wire import WIRES
@@ -182,10 +181,11 @@ async def open_stage(
         stack.push_async_callback(ahead.aclose)
         documents = SqliteDocuments.open(settings.data_dir)
         stack.push_async_callback(documents.aclose)
-        prototypes = await prototypes_builder(settings, ahead)(seed.book)
-        in_force = InForce(Rules(book=seed.book, prototypes=prototypes))
         shelves = await alone(documents)
-        parts = await build_parts(settings, environ, in_force, shelves, ahead, stack, on_progress)
+        parts = await build_parts(settings, environ, seed.book, shelves, ahead, stack, on_progress)
+        rules = parts.in_force.rules
+        build = prototypes_builder(settings.data_dir)
+        parts.in_force.rules = replace(rules, prototypes=await build(rules.book, rules.encoding))
 
         async def prepare(texts: Iterable[str]) -> None:
             await ahead.prepare(texts, on_progress)

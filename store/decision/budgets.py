@@ -81,12 +81,15 @@ class Budgets:
         """Return where a category stands."""
         return self._of(category, budget).standing()
 
-    def ship(self, point_for: Callable[[str, float], float]) -> None:
-        """Take another calibration; what was learnt of another point is forgotten."""
+    def ship(self, point_for: Callable[[str, float], float], *, anew: bool = False) -> None:
+        """Take another calibration; what was learnt of another point is forgotten.
+
+        `anew`: all of it, for risks are another encoder's, even where the points agree.
+        """
         self._point_for = point_for
         for name, known in list(self._categories.items()):
             shipped = self._shipped(name, known.budget)
-            if known.shipped != shipped:
+            if anew or known.shipped != shipped:
                 fresh = CategoryBudget.fresh(known.budget, shipped)
                 # Audits under way were sampled by risks that meant something else: another epoch.
                 number, points = known.evidence.number + 1, len(fresh.points)

@@ -68,14 +68,26 @@ class Measure:
     bins: tuple[tuple[float, float, int], ...]  # mean P(wrong), share wrong, count
 
 
-def recalibrated(labels: Labels, shipped: Points, *, may_loosen: bool) -> Recalibration:
-    """Return line and decision points for these labels; without any, what is shipped."""
+def recalibrated(
+    labels: Labels, shipped: Points, *, may_loosen: bool, proven: bool = False
+) -> Recalibration:
+    """Return line and decision points for these labels; without any, what is shipped.
+
+    With `proven` the shipped points are not taken on trust, as with an encoder that the score was
+    not fitted to: a point then also keeps to its budget on these labels alone.
+    """
     line = scaling_of(labels)
     risks = held_out(labels)
     points = [
         (budget, _point_of(labels, risks, line, budget, shipped, may_loosen))
         for budget, _ in shipped
     ]
+    if proven:
+        random = labels.random
+        points = [
+            (budget, min(point, _kept_to(risks[random], ~labels.right[random], budget)))
+            for budget, point in points
+        ]
     ceiling, rising = 1.0, []
     for budget, point in reversed(points):  # a smaller budget never lets more pass than a larger
         ceiling = min(ceiling, point)

@@ -51,22 +51,30 @@ def read_calibration(file: Path) -> Calibration | None:
         if len(read) > _MOST_BYTES:
             raise ValueError(f"allowed: at most {_MOST_BYTES} bytes")
         said = json.loads(read)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ScoreInvalid(f"{file}: {' '.join(str(error).split())}") from None
+    return calibration_of_data(said, str(file))
+
+
+def calibration_of_data(said: Any, where: str) -> Calibration:
+    """Return what plain values say; raise ScoreInvalid with one line that begins with `where`."""
+    try:
         if said["format"] != FORMAT:
             raise ValueError(f"format: {said['format']!r} is not allowed; allowed: {FORMAT}")
         heads = {str(name): _head_of(name, head) for name, head in said["heads"].items()}
         labels = {str(name): dict(head["labels"]) for name, head in said["heads"].items()}
         return Calibration(str(said["at"]), str(said["score"]), heads, labels)
-    except FileNotFoundError:
-        return None
     except KeyError as error:
-        raise ScoreInvalid(f"{file}: {error.args[0]}: is missing") from None
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ScoreInvalid(f"{file}: {' '.join(str(error).split())}") from None
+        raise ScoreInvalid(f"{where}: {error.args[0]}: is missing") from None
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ScoreInvalid(f"{where}: {' '.join(str(error).split())}") from None
 
 
-def write_calibration(calibration: Calibration, file: Path) -> None:
-    """Replace the file, whole or not at all; raise OSError."""
-    said = {
+def calibration_as_data(calibration: Calibration) -> dict[str, Any]:
+    """Return it as plain values for JSON."""
+    return {
         "format": FORMAT,
         "at": calibration.at,
         "score": calibration.score,
@@ -79,6 +87,11 @@ def write_calibration(calibration: Calibration, file: Path) -> None:
             for name, head in calibration.heads.items()
         },
     }
+
+
+def write_calibration(calibration: Calibration, file: Path) -> None:
+    """Replace the file, whole or not at all; raise OSError."""
+    said = calibration_as_data(calibration)
     handle, unfinished = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
         with os.fdopen(handle, "w") as stream:

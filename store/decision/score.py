@@ -174,6 +174,18 @@ class Score:
         heads = {name: _rescaled(self._head(name), new) for name, new in recalibrations.items()}
         return replace(self, heads={**self.heads, **heads})
 
+    def only(self, recalibrations: Mapping[str, Recalibration]) -> Score:
+        """Return the score for another encoder: heads that are not calibrated anew serve nothing.
+
+        Its order of candidates stays the shipped one; no decision point does.
+        """
+        new = self.with_scalings(recalibrations)
+        heads = {
+            name: head if name in recalibrations else replace(head, points=())
+            for name, head in new.heads.items()
+        }
+        return replace(new, heads=heads)
+
     def _head(self, category: str) -> Head:
         return self.heads.get(category) or self.heads[POOLED]
 

@@ -126,9 +126,13 @@ def held_of(entry: Entry) -> Held:
         approved=entry.approved,
         cost=entry.cost,
         earlier=entry.earlier,
-        earlier_vectors=entry.earlier_vectors,
         user=intern(entry.user),
     )
+
+
+def without_body(entry: Entry) -> Stored:
+    """Return the entry without its body."""
+    return Stored(held_of(entry), entry.checkpoint, entry.vector, entry.earlier_vectors)
 
 
 def position(cursor: str | None) -> int:

@@ -121,10 +121,10 @@ def stored_of(
         approved=bool(head.approved),
         cost=head.cost,
         earlier=earlier,
-        earlier_vectors=vectors_of(earlier_vectors, len(earlier)),
         user=intern(head.user),
     )
-    return Stored(held, intern(head.checkpoint), vector_of(vector))
+    past = vectors_of(earlier_vectors, len(earlier))
+    return Stored(held, intern(head.checkpoint), vector_of(vector), past)
 
 
 def packed(body: bytes) -> tuple[bytes, bool]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from store.documents import rows
-from store.documents.base import Filter, Page, Stored, held_of, position
+from store.documents.base import Filter, Page, Stored, position, without_body
 from store.documents.listing import SUMMARY, summary, where
 from store.documents.lock import DirectoryLock
 from store.documents.reader import Reader
@@ -102,7 +102,7 @@ class SqliteDocuments:
     async def put(self, entry: Entry) -> None:
         def write(connection: sqlite3.Connection) -> tuple[int, Change]:
             connection.execute(rows.INSERT, rows.encode(entry))
-            return 1, Put(Stored(held_of(entry), entry.checkpoint, entry.vector))
+            return 1, Put(without_body(entry))
 
         await self._journaled.write(write, size=size_of(entry))
 

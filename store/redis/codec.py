@@ -122,10 +122,8 @@ def encode_change(change: Change) -> Fields:
     """Return the fields of a record. Raises as encode_entry."""
     match change:
         case Put(stored):
-            held = stored.held
-            return put_fields(
-                _stored(_head_of_stored(stored), blob(stored.vector), blob_of(held.earlier_vectors))
-            )
+            past = blob_of(stored.earlier_vectors)
+            return put_fields(_stored(_head_of_stored(stored), blob(stored.vector), past))
         case Removed(ids, purged):
             return {b"kind": b"removed", b"ids": orjson.dumps(ids), b"purged": b"%d" % purged}
         case Approved(ids):

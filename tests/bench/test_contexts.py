@@ -20,7 +20,6 @@ from bench.dialogues import (
     rephrased,
 )
 from embed.encoder import Vectors
-from proxy.rules import Rules
 from tests.entries import near
 
 COSINES = {"Which tea is green?": 1.0, "What tea is green?": 0.9, "And black?": 1.0}
@@ -48,8 +47,7 @@ class KnownEncoder:
 @pytest.fixture
 async def cache(tmp_path: Path) -> AsyncIterator[DialogueCache]:
     async with AsyncExitStack() as stack:
-        rules = Rules(book=book_of(0.8, 0.8))
-        yield await DialogueCache.open(stack, tmp_path, KnownEncoder(), rules)
+        yield await DialogueCache.open(stack, tmp_path, KnownEncoder(), book_of(0.8, 0.8))
 
 
 STORED = ("Which tea is green?", "Sencha.", "And black?")
@@ -62,7 +60,7 @@ async def test_a_dialogue_in_other_words_is_found_from_its_threshold_on(
     await cache.store(STORED)
     assert await count(cache, [Asked(STORED, ASKED, True)]) == Count(1, 1, 0)
     assert await count(cache, [Asked(STORED, ASKED, False)]) == Count(1, 0, 1)
-    cache.in_force.rules = Rules(book=book_of(0.8, 0.95))
+    cache.rule(book_of(0.8, 0.95))
     assert await count(cache, [Asked(STORED, ASKED, True)]) == Count(1, 0, 0)
 
 

@@ -8,8 +8,9 @@ from datetime import timedelta
 import pytest
 
 from proxy.adaptation import Adaptation
-from proxy.rules import InForce, Rules
+from proxy.rules import InForce
 from store.policy import LoadRule, Policy, PolicyBook
+from tests.encodings import rules_of
 
 HOUR = timedelta(hours=1)
 RULE = LoadRule(latency_target_ms=100, threshold_floor=0.8, ttl_ceiling=3 * HOUR)
@@ -29,7 +30,7 @@ class Upstream:
 
 @pytest.fixture
 def in_force() -> InForce:
-    return InForce(Rules(book=PolicyBook({"default": RIGID, "faq": BENDING})))
+    return InForce(rules_of(PolicyBook({"default": RIGID, "faq": BENDING})))
 
 
 def looked(adaptation: Adaptation, begin: float, seconds: int) -> float:
@@ -81,7 +82,7 @@ def test_it_is_back_at_base_when_no_calls_come_any_more(in_force: InForce) -> No
 def test_a_policy_that_lost_its_load_section_is_no_longer_bent(in_force: InForce) -> None:
     adaptation = Adaptation(in_force, [Upstream("a", p95=0.5, in_flight=40)])
     now = looked(adaptation, 0.0, 60)
-    in_force.rules = Rules(book=PolicyBook({"default": RIGID, "faq": Policy(name="faq")}))
+    in_force.rules = rules_of(PolicyBook({"default": RIGID, "faq": Policy(name="faq")}))
     looked(adaptation, now, 2)
     assert not in_force.rules.bent
     assert adaptation.factor("faq") == 0

@@ -19,7 +19,7 @@ from proxy.call import Call, CallReader, Request
 from proxy.headers import CacheControl
 from proxy.kept_budgets import KeptBudgets
 from proxy.metrics import Metrics
-from proxy.rules import InForce, Rules
+from proxy.rules import InForce
 from proxy.side_calls import SideCalls
 from proxy.spending import Price, Spending
 from proxy.upstream import Upstreams, UpstreamSpec
@@ -31,6 +31,7 @@ from store.entry import Candidate, Entry, EntryId, Held
 from store.index import PartitionedIndex
 from store.policy import Mode, Policy, PolicyBook
 from store.quarantine import Quarantine
+from tests.encodings import rules_of
 from tests.entries import CHECKPOINT, DIMENSION, NOON, entry
 from tests.fake_answers import Say, Script, chat_json
 from tests.fake_upstream import FakeUpstream
@@ -56,7 +57,7 @@ def call_in(book: PolicyBook, question: str = QUESTION, tenant: str = "harbour")
         query_string=b"",
         request_id="req-1",
     )
-    reader = CallReader(InForce(Rules(book=book)), {}, lambda model: "fake")
+    reader = CallReader(InForce(rules_of(book)), {}, lambda model: "fake")
     call = reader.read(ChatWire(), request, Caller(tenant=tenant))
     call.place("default")
     return call
@@ -72,7 +73,7 @@ class Ground:
         records = self.documents.records
         self.records = records
         self.quarantine = Quarantine(records)
-        in_force = InForce(Rules(book=self.book))
+        in_force = InForce(rules_of(self.book))
         self.kept = KeptBudgets(Budgets(lambda *_: 0.2, judge="judge-1"), records, in_force)
         self.metrics = Metrics(self.book.names, [])
         self.spending = Spending([], Price("*", 1.0, 1.0), 1.0)

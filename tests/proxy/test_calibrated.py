@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy import calibrated
-from proxy.calibrated import LiveScore, shipper
+from proxy.calibrated import LiveScore
 from store.decision.budgets import Budgets
 from store.decision.calibration_file import CALIBRATION, Calibration, write_calibration
 from store.decision.score import POOLED, Recalibration, load_score
@@ -93,7 +93,7 @@ async def test_the_watch_tells_the_budgets_of_another_point(
     score = live(tmp_path)
     budgets = Budgets(score.point)
     assert budgets.point("fares", 0.001) == 0.0
-    watch = asyncio.create_task(score.watch(shipper(score, budgets)))
+    watch = asyncio.create_task(calibrated.watch(lambda: score, budgets))
     write(tmp_path, "monday", 0.07, "fares")
     async with asyncio.timeout(5):
         while budgets.point("fares", 0.001) != 0.07:  # noqa: ASYNC110 - it tells nobody

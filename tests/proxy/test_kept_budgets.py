@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from proxy.kept_budgets import KeptBudgets
-from proxy.rules import InForce, Rules
+from proxy.rules import InForce
 from store.policy import Policy, PolicyBook
+from tests.encodings import rules_of
 from tests.fakes_documents import MemoryDocuments
 
 
 def in_force(*names: str) -> InForce:
     policies = {name: Policy(name=name, error_budget=0.01) for name in ("default", *names)}
-    return InForce(Rules(book=PolicyBook(policies)))
+    return InForce(rules_of(PolicyBook(policies)))
 
 
 async def opened(documents: MemoryDocuments, *names: str, judge: str = "judge-1") -> KeptBudgets:

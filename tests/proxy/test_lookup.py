@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -23,7 +24,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from embed.batcher import Batcher
 from embed.encoder import Vectors
 from proxy.auth import Caller
-from proxy.calibrated import LiveScore
 from proxy.call import Call, CallReader, Request
 from proxy.lookup import Searcher
 from proxy.metrics import Metrics
@@ -42,6 +42,7 @@ from store.journal import Mark
 from store.membership import Alone
 from store.policy import Mode, Policy, PolicyBook, Scope
 from store.quarantine import EVERYBODY, Quarantine
+from tests.encodings import encoding_of
 from tests.entries import DIMENSION, NOON, near
 from tests.fakes_documents import MemoryDocuments
 
@@ -140,7 +141,6 @@ class Serving(RuleBasedStateMachine):
         scopes = zip(CATEGORIES, (Scope.TENANT, Scope.USER, Scope.SHARED), strict=True)
         quota = Quota(4, 10_000)
         book = PolicyBook({n: Policy(name=n, scope=s, quota=quota) for n, s in scopes})
-        self.in_force = InForce(Rules(book=book))
         documents = MemoryDocuments()
         self.cache = await Cache.open(
             documents,
@@ -152,13 +152,14 @@ class Serving(RuleBasedStateMachine):
         encoder = KnownEncoder()
         self.batcher = Batcher(encoder)
         self.batcher.start()
-        self.turns = TurnEncoder(self.batcher, encoder)
+        encoding = encoding_of(encoder, self.batcher)
+        self.in_force = InForce(Rules(book=book, encoding=encoding))
+        self.turns = TurnEncoder(encoding)
         metrics = Metrics(CATEGORIES, [])
         nearest = Nearest(
             cache=self.cache,
             quarantine=self.quarantine,
-            turns=self.turns,
-            score=LiveScore(None),
+            in_force=self.in_force,
             point=lambda category, budget: 1.0,
             metrics=metrics,
             clock=lambda: self.now,
@@ -168,8 +169,6 @@ class Serving(RuleBasedStateMachine):
             cache=self.cache,
             quarantine=self.quarantine,
             flights=Flights(),
-            batcher=self.batcher,
-            encoder=encoder,
             nearest=nearest,
             economics=Economics(),
             metrics=metrics,
@@ -314,7 +313,7 @@ class Serving(RuleBasedStateMachine):
         changed = {f: getattr(policy, f) for f in Policy.__dataclass_fields__} | {"name": category}
         book = self.in_force.rules.book
         policies = {**book.policies, category: Policy(**changed)}
-        self.in_force.rules = Rules(book=PolicyBook(policies))
+        self.in_force.rules = replace(self.in_force.rules, book=PolicyBook(policies))
         self.cache.set_shares(self.in_force.rules.book.shares)
         self.run(self.cache.shrink())
 

@@ -15,8 +15,7 @@ from proxy.call import CallReader, Request
 from proxy.metrics import Metrics
 from proxy.nearest import Nearest
 from proxy.outcome import Lookup, Outcome
-from proxy.rules import InForce, Rules
-from proxy.turns import TurnEncoder
+from proxy.rules import InForce
 from proxy.wire.chat import ChatWire
 from store.cache import Cache
 from store.decision.features import NEIGHBORS, Neighborhood
@@ -24,6 +23,7 @@ from store.decision.score import Score
 from store.entry import Candidate, EntryId, Held, PartitionKey, Vector
 from store.policy import Policy, PolicyBook
 from store.quarantine import Quarantine
+from tests.encodings import encoding_of, rules_of
 from tests.entries import NOON, near
 from tests.fakes_documents import MemoryDocuments
 
@@ -52,7 +52,9 @@ class FoundCache:
     def __init__(self, found: list[Candidate]) -> None:
         self.found = found
 
-    async def similar(self, key: PartitionKey, vector: Vector, k: int) -> list[Candidate]:
+    async def similar(
+        self, key: PartitionKey, vector: Vector, k: int, *, checkpoint: str
+    ) -> list[Candidate]:
         return self.found[:k]
 
 
@@ -83,7 +85,9 @@ async def look_up(
             "other": Policy(name="other", hit_threshold=0.6, error_budget=other_budget),
         }
     )
-    in_force = InForce(Rules(book=book))
+    score = FixedScore(risks or {})
+    live = LiveScore(cast(Score, score) if risks is not None else None)
+    in_force = InForce(rules_of(book, encoding_of(score=live)))
     body = {"model": "m", "messages": [{"role": "user", "content": ASKED}]}
     request = Request(
         raw=orjson.dumps(body), header_list=[], headers={}, query_string=b"", request_id="r"
@@ -92,12 +96,10 @@ async def look_up(
         ChatWire(), request, Caller(tenant="harbour")
     )
     call.place("default")
-    score = FixedScore(risks or {})
     nearest = Nearest(
         cache=cast(Cache, FoundCache(found)),
         quarantine=Quarantine(MemoryDocuments().records),
-        turns=cast(TurnEncoder, None),  # no past, nothing to encode
-        score=LiveScore(cast(Score, score) if risks is not None else None),
+        in_force=in_force,
         point=lambda category, budget: points[category],
         metrics=Metrics(book.names, []),
         clock=lambda: NOON,

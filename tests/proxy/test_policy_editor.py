@@ -12,13 +12,15 @@ import pytest
 import yaml
 
 from embed.errors import EncoderFailed
+from proxy.encoding import Encoding
 from proxy.policy_editor import NoSuchCategory, NoSuchVersion, PolicyEditor
 from proxy.prototypes import Prototypes
-from proxy.rules import InForce, Rules
+from proxy.rules import InForce
 from store.errors import PolicyInvalid, StoreUnavailable, VersionTaken
 from store.journal import PolicyAdded, Record
 from store.policy import Policy, PolicyBook
 from store.policy_history import PolicyHistory, Seed, read_seed
+from tests.encodings import rules_of
 from tests.entries import NOON
 from tests.fakes_documents import MemoryDocuments
 
@@ -31,7 +33,7 @@ class Desk:
     def __init__(self, book: PolicyBook = BOOK, file: Path | None = None) -> None:
         self.documents = MemoryDocuments()
         self.history = PolicyHistory(self.documents.records)
-        self.in_force = InForce(Rules(book=book))
+        self.in_force = InForce(rules_of(book))
         self.encodes = True
         self.builds = 0
         self.told: list[PolicyBook] = []
@@ -46,7 +48,7 @@ class Desk:
             clock=lambda: NOON,
         )
 
-    async def build(self, book: PolicyBook) -> Prototypes:
+    async def build(self, book: PolicyBook, encoding: Encoding) -> Prototypes:
         self.builds += 1
         if not self.encodes:
             raise EncoderFailed("the encoder is down")
@@ -248,10 +250,10 @@ async def test_an_edit_that_somebody_else_is_always_faster_than_is_refused() -> 
     other, build = beside(desk), desk.build
     ttls = itertools.count(1)
 
-    async def slow(book: PolicyBook) -> Prototypes:
+    async def slow(book: PolicyBook, encoding: Encoding) -> Prototypes:
         await other.editor.adopt()
         await other.editor.put("prices", {"ttl": f"{next(ttls)}m"}, "key 2")
-        return await build(book)
+        return await build(book, encoding)
 
     desk.editor._build = slow
     with pytest.raises(VersionTaken):

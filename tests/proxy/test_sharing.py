@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from proxy.calibrated import LiveScore
-from proxy.rules import InForce, Rules
+from proxy.rules import InForce
 from proxy.sharing import Confirmation, Sharing, agree, gist
 from store.cache import Cache
 from store.decision.score import Score
@@ -17,6 +17,7 @@ from store.entry import Entry, EntryId
 from store.eviction import Quota, Share
 from store.index import PartitionedIndex
 from store.quarantine import EVERYBODY, Quarantine
+from tests.encodings import encoding_of, rules_of
 from tests.entries import CHECKPOINT, DIMENSION, NOON, axis, entry, near
 from tests.fakes_documents import MemoryDocuments
 from tests.harness import policies
@@ -61,14 +62,13 @@ class Desk:
         book = policies({"name": "default", "scope": "shared", "hit_threshold": 0.9, **policy})
         self.now = NOON
         self.risk = 0.5
+        score = LiveScore(cast(Score, self) if "error_budget" in policy else None)
         self.sharing = Sharing(
             cache=cache,
             quarantine=self.quarantine,
-            in_force=InForce(Rules(book=book)),
-            score=LiveScore(cast(Score, self) if "error_budget" in policy else None),
+            in_force=InForce(rules_of(book, encoding_of(score=score))),
             point=lambda category, budget: 0.0,
             clock=lambda: self.now,
-            checkpoint=CHECKPOINT,
         )
 
     # In the place of a score.

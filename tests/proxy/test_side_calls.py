@@ -10,13 +10,14 @@ import pytest
 from proxy.answer_text import Tokens
 from proxy.auth import Caller
 from proxy.call import Call, CallReader, Request
-from proxy.rules import InForce, Rules
+from proxy.rules import InForce
 from proxy.side_calls import SideCalls
 from proxy.spending import Price, Spending
 from proxy.upstream import Upstreams, UpstreamSpec
 from proxy.upstream_errors import UpstreamError
 from proxy.wire.chat import ChatWire
 from store.policy import Policy, PolicyBook
+from tests.encodings import rules_of
 from tests.fake_upstream import FakeUpstream, Script
 
 QUESTION = [{"role": "user", "content": "is it YES?"}]
@@ -30,7 +31,7 @@ def asked(upstream_key: str | None = None, **body: Any) -> Call:
         raw=raw, header_list=headers, headers=dict(headers), query_string=b"a=b", request_id="r"
     )
     book = PolicyBook({"default": Policy(name="default")})
-    reader = CallReader(InForce(Rules(book=book)), {}, lambda model: "fake")
+    reader = CallReader(InForce(rules_of(book)), {}, lambda model: "fake")
     return reader.read(ChatWire(), request, Caller(tenant="t", upstream_key=upstream_key))
 
 

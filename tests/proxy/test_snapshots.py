@@ -50,8 +50,7 @@ async def life(directory: Path, shares: dict[str, Share] = AMPLE) -> AsyncIterat
     keeper = SnapshotKeeper(
         directory / "snapshots",
         cache=cache,
-        index=index,
-        checkpoint=CHECKPOINT,
+        current=lambda: (CHECKPOINT, index),
         journal=documents.journal,
         membership=alone,
     )
@@ -82,9 +81,12 @@ async def test_a_restart_has_the_snapshot_and_what_came_after_it(tmp_path: Path)
     async with life(tmp_path) as second:
         assert second.restored == 3
         assert held(second.cache) == {"b", "c", "d"}
-        (found,) = await second.cache.similar(KEY, axis(4), 1)
+        (found,) = await second.cache.similar(KEY, axis(4), 1, checkpoint=CHECKPOINT)
         assert (found.held.id, round(found.similarity, 3)) == ("b", 1.0)
-        assert all(c.held.id != "a" for c in await second.cache.similar(KEY, axis(1)))
+        assert all(
+            c.held.id != "a"
+            for c in await second.cache.similar(KEY, axis(1), checkpoint=CHECKPOINT)
+        )
 
 
 async def test_nothing_is_taken_while_nothing_changes(tmp_path: Path) -> None:
@@ -119,7 +121,7 @@ async def test_a_damaged_snapshot_is_left_alone_and_everything_is_loaded(tmp_pat
     async with life(tmp_path) as second:
         assert second.restored == 0
         assert held(second.cache) == {"a"}
-        assert len(await second.cache.similar(KEY, axis(1))) == 1
+        assert len(await second.cache.similar(KEY, axis(1), checkpoint=CHECKPOINT)) == 1
 
 
 async def test_entries_that_quotas_no_longer_admit_leave_the_index_too(tmp_path: Path) -> None:
@@ -130,6 +132,8 @@ async def test_entries_that_quotas_no_longer_admit_leave_the_index_too(tmp_path:
     small = {"default": Share(Quota(entries=1, bytes=2**30))}
     async with life(tmp_path, small) as second:
         assert held(second.cache) == {"c"}
-        assert [c.held.id for c in await second.cache.similar(KEY, axis(0))] == ["c"]
+        assert [
+            c.held.id for c in await second.cache.similar(KEY, axis(0), checkpoint=CHECKPOINT)
+        ] == ["c"]
     async with life(tmp_path) as third:
         assert held(third.cache) == {"c"}

@@ -9,6 +9,7 @@ from proxy.rules import Rules
 from proxy.standing import Standing, standing_of
 from store.decision.budget import CategoryBudget
 from store.policy import Policy, PolicyBook
+from tests.encodings import rules_of
 
 FAQ = Policy(name="faq", hit_threshold=0.9, ttl=timedelta(hours=1))
 BOOK = PolicyBook({"default": Policy(name="default"), "faq": FAQ})
@@ -28,7 +29,7 @@ def standing(rules: Rules) -> Standing:
 
 
 def test_without_load_a_category_stands_at_its_policy() -> None:
-    assert standing(Rules(book=BOOK)).as_data() == {
+    assert standing(rules_of(BOOK)).as_data() == {
         "hit_threshold": 0.9,
         "ttl": "1h",
         "load_factor": 0.25,
@@ -59,5 +60,5 @@ def test_the_furthest_bent_upstream_counts() -> None:
         ("faq", "b"): replace(FAQ, ttl=timedelta(hours=2)),
         ("default", "a"): replace(FAQ, hit_threshold=0.1),
     }
-    now = standing(Rules(book=BOOK, bent=bent))
+    now = standing(rules_of(BOOK, bent=bent))
     assert (now.hit_threshold, now.ttl) == (0.87, timedelta(hours=2))

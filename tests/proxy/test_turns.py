@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from embed.batcher import Batcher
-from embed.encoder import Vectors
+from embed.encoder import Vector, Vectors
 from embed.errors import EncoderFailed
 from proxy.turns import AT_ONCE, TurnEncoder
-from store.documents.base import held_of
-from store.entry import Held
-from tests.entries import axis, entry, near
+from tests.encodings import encoding_of
+from tests.entries import axis, near
 
 FIRST, ANEW = "Which walks start at the pier?", "Which walks begin at the pier?"
 COSINES = {FIRST: 1.0, ANEW: 0.95}
@@ -56,11 +55,12 @@ def encoder() -> ListeningEncoder:
 @pytest.fixture
 async def turns(encoder: ListeningEncoder) -> AsyncIterator[TurnEncoder]:
     async with Batcher(encoder) as batcher:
-        yield TurnEncoder(batcher, encoder)
+        yield TurnEncoder(encoding_of(encoder, batcher))
 
 
-def held(*earlier: str) -> Held:
-    return held_of(entry("a", earlier=earlier, earlier_vectors=(axis(0),) * len(earlier)))
+def past(*earlier: str) -> tuple[Sequence[str], Sequence[Vector]]:
+    """Return an entry's earlier turns and their vectors."""
+    return earlier, (axis(0),) * len(earlier)
 
 
 async def test_each_text_gets_its_vector_in_its_place(turns: TurnEncoder) -> None:
@@ -79,18 +79,18 @@ async def test_a_long_dialogue_waits_for_the_encoder_a_few_texts_at_a_time(
 
 
 async def test_a_rephrased_turn_is_the_same_from_its_threshold_on(turns: TurnEncoder) -> None:
-    assert await turns.same((ANEW,), held(FIRST), 0.94, 1.0)
-    assert not await turns.same((ANEW,), held(FIRST), 0.96, 1.0)
+    assert await turns.same((ANEW,), *past(FIRST), 0.94, 1.0)
+    assert not await turns.same((ANEW,), *past(FIRST), 0.96, 1.0)
 
 
 async def test_only_turns_that_differ_are_encoded(
     turns: TurnEncoder, encoder: ListeningEncoder
 ) -> None:
-    assert await turns.same((FIRST, "And then?"), held(FIRST, "And then?"), 1.0, 1.0)
+    assert await turns.same((FIRST, "And then?"), *past(FIRST, "And then?"), 1.0, 1.0)
     assert encoder.batches == []
-    assert not await turns.same((ANEW, "At 5?"), held(FIRST, "At 6?"), 0.0, 1.0)  # a guard's veto
+    assert not await turns.same((ANEW, "At 5?"), *past(FIRST, "At 6?"), 0.0, 1.0)  # a guard's veto
     assert encoder.batches == []
-    assert await turns.same((ANEW, "And then?"), held(FIRST, "And then?"), 0.9, 1.0)
+    assert await turns.same((ANEW, "And then?"), *past(FIRST, "And then?"), 0.9, 1.0)
     assert encoder.batches == [[ANEW]]
 
 
@@ -98,9 +98,9 @@ async def test_what_is_not_known_in_time_is_not_the_same(
     turns: TurnEncoder, encoder: ListeningEncoder
 ) -> None:
     encoder.gate.clear()
-    assert not await turns.same((ANEW,), held(FIRST), 0.0, 0.01)
+    assert not await turns.same((ANEW,), *past(FIRST), 0.0, 0.01)
     encoder.gate.set()
 
 
 async def test_what_the_encoder_fails_at_is_not_the_same(turns: TurnEncoder) -> None:
-    assert not await turns.same(("bad",), held(FIRST), -1.0, 1.0)
+    assert not await turns.same(("bad",), *past(FIRST), -1.0, 1.0)

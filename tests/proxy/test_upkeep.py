@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from proxy.rules import InForce, Rules
+from proxy.rules import InForce
 from proxy.upkeep import outlived, sweep_for_ever, utc_now, warm
 from store.cache import Cache
 from store.documents.base import held_of
@@ -17,6 +17,7 @@ from store.entry import Entry, EntryId
 from store.errors import StoreUnavailable
 from store.index import PartitionedIndex
 from store.policy import LoadRule, Policy, PolicyBook
+from tests.encodings import rules_of
 from tests.entries import CHECKPOINT, DIMENSION, NOON, entry
 from tests.fakes_documents import MemoryDocuments
 
@@ -54,7 +55,7 @@ def test_an_entry_of_a_category_that_is_gone_has_outlived_it() -> None:
 
 
 async def test_a_change_of_policy_sweeps_at_once() -> None:
-    in_force, changed = InForce(Rules(book=book(ttl=HOUR))), asyncio.Event()
+    in_force, changed = InForce(rules_of(book(ttl=HOUR))), asyncio.Event()
     documents = MemoryDocuments()
     cache = await Cache.open(
         documents,
@@ -65,7 +66,7 @@ async def test_a_change_of_policy_sweeps_at_once() -> None:
     await cache.admit(entry("a", created_at=utc_now() - timedelta(minutes=30)))
     sweeping = asyncio.create_task(sweep_for_ever(cache, in_force, changed))
     await asyncio.sleep(0)
-    in_force.rules = Rules(book=book(ttl=timedelta(minutes=10)))
+    in_force.rules = rules_of(book(ttl=timedelta(minutes=10)))
     changed.set()
     async with asyncio.timeout(5):
         while cache.facts().expired != {"default": 1}:  # noqa: ASYNC110 - it tells nobody

@@ -72,7 +72,8 @@ async def opened(
 
 async def closed(cache: Cache) -> None:
     await cache.aclose()
-    await cache._memory.index.aclose()
+    for checkpoint in cache.vectors.checkpoints:
+        await cache.vectors[checkpoint].index.aclose()
 
 
 async def begun(documents: MemoryDocuments, *works: asyncio.Task[object]) -> None:
@@ -84,7 +85,10 @@ async def begun(documents: MemoryDocuments, *works: asyncio.Task[object]) -> Non
 
 
 async def similar_ids(cache: Cache, number: int = 0) -> list[EntryId]:
-    return [candidate.held.id for candidate in await cache.similar(KEY, axis(number), 10)]
+    return [
+        candidate.held.id
+        for candidate in await cache.similar(KEY, axis(number), 10, checkpoint=CHECKPOINT)
+    ]
 
 
 def body_of(stored: Entry) -> Document:
@@ -102,7 +106,7 @@ async def test_an_admitted_entry_is_found_by_key_by_meaning_and_with_its_body(
     held = cache.exact(A)
     assert held is not None
     assert (held.query, held.created_at, held.size) == (stored.query, NOON, size_of(stored))
-    (candidate,) = await cache.similar(KEY, axis(0))
+    (candidate,) = await cache.similar(KEY, axis(0), checkpoint=CHECKPOINT)
     assert candidate.held is held
     assert candidate.similarity == pytest.approx(0.9)
     assert cache.hot(A) == await cache.document(A) == body_of(stored)
@@ -127,7 +131,7 @@ async def test_a_miss_never_touches_the_documents(cache: Cache, documents: Memor
     assert cache.exact(B) is None
     assert cache.hot(B) is None
     assert await cache.document(B) is None
-    assert await cache.similar(OTHER_KEY, axis(0)) == []
+    assert await cache.similar(OTHER_KEY, axis(0), checkpoint=CHECKPOINT) == []
     assert documents.reads == 0
 
 
@@ -222,8 +226,8 @@ async def test_a_replacement_takes_over_vector_partition_body_and_size_at_once(
     await cache.admit(entry("a", vector=axis(0), body=b"old" * 100))
     newer = entry("a", vector=axis(1), key=OTHER_KEY, body=b"new", created_at=NOON + LATER)
     await cache.admit(newer)
-    assert await cache.similar(KEY, axis(0)) == []
-    (candidate,) = await cache.similar(OTHER_KEY, axis(1))
+    assert await cache.similar(KEY, axis(0), checkpoint=CHECKPOINT) == []
+    (candidate,) = await cache.similar(OTHER_KEY, axis(1), checkpoint=CHECKPOINT)
     assert candidate.held.created_at == NOON + LATER
     assert cache.hot(A) == body_of(newer)
     assert held_bytes(cache) == size_of(newer)
@@ -313,11 +317,12 @@ async def test_an_entry_of_another_checkpoint_is_never_compared(cache: Cache) ->
 async def test_a_held_follow_up_keeps_what_its_users_said_before(cache: Cache) -> None:
     past = ("one", "two")
     await cache.admit(entry("a", vector=axis(0), earlier=past, earlier_vectors=(axis(1), None)))
-    (found,) = await cache.similar(KEY, axis(0))
+    (found,) = await cache.similar(KEY, axis(0), checkpoint=CHECKPOINT)
     assert found.held.earlier == past
-    assert found.held.earlier_vectors[1] is None
-    assert found.held.earlier_vectors[0] is not None
-    assert float(found.held.earlier_vectors[0] @ axis(1)) == 1.0
+    first, second = cache.vectors.earlier(found.held.id, CHECKPOINT)
+    assert second is None
+    assert first is not None
+    assert float(first @ axis(1)) == 1.0
 
 
 async def test_vectors_of_earlier_turns_that_are_never_compared_are_not_kept_in_memory(
@@ -327,7 +332,8 @@ async def test_vectors_of_earlier_turns_that_are_never_compared_are_not_kept_in_
     await cache.admit(entry("a", vector=axis(0, 5), checkpoint="other", **past))
     held = cache.exact(A)
     assert held is not None
-    assert (held.earlier, held.earlier_vectors) == (("one",), ())
+    assert (held.earlier, cache.vectors.earlier(A, CHECKPOINT)) == (("one",), ())
+    assert cache.vectors.earlier(A, "other") == ()
     assert (await cache.document(A)) is not None
 
 
@@ -696,7 +702,7 @@ async def test_opening_restores_what_was_stored_and_tells_how_far_it_is() -> Non
         on_progress=lambda done, total: seen.append((done, total)),
     )
     assert seen == [(500, 1200), (1000, 1200), (1200, 1200)]
-    (nearest,) = await cache.similar(KEY, vectors[77], 1)
+    (nearest,) = await cache.similar(KEY, vectors[77], 1, checkpoint=CHECKPOINT)
     assert nearest.held.id == "e77"
     assert await cache.document(EntryId("e77")) == body_of(documents.entries[EntryId("e77")])
     await closed(cache)
@@ -714,9 +720,8 @@ async def test_entries_of_another_checkpoint_are_restored_for_exact_hits_only() 
         entry("b", vector=axis(0), earlier=("one",), earlier_vectors=(axis(1),)),
     )
     cache = await opened(documents)
-    a, b = cache.exact(A), cache.exact(B)
-    assert a is not None and b is not None
-    assert (len(a.earlier_vectors), len(b.earlier_vectors)) == (0, 1)
+    past = [cache.vectors.earlier(id, CHECKPOINT) for id in (A, B)]
+    assert [len(vectors) for vectors in past] == [0, 1]
     assert await similar_ids(cache) == ["b"]
     await closed(cache)
 
@@ -800,7 +805,9 @@ async def test_memory_and_documents_agree_after_any_interleaving(
             pass
 
     async def serve(step: int) -> None:
-        for candidate in await cache.similar(KEY, vectors[dice.randrange(400)], 3):
+        for candidate in await cache.similar(
+            KEY, vectors[dice.randrange(400)], 3, checkpoint=CHECKPOINT
+        ):
             try:
                 document = await cache.document(candidate.held.id)
             except StoreUnavailable:
@@ -839,7 +846,9 @@ async def test_memory_and_documents_agree_after_any_interleaving(
     assert held_bytes(cache) == sum(size_of(documents.entries[id]) for id in held)
     for id in held:
         assert await cache.document(id) == body_of(documents.entries[id])
-    assert {c.held.id for c in await cache.similar(KEY, vectors[0], 20)} == held
+    assert {
+        c.held.id for c in await cache.similar(KEY, vectors[0], 20, checkpoint=CHECKPOINT)
+    } == held
     await closed(cache)
 
 
@@ -869,10 +878,12 @@ async def test_what_another_process_stores_and_removes_is_seen_here(
     cache = await opened(documents)
     there = entry("a", vector=axis(1))
     documents.tell(Put(Stored(held_of(there), there.checkpoint, there.vector)), own=False)
-    assert [found.held.id for found in await cache.similar(KEY, axis(1))] == ["a"]
+    assert [
+        found.held.id for found in await cache.similar(KEY, axis(1), checkpoint=CHECKPOINT)
+    ] == ["a"]
     documents.tell(Removed((there.id,), purged=True), own=False)
     assert cache.exact(there.id) is None
-    assert await cache.similar(KEY, axis(1)) == []
+    assert await cache.similar(KEY, axis(1), checkpoint=CHECKPOINT) == []
     await closed(cache)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from store.documents.base import held_of
 from store.entry import Held, PartitionKey, Vector
-from store.held_file import HELD, NameLists, load_held, save_held
+from store.held_file import HELD, NameLists, Past, load_held, save_held
 from tests.entries import DIMENSION, directions, entry
 
 VECTORS = directions(5)
@@ -24,14 +24,14 @@ def vectors_of(turns: list[tuple[str, int | None]]) -> tuple[Vector | None, ...]
 
 
 @st.composite
-def held_entries(draw: st.DrawFn) -> list[Held]:
+def held_entries(draw: st.DrawFn) -> list[tuple[Held, Past]]:
     return [draw(one_held(number)) for number in range(draw(st.integers(0, 8)))]
 
 
 @st.composite
-def one_held(draw: st.DrawFn, number: int) -> Held:
+def one_held(draw: st.DrawFn, number: int) -> tuple[Held, Past]:
     turns = draw(EARLIER)
-    return Held(
+    held = Held(
         id=held_of(entry(f"e{number}")).id,
         key=PartitionKey(draw(TEXTS), draw(TEXTS)),
         tenant=draw(TEXTS),
@@ -45,25 +45,25 @@ def one_held(draw: st.DrawFn, number: int) -> Held:
         approved=draw(st.booleans()),
         cost=draw(st.floats(min_value=0, max_value=1e6)),
         earlier=tuple(text for text, _ in turns),
-        earlier_vectors=vectors_of(turns),
         user=draw(TEXTS),
     )
+    return held, vectors_of(turns)
 
 
 @settings(deadline=None)
 @given(entries=held_entries())
 def test_every_entry_comes_back_as_it_was(
-    tmp_path_factory: pytest.TempPathFactory, entries: list[Held]
+    tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[Held, Past]]
 ) -> None:
     folder = tmp_path_factory.mktemp("held")
-    save_held(entries, folder)
+    save_held([held for held, _ in entries], folder, {held.id: past for held, past in entries})
     blocks = load_held(folder, DIMENSION, NameLists(folder))
-    back = [held for block in blocks for held in block]
-    assert back == entries
-    for one, other in zip(back, entries, strict=True):
+    back = [each for block in blocks for each in block]
+    assert [held for held, _ in back] == [held for held, _ in entries]
+    for (one, past), (other, other_past) in zip(back, entries, strict=True):
         assert one.approved == other.approved
-        assert len(one.earlier_vectors) == len(other.earlier_vectors)
-        for mine, theirs in zip(one.earlier_vectors, other.earlier_vectors, strict=True):
+        assert len(past) == len(other_past)
+        for mine, theirs in zip(past, other_past, strict=True):
             assert (mine is None) == (theirs is None)
             if mine is not None and theirs is not None:
                 np.testing.assert_array_equal(mine, theirs)
@@ -72,7 +72,7 @@ def test_every_entry_comes_back_as_it_was(
 def test_times_of_another_zone_come_back_as_the_same_moment(tmp_path: Path) -> None:
     there = datetime(2031, 5, 4, 12, 0, 0, 7).astimezone()
     save_held([held_of(entry("e1", created_at=there))], tmp_path)
-    ((back,),) = load_held(tmp_path, DIMENSION, NameLists(tmp_path))
+    (((back, _),),) = load_held(tmp_path, DIMENSION, NameLists(tmp_path))
     assert back.created_at == there
     assert back.created_at.utcoffset() == timedelta(0)
 

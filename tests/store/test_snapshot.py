@@ -43,7 +43,7 @@ def held(number: int, key: PartitionKey = KEY) -> Held:
 
 
 def contents(*entries: Held, owed: tuple[str, ...] = ()) -> Callable[[], Contents]:
-    return lambda: Contents(MARK, entries, [EntryId(id) for id in owed])
+    return lambda: Contents(MARK, entries, {}, [EntryId(id) for id in owed])
 
 
 def write(directory: Path, index: PartitionedIndex, *entries: Held) -> None:
@@ -60,7 +60,7 @@ async def read_and_close(directory: Path) -> list[Held]:
     taken = read(directory)
     assert taken is not None
     await taken.index.aclose()
-    return [one for block in taken.held() for one in block]
+    return [one for block in taken.held() for one, _ in block]
 
 
 async def filled(count: int) -> tuple[PartitionedIndex, list[Held]]:
@@ -80,7 +80,7 @@ async def test_what_is_written_in_a_child_is_read_back(tmp_path: Path) -> None:
     back = read(tmp_path)
     assert back is not None
     assert (back.mark, back.entries, back.vectors, back.owed) == (MARK, 200, 200, ("gone",))
-    assert [one for block in back.held() for one in block] == entries
+    assert [one for block in back.held() for one, _ in block] == entries
     for vector in VECTORS[:200]:
         assert await back.index.search(KEY, vector, 5) == await index.search(KEY, vector, 5)
     for one in (index, back.index):
@@ -97,17 +97,20 @@ async def test_every_field_comes_back_with_the_vectors_of_earlier_turns(tmp_path
         approved=True,
         cost=1.25,
         earlier=turns,
-        earlier_vectors=(VECTORS[3], None),
     )
-    index = new_index()
-    write(tmp_path, index, rich, held(2, OTHER_KEY), replace(rich, id=EntryId("e3")))
-    one, two, three = await read_and_close(tmp_path)
+    index, past = new_index(), (VECTORS[3], None)
+    entries = (rich, held(2, OTHER_KEY), replace(rich, id=EntryId("e3")))
+    now = Contents(MARK, entries, {rich.id: past, EntryId("e3"): past}, [])
+    snapshot.write(tmp_path, checkpoint=CHECKPOINT, index=index, contents=now)
+    taken = read(tmp_path)
+    assert taken is not None
+    ((one, one_past), (two, two_past), (three, three_past)) = next(iter(taken.held()))
+    await taken.index.aclose()
     assert (one, two.key, three.id) == (rich, OTHER_KEY, "e3")
     assert one.approved
     assert not two.approved
-    assert two.earlier_vectors == ()
-    for back in (one, three):
-        first, second = back.earlier_vectors
+    assert two_past == ()
+    for first, second in (one_past, three_past):
         assert second is None
         assert first is not None
         np.testing.assert_array_equal(first, VECTORS[3])
@@ -127,7 +130,7 @@ async def test_ids_of_the_index_are_those_of_the_entries(tmp_path: Path) -> None
     assert back is not None
     (block,) = back.held()
     (neighbor,) = await back.index.search(KEY, VECTORS[1], 1)
-    assert neighbor.id is block[1].id
+    assert neighbor.id is block[1][0].id
     for one in (index, back.index):
         await one.aclose()
 
@@ -156,7 +159,7 @@ async def test_a_child_that_takes_too_long_is_ended(tmp_path: Path) -> None:
             tmp_path,
             checkpoint=CHECKPOINT,
             index=index,
-            contents=lambda: Contents(MARK, Endless(), []),
+            contents=lambda: Contents(MARK, Endless(), {}, []),
             patience=0.2,
         )
     assert read(tmp_path) is None
@@ -173,7 +176,7 @@ async def test_vectors_on_their_way_arrive_before_memory_is_copied(tmp_path: Pat
     def now() -> Contents:
         (graph,) = index._partitions[KEY].graphs
         assert graph.live == graph.taken > 0
-        return Contents(MARK, map(held, range(100)), [])
+        return Contents(MARK, map(held, range(100)), {}, [])
 
     await snapshot.take(tmp_path, checkpoint=CHECKPOINT, index=index, contents=now)
     assert len(await read_and_close(tmp_path)) == 100
@@ -339,7 +342,7 @@ async def live_through(
     )
     assert back is not None
     index = back.index
-    assert [one.id for block in back.held() for one in block] == list(alive)
+    assert [one.id for block in back.held() for one, _ in block] == list(alive)
     await agrees(index, alive)
     for number in range(40, 60):
         id = EntryId(f"{KEY.partition}-{number}")

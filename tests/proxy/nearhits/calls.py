@@ -15,13 +15,14 @@ from proxy.auth import Caller
 from proxy.call import Call, CallReader, Request
 from proxy.metrics import Metrics
 from proxy.nearhits.served import NearHit
-from proxy.rules import InForce, Rules
+from proxy.rules import InForce
 from proxy.side_calls import SideCalls
 from proxy.upstream_errors import UpstreamBroken
 from proxy.wire.chat import ChatWire
 from store.entry import Candidate, EntryId, Held, PartitionKey
 from store.hot import Document
 from store.policy import Policy, PolicyBook, Scope
+from tests.encodings import rules_of
 from tests.entries import NOON
 
 ASKED = "How can I oil a hinge?"
@@ -48,7 +49,7 @@ def call_of(
         query_string=b"",
         request_id="r1",
     )
-    reader = CallReader(InForce(Rules(book=book)), {}, lambda model: "")
+    reader = CallReader(InForce(rules_of(book)), {}, lambda model: "")
     call = reader.read(ChatWire(), request, Caller(tenant=tenant, upstream_key=upstream_key))
     call.place(category)
     return call

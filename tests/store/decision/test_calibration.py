@@ -226,3 +226,17 @@ def test_measures_count_what_a_point_serves_of_the_random_samples() -> None:
     assert [count for *_, count in shown.bins] == [3, 2]
     assert measured(np.full(6, 0.5), labels, None).log_loss == np.log(2)
     assert measured(np.empty(0), NONE, 0.5).count == 0
+
+
+def test_points_that_are_not_trusted_keep_to_their_budget_on_these_labels_alone() -> None:
+    labels = drawn(60, 1.0, 0.0)
+    trusted = recalibrated(labels, POINTS, may_loosen=False)
+    proven = recalibrated(labels, POINTS, may_loosen=False, proven=True)
+    risks = held_out(labels)
+    for (budget, point), (_, larger) in zip(proven.points, trusted.points, strict=True):
+        assert point <= larger
+        served = risks <= point
+        assert (served & ~labels.right).sum() <= budget * served.sum()
+    assert recalibrated(NONE, POINTS, may_loosen=False, proven=True).points == tuple(
+        (budget, 0.0) for budget, _ in POINTS
+    )

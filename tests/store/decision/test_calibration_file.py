@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from store.decision.calibration_file import (
     CALIBRATION,
     Calibration,
+    calibration_as_data,
+    calibration_of_data,
     read_calibration,
     write_calibration,
 )
@@ -117,3 +120,13 @@ def test_a_damaged_file_is_refused_in_one_line_that_names_it(text: str, tmp_path
     assert len(str(refused.value).splitlines()) == 1
     file.write_text(broken())
     assert read_calibration(file) is not None
+
+
+def test_plain_values_say_what_a_file_says(tmp_path: Path) -> None:
+    said = replace(calibration("fares"), labels={"fares": {"audit": 70}})
+    write_calibration(said, tmp_path / CALIBRATION)
+    data = json.loads((tmp_path / CALIBRATION).read_text())
+    assert calibration_of_data(data, "x") == said
+    assert json.loads(json.dumps(calibration_as_data(said))) == data
+    with pytest.raises(ScoreInvalid, match="^x: score: is missing"):
+        calibration_of_data({"format": 1, "heads": {}, "at": ""}, "x")

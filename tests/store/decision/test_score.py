@@ -17,6 +17,7 @@ from store.decision.score import (
     Head,
     Line,
     Model,
+    Recalibration,
     Score,
     Trees,
     load_score,
@@ -135,3 +136,11 @@ def test_a_file_that_is_no_score_is_refused_in_one_line(
     with pytest.raises(ScoreInvalid, match=why) as refused:
         load_score(file)
     assert str(file) in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_for_another_encoder_only_what_was_calibrated_to_it_serves() -> None:
+    shipped = score_of(code=head(0.0, ((0.05, 0.3),)), talk=head(0.0, ((0.05, 0.3),)))
+    new = shipped.only({"code": Recalibration((2.0, 0.0), ((0.05, 0.1),))})
+    assert new.point("code", 0.05) == 0.1
+    assert new.point("talk", 0.05) == new.point("anything", 0.05) == 0.0
+    assert shipped.point("talk", 0.05) == 0.3

@@ -101,7 +101,7 @@ async def test_what_was_put_comes_back(documents: DocumentStore, stored: Entry) 
     assert only.held.approved == stored.approved  # which == leaves out
     assert only.checkpoint == stored.checkpoint
     assert_same_vectors(
-        (only.vector, *only.held.earlier_vectors), (stored.vector, *stored.earlier_vectors)
+        (only.vector, *only.earlier_vectors), (stored.vector, *stored.earlier_vectors)
     )
 
 

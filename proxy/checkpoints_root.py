@@ -1,0 +1,129 @@
+"""The composition of checkpoints: which one serves at start, and what changes that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from embed.batcher import Batcher
+from embed.checkpoint import Checkpoint
+from embed.encoder import Encoder
+from proxy.calibrated import live_score
+from proxy.checkpoint_state import CONFIGURED, CheckpointState
+from proxy.encoders import open_checkpoint, open_encoder
+from proxy.encoding import Encoding
+from proxy.parts import Parts
+from proxy.policy_editor import PolicyEditor
+from proxy.settings import EncoderSettings, Settings
+from proxy.sides import Sides, open_file
+from proxy.switching import Switch
+from proxy.upkeep import batch_counter
+from store.vector_file import VectorFile
+
+FOLDER = "checkpoints"  # in the data directory: one directory a checkpoint, by its id
+VECTORS = "vectors"  # in that
+
+OpenNamed = Callable[[str], Awaitable[Encoder]]
+
+
+def opener(
+    settings: Settings,
+    environ: Mapping[str, str],
+    on_progress: Callable[[str], None],
+    configured: Encoder | None = None,
+) -> OpenNamed:
+    """Return what opens the encoder of a checkpoint by its name in the recorded state.
+
+    `configured` takes the place of the one that the settings name. What is returned raises
+    CheckpointInvalid or EncoderFailed.
+    """
+
+    async def open_named(name: str) -> Encoder:
+        if name != CONFIGURED:
+            return await open_promoted(settings.encoder, settings.data_dir / FOLDER / name)
+        if configured is not None:
+            return configured
+        return await open_encoder(settings.encoder, environ, on_progress)
+
+    return open_named
+
+
+async def open_promoted(settings: EncoderSettings, directory: Path) -> Encoder:
+    """Return the encoder of a checkpoint's directory, on this CPU; raise CheckpointInvalid.
+
+    It runs at the checkpoint's own precision: that is what it was judged at.
+    """
+    checkpoint = await asyncio.to_thread(Checkpoint.load, directory)
+    return await open_checkpoint(checkpoint, precision=None, threads=settings.threads)
+
+
+async def vectors_at_start(
+    state: CheckpointState, data_dir: Path, encoder: Encoder
+) -> VectorFile | None:
+    """Return the file of the vectors that entries of another checkpoint have by this one.
+
+    None where there never was another. Raises OSError.
+    """
+    if state.never_switched:
+        return None
+    return await open_file(data_dir / FOLDER / VECTORS, encoder)
+
+
+async def open_switch(
+    parts: Parts,
+    editor: PolicyEditor,
+    state: CheckpointState,
+    file: VectorFile | None,
+    open_named: OpenNamed,
+    calibration: Path | None,
+    stack: AsyncExitStack,
+) -> Switch:
+    """Return what puts checkpoints in force, to be closed with `stack`.
+
+    `state` is what was in use at start and `file` its vectors; the encoder that it names is in
+    force already. `calibration` is the score's file.
+    """
+    settings = parts.settings
+
+    async def begin(encoder: Encoder) -> Encoding:
+        batcher = Batcher(
+            encoder,
+            max_batch=settings.encoder.max_batch,
+            max_waiting=settings.encoder.max_waiting,
+            on_batch=batch_counter(parts.metrics),
+        )
+        batcher.start()
+        return Encoding.of(encoder, batcher, live_score(encoder.checkpoint, calibration))
+
+    async def open_by_name(name: str) -> Encoding:
+        return await begin(await open_named(name))
+
+    sides = Sides(
+        cache=parts.cache,
+        documents=parts.shelves.documents,
+        folder=settings.data_dir / FOLDER / VECTORS,
+        share=settings.encoder.reencoding_share,
+        close=_close,
+    )
+    stack.push_async_callback(sides.aclose)
+    switch = Switch(
+        state=state,
+        in_force=parts.in_force,
+        editor=editor,
+        cache=parts.cache,
+        sides=sides,
+        records=parts.shelves.records,
+        budgets=parts.budgets,
+        open=open_by_name,
+        begin=begin,
+        shared=parts.shelves.membership.shared,
+    )
+    await switch.start(file)
+    return switch
+
+
+async def _close(encoding: Encoding) -> None:
+    await encoding.batcher.aclose()
+    await encoding.encoder.aclose()

@@ -1,0 +1,246 @@
+"""Putting another checkpoint in force: staged beside the one that serves, swapped in one step.
+
+Three steps, of which only the second is seen by a request. `stage` fills an index with vectors of
+the other checkpoint while the present one serves. `swap` makes policies and state durable and
+changes what is in force by one assignment: a request keeps to the rules that it began with, and
+those name one checkpoint for all that is done with its vectors. The former checkpoint's index is
+kept, so that `rollback` is such an assignment, too; what was stored since is encoded afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+
+from embed.encoder import Encoder
+from embed.errors import EmbedError
+from proxy.checkpoint_state import CONFIGURED, CheckpointState, Pending, save_state
+from proxy.checkpoints.exchange import Edit, Exchange
+from proxy.encoding import Encoding
+from proxy.kept_budgets import KeptBudgets
+from proxy.policy_editor import PolicyEditor
+from proxy.reencoding import Counted, Progress
+from proxy.rules import InForce
+from proxy.sides import Side, Sides
+from store.cache import Cache
+from store.documents.records import Records
+from store.errors import PolicyInvalid, StoreUnavailable, VersionTaken
+from store.vector_file import VectorFile
+
+log = logging.getLogger("nearhit.checkpoints")
+
+TRIES, PAUSE = 10, 0.5  # seconds between two tries to write down what its policies belong to
+
+
+class SwitchRefused(Exception):
+    """A checkpoint cannot be staged, swapped or gone back to now; says why."""
+
+
+class Switch:
+    """The only one to change which checkpoint is in force. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        *,
+        state: CheckpointState,
+        in_force: InForce,
+        editor: PolicyEditor,
+        cache: Cache,
+        sides: Sides,
+        records: Records,
+        budgets: KeptBudgets,
+        open: Callable[[str], Awaitable[Encoding]],
+        begin: Callable[[Encoder], Awaitable[Encoding]],
+        shared: bool,
+    ) -> None:
+        """`state` is what was in use at the end, and its active checkpoint is in force.
+
+        `open` gives another checkpoint by name, ready to serve, `begin` makes an encoder so.
+        `shared` says that other processes serve from the same store.
+        """
+        self._state = state
+        self._in_force = in_force
+        self._editor = editor
+        self._cache = cache
+        self._sides = sides
+        self._records = records
+        self._budgets = budgets
+        self._open = open
+        self._begin = begin
+        self._shared = shared
+        self._staged: str | None = None  # the name of who is ready to be swapped in
+        self._turn = asyncio.Lock()  # one of stage, swap, rollback
+
+    @property
+    def active(self) -> str:
+        """The id of the checkpoint that serves."""
+        return self._in_force.rules.encoding.checkpoint
+
+    @property
+    def former(self) -> str:
+        """The id of the one that one can go back to; "" if none."""
+        return "" if self._state.former is None else self._state.id_of(self._state.former)
+
+    @property
+    def staging(self) -> str:
+        """The id of the one for which entries are re-encoded; "" if none.
+
+        After a restart it is still that: `stage` goes on where it was.
+        """
+        return "" if self._state.staging is None else self._state.id_of(self._state.staging)
+
+    @property
+    def progress(self) -> Counted:
+        """How far the re-encoding under way is, or the last one came."""
+        side = self._sides.get(self._state.staging) or self._sides.get(self._state.active)
+        return Counted() if side is None else side.reencoder.progress
+
+    @property
+    def lacking(self) -> int:
+        """How many entries wait for a vector of the checkpoint in force."""
+        return len(self._cache.vectors[self.active].lacking)
+
+    async def start(self, file: VectorFile | None) -> None:
+        """Take up what was in use at the end; call it once.
+
+        `file` is that of the active checkpoint, where the configured one was ever left. What the
+        former one can find is brought back in the background.
+        """
+        if file is not None:
+            await self._sides.adopt(self._state.active, self._in_force.rules.encoding, file)
+        if self._state.former is not None:
+            try:
+                await self._sides.open(self._state.former, await self._open(self._state.former))
+            except (EmbedError, OSError) as error:
+                log.warning("one cannot go back to checkpoint %s: %s", self.former, error)
+        self._sides.tend(lambda: (self._state.active, self._staged))
+
+    async def stage(self, encoder: Encoder, on_progress: Progress) -> None:
+        """Give all entries vectors of this encoder, which is the switch's from now on.
+
+        The index in force serves meanwhile. Cut off, it goes on where it was when it is called
+        again, after a restart too. Raises SwitchRefused, EncoderFailed when the encoder fails on
+        everything, StoreUnavailable and OSError.
+        """
+        async with self._alone():
+            if encoder.checkpoint == self.active:
+                raise SwitchRefused(f"checkpoint {self.active} serves already")
+            side = await self._side_to_stage(encoder)
+            await self._note(replace(self._state, staging=side.name))
+            try:
+                if not self._state.never_switched:  # else nothing was stored under another one
+                    await self._sides.bring_back()
+                await side.reencoder.fill(on_progress)
+            except asyncio.CancelledError:
+                raise  # what was made is kept, and so is what was wanted
+            except Exception:
+                await self._give_up(side.name)
+                raise
+            self._staged = side.name
+
+    async def _side_to_stage(self, encoder: Encoder) -> Side:
+        """Return a side for the encoder, in the place of whoever else is not in force."""
+        known = self._sides.of(encoder.checkpoint)
+        if known is not None:  # that of one which was gone back from, or the staging was cut off
+            if known.encoding.encoder is not encoder:
+                await encoder.aclose()
+            return known
+        self._sides.retire_others(self._state.active)
+        return await self._sides.open(encoder.checkpoint, await self._begin(encoder))
+
+    async def abandon(self) -> None:
+        """Give up what is staged; its vectors stay in their file. Raises as `stage`."""
+        async with self._alone():
+            if self._state.staging is not None:
+                await self._give_up(self._state.staging)
+
+    async def _give_up(self, name: str) -> None:
+        self._staged = None
+        self._sides.retire(name)
+        await self._note(replace(self._state, staging=None))
+
+    async def swap(self, exchange: Exchange) -> None:
+        """Put what is staged in force, with policies and score that belong to it, in one step.
+
+        Raises SwitchRefused, PolicyInvalid, EmbedError, StoreUnavailable, VersionTaken, OSError:
+        then all is as it was.
+        """
+        name = exchange.encoder.checkpoint
+        async with self._alone():
+            side = self._sides.get(self._staged)
+            if side is None or side.encoding.checkpoint != name:
+                raise SwitchRefused(f"checkpoint {name} is not staged")
+            await side.reencoder.catch_up()
+            side.encoding = replace(side.encoding, score=exchange.score)
+            await self._exchange(side, exchange.edit, exchange.who)
+            self._staged = None
+            await self._sides.delete_other_files()
+
+    async def rollback(self, edit: Edit, who: str, note: str = "") -> None:
+        """Put the former checkpoint in force again, at once where its vectors are in memory.
+
+        What was stored since is found by meaning as soon as it is encoded. Raises as `swap`.
+        """
+        async with self._alone():
+            name = self._state.former
+            if name is None:
+                raise SwitchRefused("there is no former checkpoint to go back to")
+            if self._state.staging is not None:
+                raise SwitchRefused(f"checkpoint {self.staging} is staged: give it up first")
+            side = self._sides.get(name)
+            if side is None:
+                side = await self._sides.open(name, await self._open(name))
+            await self._exchange(side, edit, who)
+            side.unfilled = True
+
+    async def _exchange(self, side: Side, edit: Edit, who: str) -> None:
+        """Put a side in force. What is in force now keeps an index, and gets a file."""
+        before = self._state
+        if before.active == CONFIGURED:
+            before = replace(before, configured=self.active)
+        await self._sides.adopt(before.active, self._in_force.rules.encoding)
+        after = before.switched(side.name)
+
+        async def intend(policies: str) -> None:
+            await save_state(self._records, replace(before, pending=Pending(side.name, policies)))
+
+        try:
+            await self._editor.exchange(
+                side.encoding, edit, who, intend=intend, commit=lambda: self._commit(after)
+            )
+        except (PolicyInvalid, EmbedError, VersionTaken):  # nothing but the intention was written
+            with suppress(StoreUnavailable):
+                await save_state(self._records, before)
+            raise
+        # Nothing has waited since the rules were assigned: points and rules change together.
+        self._state = after
+        self._budgets.ship_anew(side.encoding.score.point)
+        log.info("checkpoint %s is in force, by %s", side.encoding.checkpoint, who)
+        await self._budgets.save_all()
+
+    async def _commit(self, state: CheckpointState) -> None:
+        """Write down what is in force; its policies are stored already, so do not give up soon."""
+        for left in reversed(range(TRIES)):
+            try:
+                return await save_state(self._records, state)
+            except StoreUnavailable:
+                if not left:
+                    raise
+                await asyncio.sleep(PAUSE)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Raise SwitchRefused if there may be no switch now."""
+        if self._shared:
+            raise SwitchRefused("a checkpoint cannot be switched where replicas share a store")
+        if self._turn.locked():
+            raise SwitchRefused("another switch of checkpoints is under way")
+        async with self._turn:
+            yield
+
+    async def _note(self, state: CheckpointState) -> None:
+        await save_state(self._records, state)
+        self._state = state
