@@ -23,7 +23,7 @@ from proxy.cache_root import open_cache
 from proxy.calibrated import live_score
 from proxy.call import CallReader
 from proxy.checkpoint_state import open_state
-from proxy.checkpoints_root import open_switch, opener, vectors_at_start
+from proxy.checkpoints_root import OpenNamed, open_switch, opener, vectors_at_start
 from proxy.configured import api_keys, upstream_specs
 from proxy.documents_root import Shelves, open_shelves
 from proxy.encoding import Encoding
@@ -48,6 +48,7 @@ from proxy.routes import Receive, Routes, Scope, Send
 from proxy.rules import InForce, Rules
 from proxy.settings import Settings
 from proxy.sharing_root import build_sharing
+from proxy.switching import Switch
 from proxy.upkeep import (
     batch_counter,
     call_counter,
@@ -78,19 +79,21 @@ async def open_app(
     *,
     policies_file: Path | None = None,
     encoder: Encoder | None = None,
+    promoted: OpenNamed | None = None,
     place: Place | None = None,
 ) -> AsyncIterator[App]:
     """Build the proxy, yield it as an ASGI application, and take it down in reverse order.
 
     `seed` is what the policies file said at start; `policies_file` is watched for changes.
-    `encoder` takes the place of the configured one, and is closed like it; `place` is a worker's.
+    `encoder` takes the place of the configured one, and is closed like it, `promoted` the place of
+    what opens promoted checkpoints by their ids; `place` is a worker's.
     Raises StoreUnavailable, PolicyInvalid, EmbedError or OSError when a part cannot start.
     """
     async with AsyncExitStack() as stack:
         faults = Faults()
         shelves = await open_shelves(settings, environ, stack, faults)
         state = await open_state(shelves.records)
-        open_named = opener(settings, environ, on_progress, encoder)
+        open_named = opener(settings, environ, on_progress, encoder, promoted)
         encoder = await open_named(state.active)
         stack.push_async_callback(encoder.aclose)
         file = await vectors_at_start(state, settings.data_dir, encoder)
@@ -120,11 +123,11 @@ async def open_app(
         )
         if not await editor.make_up():
             on_progress("the encoder does not answer: no category can be told from a text yet")
-        await open_switch(parts, editor, state, file, open_named, calibration, stack)
+        switch = await open_switch(parts, editor, state, file, open_named, calibration, stack)
         await join_others(parts, editor, stack)
         _keep_up(parts, editor, changed, stack)
         operations = await build_operations(parts, editor, place, stack)
-        yield App(_routes(parts), operations, editor, settings.server.body_limit)
+        yield App(_routes(parts), operations, editor, switch, settings.server.body_limit)
 
 
 def _keep_up(
@@ -232,8 +235,14 @@ class App:
     """The ASGI application: /v1 is plain ASGI, the rest is FastAPI's."""
 
     def __init__(
-        self, routes: Routes, operations: FastAPI, editor: PolicyEditor, body_limit: int
+        self,
+        routes: Routes,
+        operations: FastAPI,
+        editor: PolicyEditor,
+        switch: Switch,
+        body_limit: int,
     ) -> None:
+        self.switch = switch
         self._routes = routes
         self._operations = operations
         self._editor = editor

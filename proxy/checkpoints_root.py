@@ -33,14 +33,17 @@ def opener(
     environ: Mapping[str, str],
     on_progress: Callable[[str], None],
     configured: Encoder | None = None,
+    promoted: OpenNamed | None = None,
 ) -> OpenNamed:
     """Return what opens the encoder of a checkpoint by its name in the recorded state.
 
-    `configured` takes the place of the one that the settings name. What is returned raises
-    CheckpointInvalid or EncoderFailed.
+    `configured` takes the place of the one that the settings name, `promoted` that of reading a
+    directory. What is returned raises CheckpointInvalid or EncoderFailed.
     """
 
     async def open_named(name: str) -> Encoder:
+        if name != CONFIGURED and promoted is not None:
+            return await promoted(name)
         if name != CONFIGURED:
             return await open_promoted(settings.encoder, settings.data_dir / FOLDER / name)
         if configured is not None:

@@ -26,7 +26,8 @@ import uvicorn
 import yaml
 
 from embed.encoder import Encoder
-from proxy.app import open_app
+from proxy.app import App, open_app
+from proxy.checkpoints_root import OpenNamed
 from proxy.protocol import Limits, protocol_class
 from proxy.settings import Settings, load_settings
 from store.policy import PolicyBook
@@ -50,6 +51,7 @@ class Proxy:
     """A running proxy."""
 
     port: int
+    app: App | None = None  # of one that serves in this process
 
     @property
     def url(self) -> str:
@@ -90,6 +92,7 @@ async def proxy_running(
     policies_file: Path | None = None,
     environ: Mapping[str, str] | None = None,
     encoder: Encoder | None = None,
+    promoted: OpenNamed | None = None,
 ) -> AsyncIterator[Proxy]:
     """Serve in this event loop, on a free port, with the production protocol class."""
     _spare_the_collector()
@@ -100,6 +103,7 @@ async def proxy_running(
         on_progress=lambda _: None,
         policies_file=policies_file,
         encoder=encoder,
+        promoted=promoted,
     ) as app:
         config = uvicorn.Config(
             app,
@@ -118,7 +122,7 @@ async def proxy_running(
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             try:
                 await server.listening.wait()
-                yield Proxy(listener.getsockname()[1])
+                yield Proxy(listener.getsockname()[1], app)
             finally:
                 server.should_exit = True
                 await serving
