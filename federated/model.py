@@ -68,6 +68,8 @@ class SimilarityModel:
         self._window = Window(folder / TOKENIZER, MAX_TOKENS)
         self.fits = self._window.fits
         self._kept: dict[str, torch.Tensor] = {}
+        self._first_state = self.state()
+        self._first: dict[str, torch.Tensor] = {}
         self._kept_texts = kept_texts
 
     @property
@@ -112,6 +114,17 @@ class SimilarityModel:
         if not rows:
             return torch.empty((0, self.dimension))
         return torch.cat(rows)[torch.argsort(torch.tensor(order))]
+
+    def first_vectors(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return the unit rows (n, dimension) that the model made before any training; kept."""
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._first]
+        if len(self._first) + len(fresh) > self._kept_texts:
+            self._first.clear()
+            fresh = list(dict.fromkeys(texts))
+        if fresh:
+            with self.at(self._first_state), torch.no_grad():
+                self._first |= dict(zip(fresh, self.vectors(fresh), strict=True))
+        return torch.stack([self._first[text] for text in texts])
 
     @contextmanager
     def at(self, state: State) -> Iterator[None]:

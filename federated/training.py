@@ -31,6 +31,7 @@ class TrainOptions:
     margin: float = 0.5  # cosine distance from which a label-0 pair costs nothing
     ranking: float = 1.0  # weight of multiple negatives ranking, both directions
     contrastive: float = 1.0  # weight of online contrastive
+    anchor: float = 0.0  # weight of keeping the cosines of questions that no label speaks of
     negatives: int = 2  # label-0 pairs an epoch shows of a stored text that has more
     proximal: float = 0.0  # FedProx's mu: what moving away from the common state costs
 
@@ -60,6 +61,8 @@ def train(
     groups = grouped(pairs)
     parameters = model.parameters()
     common = [parameter.detach().clone() for parameter in parameters]
+    if options.anchor:
+        model.first_vectors([text for pair in pairs for text in (pair.query, pair.stored)])
     optimizer = torch.optim.AdamW(parameters, lr=options.rate, weight_decay=options.decay)
     steps = 0
     losses: list[float] = []
@@ -120,6 +123,8 @@ def loss_of(model: SimilarityModel, batch: Batch, options: TrainOptions) -> torc
     """Return the weighted losses of one batch, a scalar."""
     texts = list(dict.fromkeys(text for pair in batch for text in (pair.query, pair.stored)))
     places = {text: place for place, text in enumerate(texts)}
+    # Before the others: it changes the parameters for a while, which no gradient survives.
+    first = model.first_vectors(texts) if options.anchor else None
     vectors = model.vectors(texts)
     queries = torch.tensor([places[pair.query] for pair in batch])
     stored = torch.tensor([places[pair.stored] for pair in batch])
@@ -134,7 +139,26 @@ def loss_of(model: SimilarityModel, batch: Batch, options: TrainOptions) -> torc
             own = torch.tensor([pair.category == category for pair in batch])
             part = contrastive_loss(1 - cosines[own], right[own], options.margin)
             loss = loss + options.contrastive / len(batch) * part
+    if first is not None:
+        groups = components([(pair.query, pair.stored) for pair in batch])
+        group_of = {
+            text: group
+            for pair, group in zip(batch, groups, strict=True)
+            for text in (pair.query, pair.stored)
+        }
+        places_of = torch.tensor([group_of[text] for text in texts])
+        loss = loss + options.anchor * anchor_loss(vectors, first, places_of)
     return loss
+
+
+def anchor_loss(vectors: torch.Tensor, first: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """Return the mean squared change of the cosines of texts of different groups.
+
+    `vectors` and `first` (n, d) are unit rows now and before any training, `groups` (n,).
+    """
+    apart = groups[:, None] != groups[None, :]
+    change = vectors @ vectors.T - first @ first.T
+    return change[apart].square().mean() if bool(apart.any()) else vectors.sum() * 0
 
 
 def ranking_loss(

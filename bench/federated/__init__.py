@@ -1,0 +1,1 @@
+"""Federated training of the encoder on public pairs, beside the bundled one and pooled training."""
