@@ -20,7 +20,7 @@ from proxy.admission import Admitter
 from proxy.audits_root import open_audits, open_budgets, side_calls_for
 from proxy.auth import Keyring
 from proxy.cache_root import open_cache
-from proxy.calibrated import live_score
+from proxy.calibrated import LiveScore, live_score
 from proxy.call import CallReader
 from proxy.checkpoint_state import open_state
 from proxy.checkpoints_root import OpenNamed, open_switch, opener, vectors_at_start
@@ -42,6 +42,7 @@ from proxy.parts import Parts
 from proxy.passthrough import Passthrough
 from proxy.pipeline import Pipeline
 from proxy.policy_editor import Build, PolicyEditor
+from proxy.promoting_root import library_of, open_promoting, score_for, scorer
 from proxy.reencoding import made_from
 from proxy.replicas_root import Faults, build_leasing, join_others
 from proxy.routes import Receive, Routes, Scope, Send
@@ -97,7 +98,9 @@ async def open_app(
         encoder = await open_named(state.active)
         stack.push_async_callback(encoder.aclose)
         file = await vectors_at_start(state, settings.data_dir, encoder)
-        calibration = (place or settings).data_dir / CALIBRATION
+        library = library_of(settings, shelves.records)
+        make_score = score_for((place or settings).data_dir / CALIBRATION)
+        score_of = scorer(library, make_score)
         history = PolicyHistory(shelves.records)
         parts = await build_parts(
             settings,
@@ -107,7 +110,7 @@ async def open_app(
             encoder,
             stack,
             on_progress,
-            calibration=calibration,
+            score=await score_of(encoder.checkpoint),
             made=nothing_made if file is None else made_from(file),
         )
         faults.count = lambda: parts.metrics.faults.labels("redis").inc()
@@ -123,10 +126,11 @@ async def open_app(
         )
         if not await editor.make_up():
             on_progress("the encoder does not answer: no category can be told from a text yet")
-        switch = await open_switch(parts, editor, state, file, open_named, calibration, stack)
+        switch = await open_switch(parts, editor, state, file, open_named, score_of, stack)
         await join_others(parts, editor, stack)
         _keep_up(parts, editor, changed, stack)
-        operations = await build_operations(parts, editor, place, stack)
+        promoting = open_promoting(parts, library, switch, open_named, make_score, stack)
+        operations = await build_operations(parts, editor, promoting, place, stack)
         yield App(_routes(parts), operations, editor, switch, settings.server.body_limit)
 
 
@@ -154,10 +158,10 @@ async def build_parts(
     encoder: Encoder,
     stack: AsyncExitStack,
     on_progress: Progress,
-    calibration: Path | None = None,
+    score: LiveScore | None = None,
     made: Maker = nothing_made,
 ) -> Parts:
-    """Build everything that requests pass through, in order; `calibration` is the score's file.
+    """Build everything that requests pass through, in order; `score` None: as it is shipped.
 
     The book's examples are not encoded yet. `made` gives vectors of entries that were stored
     under another checkpoint.
@@ -165,7 +169,7 @@ async def build_parts(
     specs = upstream_specs(settings, environ)
     literal = [m for spec in specs for m in spec.models if not set("*?[") & set(m)]
     metrics = Metrics(book.names, literal)
-    encoding = await open_encoding(settings, encoder, metrics, stack, on_progress, calibration)
+    encoding = await open_encoding(settings, encoder, metrics, stack, on_progress, score)
     in_force = InForce(Rules(book=book, encoding=encoding))
     cache, keeper = await open_cache(settings, in_force, shelves, made, stack, on_progress)
     upstreams = await stack.enter_async_context(Upstreams(specs, on_call=call_counter(metrics)))
@@ -367,13 +371,13 @@ async def open_encoding(
     metrics: Metrics,
     stack: AsyncExitStack,
     on_progress: Progress,
-    calibration: Path | None,
+    score: LiveScore | None,
 ) -> Encoding:
     """Return an encoder as it serves, its batcher running until `stack` ends.
 
     Raises ScoreInvalid.
     """
-    score = live_score(encoder.checkpoint, calibration)
+    score = score or live_score(encoder.checkpoint)
     if score.now is None:
         on_progress(
             f"no score is fitted to the encoder {encoder.checkpoint}: categories with an"

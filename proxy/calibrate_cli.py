@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from proxy.checkpoint_state import read_state
 from proxy.cli_options import ConfigOption, JsonOption, load, policies_in_force, refusals
 from proxy.collected import Collected, collected, counted_once, pooled, read_pairs
 from proxy.evaluation.text_table import text_table
@@ -82,7 +83,11 @@ def calibrate(
         if not holds_anything(settings):
             raise ScoreInvalid(f"nothing is stored in {directory}")
         shipped = load_score()
-        pairs, book = asyncio.run(_read(settings, seed))
+        pairs, book, promoted = asyncio.run(_read(settings, seed))
+        if promoted and not shipped.fits(promoted):
+            raise ScoreInvalid(
+                f"checkpoint {promoted} serves, which was calibrated when it was promoted"
+            )
         _say(f"{len(pairs)} labelled pairs")
         in_force = _in_force(shipped, directory / CALIBRATION)
     known = collected(counted_once(pairs, book), book, shipped, in_force)
@@ -207,10 +212,12 @@ def _bar(said: float, came: float) -> str:
     return "".join(letters)
 
 
-async def _read(settings: Settings, seed: Seed) -> tuple[list[Pair], PolicyBook]:
+async def _read(settings: Settings, seed: Seed) -> tuple[list[Pair], PolicyBook, str]:
+    """Return the pairs, the policies in force, and the promoted checkpoint that serves, or ""."""
     book = await policies_in_force(settings, seed)
     async with open_documents(settings, read_only=True) as store:
-        return await read_pairs(store.records), book
+        state = await read_state(store.records)
+        return await read_pairs(store.records), book, state.active
 
 
 def _in_force(shipped: Score, file: Path) -> Score:

@@ -10,7 +10,7 @@ from pathlib import Path
 from embed.batcher import Batcher
 from embed.checkpoint import Checkpoint
 from embed.encoder import Encoder
-from proxy.calibrated import live_score
+from proxy.calibrated import LiveScore
 from proxy.checkpoint_state import CONFIGURED, CheckpointState
 from proxy.encoders import open_checkpoint, open_encoder
 from proxy.encoding import Encoding
@@ -80,13 +80,13 @@ async def open_switch(
     state: CheckpointState,
     file: VectorFile | None,
     open_named: OpenNamed,
-    calibration: Path | None,
+    score_of: Callable[[str], Awaitable[LiveScore]],
     stack: AsyncExitStack,
 ) -> Switch:
     """Return what puts checkpoints in force, to be closed with `stack`.
 
     `state` is what was in use at start and `file` its vectors; the encoder that it names is in
-    force already. `calibration` is the score's file.
+    force already. `score_of` gives the score of a checkpoint by its id.
     """
     settings = parts.settings
 
@@ -98,7 +98,7 @@ async def open_switch(
             on_batch=batch_counter(parts.metrics),
         )
         batcher.start()
-        return Encoding.of(encoder, batcher, live_score(encoder.checkpoint, calibration))
+        return Encoding.of(encoder, batcher, await score_of(encoder.checkpoint))
 
     async def open_by_name(name: str) -> Encoding:
         return await begin(await open_named(name))

@@ -22,6 +22,7 @@ from proxy.operations import Operations, Ping, operations_app
 from proxy.overview import overview
 from proxy.parts import Parts
 from proxy.policy_editor import PolicyEditor
+from proxy.promoting_root import Promoting, checkpoints_admin, show_checkpoints
 from proxy.rate_limit import RateLimit
 from proxy.replicas_root import event_elsewhere
 from proxy.sharing_root import build_sharing
@@ -34,7 +35,11 @@ log = logging.getLogger("nearhit.operations")
 
 
 async def build_operations(
-    parts: Parts, editor: PolicyEditor, place: Place | None, stack: AsyncExitStack
+    parts: Parts,
+    editor: PolicyEditor,
+    promoting: Promoting,
+    place: Place | None,
+    stack: AsyncExitStack,
 ) -> FastAPI:
     """Return the FastAPI application; what it listens with besides is closed with `stack`."""
     access = Access(parts.keyring)
@@ -42,7 +47,7 @@ async def build_operations(
     operations = Operations(
         keyring=parts.keyring,
         feedback=_feedback(parts),
-        metrics=await _metrics(parts, standing, place, stack),
+        metrics=await _metrics(parts, standing, promoting, place, stack),
         pings=_pings(parts),
     )
     entries = EntriesAdmin(
@@ -72,11 +77,16 @@ async def build_operations(
         cache=parts.cache,
         clock=time.time,
     )
-    return operations_app(operations, access, entries, policies, trail, near_hits)
+    checkpoints = checkpoints_admin(promoting, access)
+    return operations_app(operations, access, entries, policies, trail, near_hits, checkpoints)
 
 
 async def _metrics(
-    parts: Parts, standing: Callable[[str], Standing], place: Place | None, stack: AsyncExitStack
+    parts: Parts,
+    standing: Callable[[str], Standing],
+    promoting: Promoting,
+    place: Place | None,
+    stack: AsyncExitStack,
 ) -> Callable[[], Awaitable[bytes]]:
     """Return what gives the metrics of this process, or of all workers of its host."""
     refresh = refresher(
@@ -91,6 +101,7 @@ async def _metrics(
 
     def own() -> bytes:
         refresh()
+        show_checkpoints(parts.metrics, promoting.switch)
         return parts.metrics.render()
 
     async def alone() -> bytes:

@@ -11,7 +11,7 @@ from datetime import datetime
 from embed.checkpoint import Checkpoint
 from embed.encoder import Encoder
 from embed.promotion import GateRules, Verdict, compare
-from proxy.calibrated import LiveScore, score_by
+from proxy.calibrated import LiveScore
 from proxy.checkpoints.evidence import Evidence, Progress, gather, held_out_pairs
 from proxy.checkpoints.exchange import Edit
 from proxy.checkpoints.library import Library, Note
@@ -23,6 +23,8 @@ from store.decision.calibration_file import Calibration, calibration_as_data
 from store.decision.score import Score
 from store.documents.records import AuditRow, Records
 from store.policy import PolicyBook
+
+ScoreFor = Callable[[str, Calibration | None], LiveScore]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,14 +48,19 @@ class Judge:
         records: Records,
         in_force: InForce,
         shipped: Score,
+        score_for: ScoreFor,
         rules: GateRules,
         clock: Callable[[], datetime],
     ) -> None:
-        """`shipped` is the score that calibrations are fitted over."""
+        """`shipped` is the score that calibrations are fitted over.
+
+        `score_for` makes what serves with a checkpoint, by its id and its calibration.
+        """
         self._library = library
         self._records = records
         self._in_force = in_force
         self._shipped = shipped
+        self._score_for = score_for
         self._rules = rules
         self._clock = clock
 
@@ -89,7 +96,7 @@ class Judge:
         id, book = checkpoint.id, self._in_force.rules.book
         learnt = {} if checkpoint.lineage is None else checkpoint.lineage.thresholds
         changes = refits(book, evidence, learnt)
-        calibration = self._calibration(refitted(book, changes), evidence)
+        calibration = self._calibration(id, refitted(book, changes), evidence)
         note = await self._library.change(
             id,
             over=over,
@@ -105,14 +112,16 @@ class Judge:
             after = {"checkpoint": id, "verdict": note.verdict, "forced": forced}
             return refitted(base, made), ("checkpoint.promote", None, {"checkpoint": over}, after)
 
-        return Fit(id, score_by(calibration, self._shipped), edit, note, made)
+        return Fit(id, self._score_for(id, calibration), edit, note, made)
 
     async def keep(self, fit: Fit) -> None:
         """Have on record what the edit has changed; raise StoreUnavailable."""
         if fit.made != fit.note.changes:
             await self._library.keep(fit.id, replace(fit.note, changes=dict(fit.made)))
 
-    def _calibration(self, book: PolicyBook, evidence: Evidence) -> Calibration | None:
+    def _calibration(self, id: str, book: PolicyBook, evidence: Evidence) -> Calibration | None:
+        if self._shipped.fits(id):
+            return None
         heads = recalibrations(book, evidence, self._shipped)
         return Calibration(self._now(), self._shipped.digest, heads) if heads else None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from embed.encoder import Encoder
 from embed.errors import CheckpointInvalid
 from embed.promotion import GateRules
-from proxy.calibrated import LiveScore
+from proxy.calibrated import LiveScore, score_by
 from proxy.checkpoints.exchange import Edit, Exchange
 from proxy.checkpoints.judging import Judge
 from proxy.checkpoints.library import Library
@@ -105,6 +105,7 @@ class Bench:
                 records=records,
                 in_force=self.switch.in_force,
                 shipped=load_score(),
+                score_for=lambda _, calibration: score_by(calibration, load_score()),
                 rules=GateRules(),
                 clock=noon,
             ),
