@@ -33,10 +33,8 @@ QUESTION = "how long do you boil a brown egg"
 AGAIN = "how long should you boil a brown egg"
 THRESHOLD = 0.75
 FISH = ("which fish swims in the harbour", "what does a herring eat")
-BOOK = policies(
-    {"name": "default", "hit_threshold": THRESHOLD, "context_threshold": THRESHOLD},
-    {"name": "fish", "hit_threshold": THRESHOLD, "examples": list(FISH)},
-)
+LAX = {"hit_threshold": THRESHOLD, "context_threshold": 0.85}
+BOOK = policies({"name": "default", **LAX}, {"name": "fish", "examples": list(FISH), **LAX})
 
 
 @pytest.fixture(autouse=True)
