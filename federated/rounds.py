@@ -101,7 +101,8 @@ def _judge_last(run: Run, record: RunRecord, state: Mapping[str, FloatArray]) ->
 def _judged(run: Run, record: RunRecord, report: Report) -> tuple[bool, RunRecord]:
     """Note what the sites say of the state after `record.round`; True if it is the best so far.
 
-    The state that a run starts from is only noted: what a run is for is another one.
+    The state that a run starts from is only noted, also after rounds in which nobody trained: what a
+    run is for is another one.
     """
     told = {"round": record.round, "judged": report.judged, **report.metrics}
     record = replace(record, history=[*record.history, told])
@@ -115,7 +116,7 @@ def _judged(run: Run, record: RunRecord, report: Report) -> tuple[bool, RunRecor
             f"{report.metrics['precision']:.4f}, on {report.judged} held-out pairs"
         )
     latest_of_unjudged = report.judged == 0 and record.best_score <= 0
-    if record.round == 0 or not (score > record.best_score or latest_of_unjudged):
+    if record.clients == 0 or not (score > record.best_score or latest_of_unjudged):
         return False, record
     return True, replace(
         record,
