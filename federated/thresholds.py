@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 Similarities = npt.NDArray[np.float32] | npt.NDArray[np.float64]  # shape (n,)
 Labels = npt.NDArray[np.int_]  # shape (n,), 0 or 1
+RESAMPLES = 100
 BETA = 0.5  # a wrong answer weighs more than a missed one, as in MeanCache
 
 
@@ -45,6 +46,24 @@ def best_threshold(
     best = int(np.where(last, scores, -1.0).argmax())
     below = ranked[best + 1] if best + 1 < len(ranked) else ranked[best]
     return judged(float((ranked[best] + below) / 2), similarities, labels, beta)
+
+
+def steady_threshold(
+    similarities: Similarities, labels: Labels, beta: float = BETA, resamples: int = RESAMPLES
+) -> Threshold | None:
+    """Return the mean of the best thresholds of resampled pairs; None without a label 1.
+
+    The very best threshold of few pairs hangs on one or two of them (bagging, Breiman 1996). The
+    same pairs give the same one.
+    """
+    chance = np.random.default_rng(len(labels))
+    drawn: list[float] = []
+    for _ in range(resamples if labels.any() else 0):
+        some = chance.integers(0, len(labels), len(labels))
+        best = best_threshold(similarities[some], labels[some], beta)
+        if best is not None:
+            drawn.append(best.value)
+    return judged(float(np.mean(drawn)), similarities, labels, beta) if drawn else None
 
 
 def judged(

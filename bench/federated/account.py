@@ -47,7 +47,8 @@ def account(rows: PairSet, trial: Trial, made: Mapping[Job, Made]) -> Account:
     told: list[int] = []
 
     def take(way: str, fold: int, vectors: Vectors) -> None:
-        decided, values = decide(rows, fold, _similarities(rows, places, vectors))
+        trained = None if way == BASE else rows.trained(fold)
+        decided, values = decide(rows, fold, _similarities(rows, places, vectors), trained)
         own = rows.folds == fold
         let.setdefault(way, np.zeros(len(rows.pairs), bool))[own] = decided[own]
         for name, value in values.items():
@@ -59,7 +60,7 @@ def account(rows: PairSet, trial: Trial, made: Mapping[Job, Made]) -> Account:
         take(FEDERATED, fold, vectors)
         take(CENTRAL, fold, made[Job(CENTRAL, fold)].vectors)
         vector_of = dict(zip(texts, vectors, strict=True))
-        sites = sites_of(rows, trial, base[: len(rows.texts)], fold)
+        sites = sites_of(rows, trial, base[: len(rows.texts)], rows.trained(fold))
         projection, count = projection_of(sites, vector_of)
         told.append(count)
         if projection is not None:

@@ -13,6 +13,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import torch
 
@@ -97,15 +98,16 @@ def all_texts(rows: PairSet, data: Path) -> list[str]:
     return list(dict.fromkeys([*rows.texts, *others]))
 
 
-def sites_of(rows: PairSet, trial: Trial, base: Vectors, fold: int) -> list[list[LabelledPair]]:
-    """Return each client's pairs that are not of `fold`; `base` holds a row a text of `rows`."""
+def sites_of(
+    rows: PairSet, trial: Trial, base: Vectors, chosen: npt.NDArray[np.bool_]
+) -> list[list[LabelledPair]]:
+    """Return each client's share of the chosen pairs (n,); `base` holds a row a text of `rows`."""
     places = {text: place for place, text in enumerate(rows.texts)}
     queries = base[[places[pair.query] for pair in rows.pairs]]
     owners = clients_of(rows, queries, trial.clients, trial.seed)
     sites: list[list[LabelledPair]] = [[] for _ in range(trial.clients)]
-    for pair, owner, own in zip(rows.pairs, owners, rows.folds, strict=True):
-        if own != fold:
-            sites[owner].append(pair)
+    for place in np.flatnonzero(chosen):
+        sites[owners[place]].append(rows.pairs[place])
     return sites
 
 
@@ -117,10 +119,10 @@ def _do(trial: Trial, job: Job, place: Path, threads: int) -> None:
     facts: dict[str, Any] = {}
     began, worked = perf_counter(), process_time()
     if job.way == CENTRAL:
-        pooled = [p for p, fold in zip(rows.pairs, rows.folds, strict=True) if fold != job.fold]
+        pooled = [rows.pairs[place] for place in np.flatnonzero(rows.trained(job.fold))]
         facts = asdict(train(model, deduplicated(pooled), trial.central, trial.seed))
     elif job.way == FEDERATED:
-        sites = sites_of(rows, trial, model.encode(rows.texts), job.fold)
+        sites = sites_of(rows, trial, model.encode(rows.texts), rows.trained(job.fold))
         facts = asdict(simulate(model, sites, trial.federated, trial.seed, _quiet))
     facts |= {"train_s": round(perf_counter() - began), "cpu_s": round(process_time() - worked)}
     vectors = model.encode(all_texts(rows, trial.data))

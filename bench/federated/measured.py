@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.federated.rows import Ints, PairSet
-from federated.thresholds import BETA, Threshold, best_threshold
+from federated.thresholds import BETA, Threshold, steady_threshold
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 2000
+LEAST_RIGHT = 20  # right rows that were not trained on, from which a threshold is learned
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +38,22 @@ class Gain:
 
 
 def decide(
-    rows: PairSet, fold: int, similarities: npt.NDArray[np.float32]
+    rows: PairSet, fold: int, similarities: npt.NDArray[np.float32], trained: Bools | None = None
 ) -> tuple[Bools, dict[str, float]]:
     """Return whether each row is let through by its file's threshold, and the thresholds.
 
-    A threshold is learned on the rows that are not of `fold`; decisions on those are of no use.
-    Without a right row to learn from nothing is let through.
+    A threshold is learned on the rows that are not of `fold`; decisions on those are of no use. An
+    encoder flatters the rows that it was `trained` on (n,): where LEAST_RIGHT right rows are left
+    that it was not, they alone tell. Without a right row nothing is let through.
     """
     let = np.zeros(len(rows.pairs), bool)
     thresholds: dict[str, float] = {}
     for name in rows.judged:
         own = rows.file(name)
         learnt = own & (rows.folds != fold)
-        best = best_threshold(similarities[learnt], rows.labels[learnt])
+        if trained is not None and rows.labels[learnt & ~trained].sum() >= LEAST_RIGHT:
+            learnt &= ~trained
+        best = steady_threshold(similarities[learnt], rows.labels[learnt])
         thresholds[name] = 2.0 if best is None else best.value
         let[own] = similarities[own] >= thresholds[name]
     return let, thresholds

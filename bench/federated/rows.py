@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embed.encoder import Vectors
-from embed.held_out import components
+from embed.held_out import components, held_out
 from federated.pairs import LabelledPair, read_pairs
 
 JUDGED = ("nqopen", "stackexchange", "sts16", "gsmplus")
@@ -36,6 +36,17 @@ class PairSet:
         """The names of the files that are judged, in the order of JUDGED."""
         names = sorted({pair.category for pair in self.pairs})
         return [name for part in JUDGED for name in names if part in name]
+
+    def trained(self, fold: int) -> npt.NDArray[np.bool_]:
+        """Return which rows the encoders of a fold train on, shape (n,).
+
+        Not its own, and not those that a site holds out for its thresholds.
+        """
+        others = np.flatnonzero(self.folds != fold)
+        kept = held_out([(self.pairs[i].query, self.pairs[i].stored) for i in others])
+        chosen = np.zeros(len(self.pairs), bool)
+        chosen[others[~np.array(kept)]] = True
+        return chosen
 
     @property
     def labels(self) -> Ints:

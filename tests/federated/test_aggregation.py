@@ -49,7 +49,7 @@ def test_a_broken_update_is_rejected_and_the_others_count(broken: Update, reason
 
 
 def test_an_array_of_objects_or_integers_is_rejected() -> None:
-    odd = Update({**REFERENCE, "a": np.zeros(3, np.int64)}, 1)  # type: ignore[dict-item]
+    odd = Update({**REFERENCE, "a": np.zeros(3, np.int64)}, 1)
     assert "int64" in (fault_of(odd, REFERENCE) or "")
 
 

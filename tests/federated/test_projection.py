@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from federated.projection import TooFewQueries, Vectors, fit, moments, project, summed
+from embed.encoder import Vectors
+from federated.projection import TooFewQueries, fit, moments, project, summed
 
 
 def rows(n: int, seed: int, dimension: int = 16, rank: int = 4) -> Vectors:

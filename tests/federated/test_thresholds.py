@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federated.thresholds import aggregate_thresholds, best_threshold, judged
+from federated.thresholds import aggregate_thresholds, best_threshold, judged, steady_threshold
 
 PAIRS = st.lists(
     st.tuples(st.integers(-10, 10).map(lambda n: n / 10), st.integers(0, 1)),
@@ -50,6 +50,25 @@ def test_no_threshold_has_a_higher_score(pairs: list[tuple[float, int]]) -> None
     assert 0 <= best.precision <= 1 and 0 <= best.false_hit_rate <= 1 and best.n == len(pairs)
     for value in np.linspace(-1.05, 1.05, 43):
         assert judged(value, similarities, labels).f_beta <= best.f_beta + 1e-9
+
+
+def test_a_steady_threshold_varies_less_with_the_pairs_that_happen_to_be_there() -> None:
+    chance = np.random.default_rng(5)
+    best, steady = [], []
+    for _ in range(40):
+        labels = np.repeat([1, 0], [6, 18])
+        similarities = chance.normal(np.where(labels == 1, 0.8, 0.6), 0.1)
+        for values, find in ((best, best_threshold), (steady, steady_threshold)):
+            found = find(similarities, labels)
+            assert found is not None
+            values.append(found.value)
+    assert np.std(steady) < np.std(best)
+
+
+def test_a_steady_threshold_is_the_same_for_the_same_pairs_and_none_without_a_label_1() -> None:
+    similarities, labels = np.array([0.9, 0.7, 0.6]), np.array([1, 1, 0])
+    assert steady_threshold(similarities, labels) == steady_threshold(similarities, labels)
+    assert steady_threshold(similarities, np.zeros(3, int)) is None
 
 
 def test_clients_count_by_their_pairs() -> None:

@@ -21,11 +21,24 @@ def test_a_threshold_is_learned_on_the_other_folds_alone() -> None:
     known = rows([1, 0, 1, 0], [0, 0, 1, 1])
     similarities = np.array([0.9, 0.1, 0.4, 0.3], np.float32)
     let, thresholds = decide(known, 0, similarities)
-    assert thresholds[NAME] == pytest.approx(0.35)
+    assert 0.1 < thresholds[NAME] <= 0.4
     assert let[:2].tolist() == [True, False]
     changed = similarities.copy()
     changed[:2] = (0.2, 0.8)  # what is judged has no say
     assert decide(known, 0, changed)[1] == thresholds
+
+
+def test_rows_that_were_not_trained_on_tell_alone_if_there_are_enough() -> None:
+    labels = [1] * 50 + [0] * 50
+    known = rows(labels, [0] * 10 + [1] * 90)
+    similarities = np.array([0.9] * 50 + [0.1] * 50, np.float32)
+    similarities[30:50] = 0.5  # of the right ones that were not trained on
+    trained = np.arange(100) < 30
+    assert decide(known, 0, similarities, trained)[1][NAME] == pytest.approx(0.3)
+    trained[30] = True  # now nineteen
+    similarities[50:60] = 0.6
+    few = decide(known, 0, similarities, trained)[1][NAME]
+    assert few == decide(known, 0, similarities)[1][NAME]
 
 
 def test_without_a_right_row_to_learn_from_nothing_is_let_through() -> None:
