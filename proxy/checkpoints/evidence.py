@@ -21,6 +21,7 @@ from proxy.sides import quiet
 from store.documents.records import Pair
 
 MOST = 4_000  # pairs that are encoded, the newest
+LONGEST_REST = 0.05  # seconds between two texts
 _FEEDBACK = "feedback"
 Progress = Callable[[int, int], None]  # texts that are done, of how many
 
@@ -83,7 +84,8 @@ async def gather(
             vectors[text] = (await encode([text]))[0]
             told += 1
             on_progress(told, 2 * len(texts))
-            await asyncio.sleep(time.monotonic() - began)  # the rest is the traffic's
+            # The rest is the traffic's. Where others take the core anyway, a long one is no help.
+            await asyncio.sleep(min(time.monotonic() - began, LONGEST_REST))
         found = [float(vectors[p.query] @ vectors[p.entry_query]) for p in chosen]
         return np.array(found, np.float32)
 
