@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from embed.batcher import Batcher
 from embed.checkpoint import Checkpoint
 from embed.encoder import Encoder
+<<<<<<< HEAD
 from proxy.calibrated import LiveScore
 from proxy.checkpoint_state import CONFIGURED, CheckpointState
+=======
+from proxy.calibrated import live_score
+from proxy.checkpoint_state import CONFIGURED, CheckpointState, read_state
+>>>>>>> h-switch
 from proxy.encoders import open_checkpoint, open_encoder
 from proxy.encoding import Encoding
 from proxy.parts import Parts
@@ -20,6 +25,7 @@ from proxy.settings import EncoderSettings, Settings
 from proxy.sides import Sides, open_file
 from proxy.switching import Switch
 from proxy.upkeep import batch_counter
+from store.documents.records import Records
 from store.vector_file import VectorFile
 
 FOLDER = "checkpoints"  # in the data directory: one directory a checkpoint, by its id
@@ -51,6 +57,28 @@ def opener(
         return await open_encoder(settings.encoder, environ, on_progress)
 
     return open_named
+
+
+@asynccontextmanager
+async def active(
+    settings: Settings,
+    environ: Mapping[str, str],
+    records: Records,
+    on_progress: Callable[[str], None],
+) -> AsyncIterator[tuple[Encoder, VectorFile | None]]:
+    """For a command: yield the encoder that a server would serve with, and its vectors.
+
+    Those are of entries that were stored under another checkpoint; None where none ever served.
+    Raises CheckpointInvalid, EncoderFailed, StoreUnavailable, OSError.
+    """
+    state = await read_state(records)
+    async with AsyncExitStack() as stack:
+        encoder = await opener(settings, environ, on_progress)(state.active)
+        stack.push_async_callback(encoder.aclose)
+        file = await vectors_at_start(state, settings.data_dir, encoder)
+        if file is not None:
+            stack.callback(file.close)
+        yield encoder, file
 
 
 async def open_promoted(settings: EncoderSettings, directory: Path) -> Encoder:

@@ -13,12 +13,13 @@ from pydantic import ValidationError
 
 from proxy.admin.entries import entry_as_data, summary_as_data
 from proxy.admin.purge import Purge, matching, similar
+from proxy.checkpoints_root import active
 from proxy.cli_options import ConfigOption, JsonOption, load, refusals
-from proxy.encoders import open_encoder
+from proxy.reencoding import made_from
 from proxy.running_server import Unreachable, ask_server
 from proxy.settings import Settings
-from proxy.stored import holds_anything, open_documents
-from store.documents.base import DocumentStore, Filter
+from proxy.stored import Opened, holds_anything, open_documents
+from store.documents.base import Filter
 from store.entry import EntryId
 from store.errors import DirectoryInUse
 from store.policy import HIT_THRESHOLD
@@ -160,7 +161,7 @@ async def _purge_store(settings: Settings, wanted: Purge) -> dict[str, int]:
         if wanted.similar_to is None:
             found = await matching(store.documents, wanted)
         else:
-            found = await _similar(settings, store.documents, wanted.similar_to, wanted.threshold)
+            found = await _similar(settings, store, wanted.similar_to, wanted.threshold)
         purged = 0 if wanted.dry_run else await store.documents.delete(found, purged=True)
         if wanted.tenant is not None and not wanted.dry_run:
             await store.records.forget_tenant(wanted.tenant)
@@ -170,17 +171,16 @@ async def _purge_store(settings: Settings, wanted: Purge) -> dict[str, int]:
 
 
 async def _similar(
-    settings: Settings, documents: DocumentStore, text: str, threshold: float | None
+    settings: Settings, store: Opened, text: str, threshold: float | None
 ) -> list[EntryId]:
-    encoder = await open_encoder(
-        settings.encoder, os.environ, lambda line: typer.echo(line, err=True)
-    )
-    try:
-        vector = (await encoder.encode([text]))[0]
-    finally:
-        await encoder.aclose()
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
     cosine = HIT_THRESHOLD if threshold is None else threshold
-    return await similar(documents, vector, cosine, encoder.checkpoint)
+    async with active(settings, os.environ, store.records, say) as (encoder, file):
+        vector = (await encoder.encode([text]))[0]
+        made = None if file is None else made_from(file)
+        return await similar(store.documents, vector, cosine, encoder, made)
 
 
 async def _purge_server(settings: Settings, wanted: Purge) -> dict[str, int]:

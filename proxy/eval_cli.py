@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embed.encoder import Encoder
 from embed.errors import EmbedError
+from proxy.checkpoint_state import CONFIGURED, read_state
 from proxy.cli_options import ConfigOption, JsonOption, load, refusals
 from proxy.evaluation.jsonl import Asked, texts_of
 from proxy.evaluation.pair_rows import PairRow, read_pairs
@@ -20,6 +22,7 @@ from proxy.evaluation.stream_rows import StreamRow, read_stream
 from proxy.evaluation.windows import PRICE_IN, PRICE_OUT, Prices, Window, total
 from proxy.evaluation.windows import table as windows_table
 from proxy.settings import Settings
+from proxy.stored import holds_anything, open_documents
 from store.policy_history import Seed
 
 if TYPE_CHECKING:
@@ -71,7 +74,8 @@ async def _pairs(
     from proxy.evaluation.pairs import evaluate_pairs
     from proxy.evaluation.stage import open_stage
 
-    async with open_stage(settings, seed, os.environ, _say) as stage:
+    encoder = await _encoder(settings)
+    async with open_stage(settings, seed, os.environ, _say, encoder=encoder) as stage:
         return await evaluate_pairs(stage, rows, distractors, _say, folds=folds)
 
 
@@ -124,7 +128,8 @@ async def _stream(
     from proxy.evaluation.stream import StreamClock, replay_on_stage
 
     clock = StreamClock()
-    async with open_stage(settings, seed, os.environ, _say, clock=clock) as stage:
+    encoder = await _encoder(settings)
+    async with open_stage(settings, seed, os.environ, _say, clock=clock, encoder=encoder) as stage:
         return await replay_on_stage(
             stage,
             clock,
@@ -153,3 +158,14 @@ def _show_false_hit(row: StreamRow, answer: Answered) -> None:
 
 def _shown(question: Asked) -> str:
     return " | ".join(" ".join(turn.split()) for turn in (*question.context, question.text))
+
+
+async def _encoder(settings: Settings) -> Encoder | None:
+    """Return the encoder of the promoted checkpoint that serves; None: the configured one does."""
+    if not holds_anything(settings):
+        return None
+    from proxy.checkpoints_root import opener
+
+    async with open_documents(settings, read_only=True) as store:
+        active = (await read_state(store.records)).active
+    return None if active == CONFIGURED else await opener(settings, os.environ, _say)(active)

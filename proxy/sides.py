@@ -89,7 +89,9 @@ class Sides:
         known = self._sides.get(name)
         if known is not None:
             return known
-        return self._add(name, encoding, file or await open_file(self._folder, encoding.encoder))
+        file = file or await open_file(self._folder, encoding.encoder)
+        self._cache.vectors[encoding.checkpoint].made = made_from(file)
+        return self._add(name, encoding, file)
 
     async def open(self, name: str, encoding: Encoding) -> Side:
         """Begin an index for a checkpoint, empty. Raises OSError, and ends the encoder then."""

@@ -16,8 +16,8 @@ import typer
 
 from embed.encoder import Encoder
 from embed.errors import EmbedError
+from proxy.checkpoints_root import active
 from proxy.cli_options import ConfigOption, JsonOption, load, refusals
-from proxy.encoders import open_encoder
 from proxy.settings import Settings
 from proxy.stored import open_documents
 from proxy.transfer.exporting import Exported, Wanted, chosen, export
@@ -138,8 +138,9 @@ async def _import(
             names = chosen("entries,pairs,policies" if alone else "entries,pairs")
         encoder = None
         if "entries" in names and checked.counts["entries"]:
-            encoder = await open_encoder(settings.encoder, os.environ, _say)
-            stack.push_async_callback(encoder.aclose)
+            encoder, _ = await stack.enter_async_context(
+                active(settings, os.environ, store.records, _say)
+            )
             _check_dimension(checked, encoder)
         policies = "left alone"
         if "policies" in names and checked.policies is not None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from embed.errors import EmbedError
 from proxy.admin.access import Access
 from proxy.admin.purge import Purge, matching, similar
+from proxy.encoding import Encoding
 from proxy.errors import ApiError
 from proxy.rules import InForce
 from proxy.sharing import Sharing
@@ -23,6 +24,7 @@ from store.entry import Entry, EntryId
 from store.membership import Membership
 from store.policy import DEFAULT_CATEGORY
 from store.quarantine import EVERYBODY, Quarantine
+from store.vectors import nothing_made
 
 
 class QuarantineOrder(BaseModel):
@@ -154,7 +156,7 @@ class EntriesAdmin:
         if threshold is None:
             threshold = rules.book[DEFAULT_CATEGORY].hit_threshold
         try:
-            vector = await rules.encoding.batcher.encode(text)
+            return await self._at_least(rules.encoding, text, threshold)
         except EmbedError as error:
             raise ApiError(
                 503,
@@ -163,7 +165,16 @@ class EntriesAdmin:
                 param="similar_to",
                 code="encoder_unavailable",
             ) from None
-        return await similar(self._documents, vector, threshold, rules.encoding.checkpoint)
+
+    async def _at_least(self, encoding: Encoding, text: str, threshold: float) -> list[EntryId]:
+        made = self._cache.vectors[encoding.checkpoint].made
+        return await similar(
+            self._documents,
+            await encoding.batcher.encode(text),
+            threshold,
+            encoding.encoder,
+            None if made is nothing_made else made,  # no other checkpoint has ever served
+        )
 
     def _listed(self, entry: Summary) -> dict[str, Any]:
         return {**summary_as_data(entry), "quarantined_for": self._kept_from(entry.id)}

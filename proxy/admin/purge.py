@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from store.documents.base import DocumentStore, Filter, Stored, Summary
-from store.entry import EntryId, Vector
+from embed.encoder import Encoder
+from store.documents.base import DocumentStore, Filter, Summary
+from store.entry import EntryId, Held, Vector
+from store.vectors import Maker
 
 _PAGE = 500  # entries looked at in one step
+_ENCODED_AT_ONCE = 16
 SELECTORS = ("id", "category", "tenant", "model", "tag", "prefix", "similar_to", "all")
 
 
@@ -77,22 +81,49 @@ async def matching(documents: DocumentStore, purge: Purge) -> list[EntryId]:
 
 
 async def similar(
-    documents: DocumentStore, vector: Vector, threshold: float, checkpoint: str
+    documents: DocumentStore,
+    vector: Vector,
+    threshold: float,
+    encoder: Encoder,
+    made: Maker | None = None,
 ) -> list[EntryId]:
     """Return the ids of all entries, of any partition, at or above a cosine to a unit vector.
 
-    Every stored vector is compared: a purge that an approximate index finished with would leave
-    some behind. Vectors of another checkpoint cannot be compared and are not served by meaning.
+    `vector` is the encoder's. Every stored vector is compared: a purge that an approximate index
+    finished with would leave some behind. Vectors of another checkpoint cannot be compared: where
+    one has served, `made` gives what the encoder made of such entries, and the others are encoded
+    now; where none has, they are not served by meaning. Raises EncoderFailed, StoreUnavailable.
     """
     found: list[EntryId] = []
     async for batch in documents.load_all(_PAGE):
-        same = [s for s in batch if s.vector is not None and s.checkpoint == checkpoint]
-        if same:
-            found += await asyncio.to_thread(_at_least, same, vector, threshold)
+        known = {
+            stored.held.id: stored.vector
+            for stored in batch
+            if stored.vector is not None and stored.checkpoint == encoder.checkpoint
+        }
+        others = [s.held for s in batch if s.vector is not None and s.held.id not in known]
+        if made is not None:
+            known |= await _made_now(others, encoder, made)
+        if known:
+            found += await asyncio.to_thread(_at_least, known, vector, threshold)
     return found
 
 
-def _at_least(batch: list[Stored], vector: Vector, threshold: float) -> list[EntryId]:
-    rows = np.stack([stored.vector for stored in batch if stored.vector is not None])
-    cosines = rows @ vector
-    return [s.held.id for s, cosine in zip(batch, cosines, strict=True) if cosine >= threshold]
+async def _made_now(entries: list[Held], encoder: Encoder, made: Maker) -> dict[EntryId, Vector]:
+    known, unknown = dict[EntryId, Vector](), list[Held]()
+    for held in entries:
+        before = made(held)
+        if before is not None:
+            known[held.id] = before.vector
+        elif encoder.fits(held.query):
+            unknown.append(held)
+    for start in range(0, len(unknown), _ENCODED_AT_ONCE):
+        part = unknown[start : start + _ENCODED_AT_ONCE]
+        vectors = await encoder.encode([held.query for held in part])
+        known |= {held.id: vector for held, vector in zip(part, vectors, strict=True)}
+    return known
+
+
+def _at_least(vectors: Mapping[EntryId, Vector], vector: Vector, threshold: float) -> list[EntryId]:
+    cosines = np.stack(list(vectors.values())) @ vector
+    return [id for id, cosine in zip(vectors, cosines, strict=True) if cosine >= threshold]
