@@ -11,11 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-<<<<<<< HEAD
 from proxy.checkpoint_state import read_state
-=======
-from proxy.checkpoint_state import CONFIGURED, read_state
->>>>>>> h-switch
 from proxy.cli_options import ConfigOption, JsonOption, load, policies_in_force, refusals
 from proxy.collected import Collected, collected, counted_once, pooled, read_pairs
 from proxy.evaluation.text_table import text_table
@@ -220,14 +216,8 @@ async def _read(settings: Settings, seed: Seed) -> tuple[list[Pair], PolicyBook,
     """Return the pairs, the policies in force, and the promoted checkpoint that serves, or ""."""
     book = await policies_in_force(settings, seed)
     async with open_documents(settings, read_only=True) as store:
-<<<<<<< HEAD
         state = await read_state(store.records)
         return await read_pairs(store.records), book, state.active
-=======
-        if (await read_state(store.records)).active != CONFIGURED:
-            raise ScoreInvalid("a promoted checkpoint serves: promoting it has fitted its score")
-        return await read_pairs(store.records), book
->>>>>>> h-switch
 
 
 def _in_force(shipped: Score, file: Path) -> Score:

@@ -10,13 +10,8 @@ from pathlib import Path
 from embed.batcher import Batcher
 from embed.checkpoint import Checkpoint
 from embed.encoder import Encoder
-<<<<<<< HEAD
 from proxy.calibrated import LiveScore
-from proxy.checkpoint_state import CONFIGURED, CheckpointState
-=======
-from proxy.calibrated import live_score
 from proxy.checkpoint_state import CONFIGURED, CheckpointState, read_state
->>>>>>> h-switch
 from proxy.encoders import open_checkpoint, open_encoder
 from proxy.encoding import Encoding
 from proxy.parts import Parts
