@@ -39,7 +39,7 @@ class SimilarityModel:
 
     def __init__(
         self,
-        trainable_layers: int = 3,
+        trainable_layers: int = 2,
         *,
         start: State | None = None,
         folder: Path | None = None,

@@ -83,8 +83,8 @@ def main(arguments: Sequence[str]) -> int:
     machine = describe_machine()
     with ExitStack() as stack:
         scratch = given.scratch or Path(stack.enter_context(TemporaryDirectory()))
-        round_s = one_round(rows, trial)
         made = run_all(trial, scratch, given.workers, say)
+        round_s = one_round(rows, trial)
         told = account(rows, trial, made)
     minutes = (perf_counter() - _BEGAN) / 60
     print(f"{machine.date}, {machine.cores} cores of {machine.processor}, seed {trial.seed}\n")

@@ -9,14 +9,34 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.federated.jobs import BASE, CENTRAL, FEDERATED, Job, Made, Trial, all_texts, sites_of
-from bench.federated.measured import Bools, Counts, Gain, as_data, counted, decide, gains
+from bench.federated.jobs import (
+    BASE,
+    CENTRAL,
+    FEDERATED,
+    Job,
+    Made,
+    Trial,
+    all_texts,
+    owners_of,
+    sites_of,
+)
+from bench.federated.measured import (
+    Bools,
+    Counts,
+    Gain,
+    as_data,
+    counted,
+    decide,
+    decide_by_clients,
+    gains,
+)
 from bench.federated.rows import PairSet
 from bench.federated.shorter import Found, found, projection_of
 from embed.encoder import Vectors
 from federated.projection import DIMENSION, project
 
 WAYS = (BASE, FEDERATED, CENTRAL)
+BY_CLIENTS = f"{FEDERATED}, clients' thresholds"
 SHORT = f"{FEDERATED}, PCA {DIMENSION}"
 Vector = npt.NDArray[np.float32]
 
@@ -45,10 +65,15 @@ def account(rows: PairSet, trial: Trial, made: Mapping[Job, Made]) -> Account:
     thresholds: dict[str, dict[str, list[float]]] = {}
     nearest: list[Found] = []
     told: list[int] = []
+    owners = owners_of(rows, trial, base[: len(rows.texts)])
 
     def take(way: str, fold: int, vectors: Vectors) -> None:
-        trained = None if way == BASE else rows.trained(fold)
-        decided, values = decide(rows, fold, _similarities(rows, places, vectors), trained)
+        similarities = _similarities(rows, places, vectors)
+        if way == BY_CLIENTS:
+            decided, values = decide_by_clients(rows, fold, similarities, owners)
+        else:
+            trained = None if way == BASE else rows.trained(fold)
+            decided, values = decide(rows, fold, similarities, trained)
         own = rows.folds == fold
         let.setdefault(way, np.zeros(len(rows.pairs), bool))[own] = decided[own]
         for name, value in values.items():
@@ -58,9 +83,10 @@ def account(rows: PairSet, trial: Trial, made: Mapping[Job, Made]) -> Account:
         vectors = made[Job(FEDERATED, fold)].vectors
         take(BASE, fold, base)
         take(FEDERATED, fold, vectors)
+        take(BY_CLIENTS, fold, vectors)
         take(CENTRAL, fold, made[Job(CENTRAL, fold)].vectors)
         vector_of = dict(zip(texts, vectors, strict=True))
-        sites = sites_of(rows, trial, base[: len(rows.texts)], rows.trained(fold))
+        sites = sites_of(rows, trial, owners, rows.trained(fold))
         projection, count = projection_of(sites, vector_of)
         told.append(count)
         if projection is not None:

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.federated.rows import Ints, PairSet
-from federated.thresholds import BETA, Threshold, steady_threshold
+from federated.thresholds import BETA, Threshold, aggregate_thresholds, steady_threshold
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 2000
+NOTHING = 2.0  # a threshold that no cosine reaches
 LEAST_RIGHT = 20  # right rows that were not trained on, from which a threshold is learned
 
 
@@ -54,8 +55,32 @@ def decide(
         if trained is not None and rows.labels[learnt & ~trained].sum() >= LEAST_RIGHT:
             learnt &= ~trained
         best = steady_threshold(similarities[learnt], rows.labels[learnt])
-        thresholds[name] = 2.0 if best is None else best.value
+        thresholds[name] = NOTHING if best is None else best.value
         let[own] = similarities[own] >= thresholds[name]
+    return let, thresholds
+
+
+def decide_by_clients(
+    rows: PairSet, fold: int, similarities: npt.NDArray[np.float32], owners: Ints
+) -> tuple[Bools, dict[str, float]]:
+    """Do as `decide`, by the mean of the thresholds that each client finds on its own pairs.
+
+    `owners` (n,) are the pairs' clients. So it goes where the server sees no pair at all.
+    """
+    found: list[dict[str, tuple[float, int]]] = []
+    for client in range(int(owners.max()) + 1):
+        mine: dict[str, tuple[float, int]] = {}
+        for name in rows.judged:
+            own = rows.file(name) & (rows.folds != fold) & (owners == client)
+            best = steady_threshold(similarities[own], rows.labels[own])
+            if best is not None:
+                mine[name] = (best.value, best.n)
+        found.append(mine)
+    common = aggregate_thresholds(found)
+    thresholds = {name: common.get(name, NOTHING) for name in rows.judged}
+    let = np.zeros(len(rows.pairs), bool)
+    for name, value in thresholds.items():
+        let[rows.file(name)] = similarities[rows.file(name)] >= value
     return let, thresholds
 
 

@@ -15,7 +15,6 @@ from federated.training import (
     TrainOptions,
     anchor_loss,
     batches,
-    category_weights,
     contrastive_loss,
     grouped,
     ranking_loss,
@@ -103,18 +102,18 @@ def unit(*angles: float) -> torch.Tensor:
 
 def test_ranking_does_not_hold_a_second_right_row_against_the_first() -> None:
     vectors = unit(0.0, 0.0, 0.0)  # one stored text, two right queries: nothing to tell apart
-    loss = ranking_loss(vectors, torch.tensor([1, 2]), torch.tensor([0, 0]), torch.ones(2))
+    loss = ranking_loss(vectors, torch.tensor([1, 2]), torch.tensor([0, 0]))
     assert loss.item() == pytest.approx(0.0)
 
 
 def test_ranking_falls_as_the_right_row_comes_nearer() -> None:
     far, near = (
-        ranking_loss(unit(0.0, angle, 1.0), torch.tensor([0]), torch.tensor([1]), torch.ones(1))
+        ranking_loss(unit(0.0, angle, 1.0), torch.tensor([0]), torch.tensor([1]))
         for angle in (1.5, 0.1)
     )
     assert near < far
     none = torch.tensor([], dtype=torch.long)
-    assert ranking_loss(unit(0.0), none, none, torch.ones(0)).item() == 0.0
+    assert ranking_loss(unit(0.0), none, none).item() == 0.0
 
 
 def test_the_anchor_minds_cosines_across_groups_alone() -> None:
@@ -135,18 +134,6 @@ def test_an_anchored_model_keeps_what_no_label_speaks_of(model: SimilarityModel)
         train(model, PAIRS, TrainOptions(epochs=2, batch=16, rate=5e-4, anchor=anchor), 1)
         changes.append(float(np.abs(model.encode(texts) @ model.encode(texts).T - before).mean()))
     assert changes[1] < changes[0]
-
-
-def test_a_category_that_is_decided_well_weighs_little(model: SimilarityModel) -> None:
-    easy = [
-        LabelledPair("How do I reset my password?", "How can I reset my password?", 1, "easy"),
-        LabelledPair("How do I reset my password?", "Which wine goes with fish?", 0, "easy"),
-    ]
-    alone = [LabelledPair("two", "three", 0, "wrong alone")]
-    weights = category_weights(model, [*PAIRS, *easy, *alone], 1.0)
-    assert weights["easy"] == pytest.approx(0.0)
-    assert 0.3 < weights["sums"] < weights["wrong alone"] == 1.0
-    assert set(category_weights(model, PAIRS, 0.0).values()) == {1.0}
 
 
 @pytest.mark.parametrize(
