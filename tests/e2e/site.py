@@ -20,7 +20,6 @@ from tests.e2e.audiences import Asked
 from tests.harness import ROOT, ProxyProcess, digest
 
 CUSTOMER, VISITOR, OPERATOR = "sk-customer", "sk-visitor", "sk-operator"
-ENCODE_ANYWAY = {"Cache-Control": "no-cache"}  # not looked up, stored
 LOOK_ONLY = {"Cache-Control": "no-store"}  # looked up, not stored
 
 
@@ -43,7 +42,8 @@ class Site:
         directory.mkdir(parents=True)
         self.data_dir, self.config = directory / "data", directory / "nearhit.yaml"
         self.process = ProxyProcess("--config", str(self.config), start=False)
-        book = {"categories": [{"name": "default"}, {"name": name, "match": [{"regex": "."}], **policy}]}
+        own = {"name": name, "match": [{"regex": "."}], **policy}
+        book = {"categories": [{"name": "default"}, own]}
         (directory / "policies.yaml").write_text(yaml.safe_dump(book))
         keys = [
             {"sha256": digest(CUSTOMER), "tenant": "customers"},
@@ -76,16 +76,17 @@ class Site:
     async def live(self, asked: Sequence[Asked]) -> None:
         """Have customers ask, and say of each answer from the cache whether it was right.
 
-        A wrong answer is stopped for them, so that a pair of questions is never mixed up with
-        those before it.
+        Each conversation has a system prompt of its own, so nobody is served another one's answer
+        and the pairs of questions are those of `asked`.
         """
         url = f"{self.process.proxy.url}/nearhit/feedback"
         headers = {"Authorization": f"Bearer {CUSTOMER}"}
         async with self.client(CUSTOMER) as client, aiohttp.ClientSession(headers=headers) as http:
-            for stored, same, different in asked:
-                await ask(client, stored, ENCODE_ANYWAY)
+            for number, (stored, same, different) in enumerate(asked):
+                system = f"You speak with customer {number}."
+                await ask(client, stored, {}, system)
                 for question, verdict in ((same, "right"), (different, "wrong")):
-                    served = await ask(client, question, LOOK_ONLY)
+                    served = await ask(client, question, LOOK_ONLY, system)
                     assert served.status == "semantic", (served, question)
                     said = {"response_id": served.request, "verdict": verdict}
                     async with http.post(url, json=said) as answer:
@@ -134,11 +135,13 @@ class Site:
         return process.returncode, json.loads(out) if out else None, words_said.decode()
 
 
-async def ask(client: openai.AsyncOpenAI, question: str, headers: dict[str, str]) -> Served:
-    """Ask a question with the official SDK, once what was asked before can hit."""
+async def ask(
+    client: openai.AsyncOpenAI, question: str, headers: dict[str, str], system: str = "You help."
+) -> Served:
+    """Ask a question with the official SDK."""
     raw = await client.chat.completions.with_raw_response.create(
         model="gpt-4o-mini",
-        messages=[{"role": "user", "content": question}],
+        messages=[{"role": "system", "content": system}, {"role": "user", "content": question}],
         extra_headers=headers,
     )
     status = raw.headers["cache-status"].removeprefix("nearhit; ")

@@ -82,7 +82,9 @@ async def world(directory: Path) -> AsyncIterator[World]:
     async with FakeUpstream() as upstream, AsyncExitStack() as stack:
         repairs = Site("repairs", directory / "repairs", upstream.base_url, LAX)
         school = Site("school", directory / "school", upstream.base_url, LAX)
+        mark("start")
         await stack.enter_async_context(running(repairs, school))
+        mark("proxies ready")
         nodes = [repairs.node_config, school.node_config]
         entering = asyncio.to_thread(
             stack.enter_context,
@@ -91,6 +93,7 @@ async def world(directory: Path) -> AsyncIterator[World]:
         _, _, federation = await asyncio.gather(
             repairs.live(repair_shop()), school.live(cooking_school()), entering
         )
+        mark("fed ready")
         yield World(repairs, school, federation)
 
 
@@ -125,10 +128,17 @@ def damaged(checkpoint: Path, copy: Path) -> Path:
     return copy
 
 
+def mark(what: str) -> None:
+    import sys, time, resource
+    r = resource.getrusage(resource.RUSAGE_CHILDREN); u = resource.getrusage(resource.RUSAGE_SELF)
+    print(f"MARK {time.time():.1f} cpu children {r.ru_utime + r.ru_stime:.1f} self {u.ru_utime+u.ru_stime:.1f} {what}", file=sys.stderr, flush=True)
+
+
 async def test_two_audiences_train_one_model_and_whom_it_helps_promotes_it(tmp_path: Path) -> None:
     async with world(tmp_path) as there:
         repairs, school = there.repairs, there.school
         directory = await asyncio.to_thread(there.federation.run, TRAINING)
+        mark("trained"); print("\n".join(there.federation.lines))
         candidate, bundled = Checkpoint.load(directory), Checkpoint.load(bundled_checkpoint_dir())
         lineage = candidate.lineage
         assert lineage is not None
@@ -136,7 +146,9 @@ async def test_two_audiences_train_one_model_and_whom_it_helps_promotes_it(tmp_p
         assert lineage.thresholds.keys() == {"", "repairs", "school"}
 
         await the_school_refuses(school, directory, bundled.id)
+        mark("school")
         await damage_is_refused(repairs, damaged(directory, tmp_path / "damaged"))
+        mark("damage")
         await the_repair_shop_promotes(repairs, directory, bundled)
 
 
@@ -181,8 +193,10 @@ async def the_repair_shop_promotes(repairs: Site, directory: Path, bundled: Chec
         assert (status, ended["outcome"], ended["reasons"]) == (0, "promoted", [])
         assert await repairs.in_force() == candidate.id
         after = await served(repairs)
+        mark("promoted")
         status, gone_back, _ = await repairs.nearhit("rollback")
         assert (status, gone_back["active"]) == (0, bundled.id)
+    mark("rolled back")
     back = await served(repairs)
     print("TRAFFIC", len(traffic.asked), max(traffic.gaps), after, back)
     print(await repairs.standing(candidate.id))
