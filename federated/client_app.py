@@ -60,9 +60,13 @@ def train(message: Message, context: Context) -> Message:
     number = message.content.config_records[CONFIG][ROUND]
     assert isinstance(number, int)
     say(f"round {number}: {len(site.learns_from)} pairs to learn from, {len(site.judges)} to judge")
-    model = opened(message, options)
-    judged = task.evaluate(model, site)
-    trained = task.train(model, site, options, options.seed * 100_003 + number, say)
+    judged = judged_by(site, message, options)
+    if reason := trainable(site.learns_from, options.least_pairs):
+        say(f"  evaluates, but does not train: {reason}")
+        trained = task.Trained(None)
+    else:
+        seed = options.seed * 100_003 + number
+        trained = task.train(opened(message, options), site, options, seed, say)
     content = RecordDict({METRICS: metrics_of(judged, trained)})
     if trained.state is not None:
         content[ARRAYS] = arrays_of(trained.state)
@@ -74,8 +78,8 @@ def evaluate(message: Message, context: Context) -> Message:
     """Judge the state that came on this site's held-out pairs."""
     options = RunOptions.read(context.run_config, context.node_config)
     site = task.gather(context.node_config, options)
-    judged = task.evaluate(opened(message, options), site)
-    return Message(RecordDict({METRICS: metrics_of(judged)}), reply_to=message)
+    told = metrics_of(judged_by(site, message, options))
+    return Message(RecordDict({METRICS: told}), reply_to=message)
 
 
 @app.query("key")
@@ -112,6 +116,11 @@ def moments(message: Message, context: Context) -> Message:
     few = len(texts) < LEAST_QUERIES
     vectors = np.zeros((0, 1), np.float32) if few else opened(message, options).encode(texts)
     return moments_reply(message, context, vectors, options)
+
+
+def judged_by(site: task.Site, message: Message, options: RunOptions) -> task.Evaluated:
+    """Return how the state that came does on a site's held-out pairs; no model without pairs."""
+    return task.evaluate(opened(message, options), site) if site.judges else task.Evaluated(0)
 
 
 def opened(message: Message, options: RunOptions) -> SimilarityModel:

@@ -150,7 +150,7 @@ class Flower:
         """End a SuperNode; with `kill` as a crash would."""
         process = self._nodes.pop(name)
         if kill:
-            os.killpg(process.pid, signal.SIGKILL)
+            _signal(process, signal.SIGKILL)
         end(process)
 
     def run(
@@ -261,18 +261,19 @@ def as_config(values: Mapping[str, Value]) -> str:
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """End a process and all of its children: asked twice, then killed."""
-    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+    for patience in (STOP, STOP, 0.0):
+        _signal(process, signal.SIGTERM if patience else signal.SIGKILL)
         try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            pass
-        try:
-            process.wait(STOP)
+            process.wait(patience or None)
             break
         except subprocess.TimeoutExpired:
             continue
-    try:  # children that outlived it
-        os.killpg(process.pid, signal.SIGKILL)
+    _signal(process, signal.SIGKILL)  # children that outlived it
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    try:
+        os.killpg(process.pid, number)
     except ProcessLookupError:
         pass
 

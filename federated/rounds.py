@@ -101,8 +101,8 @@ def _judge_last(run: Run, record: RunRecord, state: Mapping[str, FloatArray]) ->
 def _judged(run: Run, record: RunRecord, report: Report) -> tuple[bool, RunRecord]:
     """Note what the sites say of the state after `record.round`; True if it is the best so far.
 
-    The state that a run starts from is only noted, also after rounds in which nobody trained: what a
-    run is for is another one.
+    The state that a run starts from is only noted, also after rounds without
+    training: what a run is for is another one.
     """
     told = {"round": record.round, "judged": report.judged, **report.metrics}
     record = replace(record, history=[*record.history, told])

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from embed.held_out import held_out
 from federated.options import Config, OptionInvalid, RunOptions
-from federated.pairs import LabelledPair, deduplicated, fetch_pairs, read_pairs, trainable
+from federated.pairs import LabelledPair, deduplicated, fetch_pairs, read_pairs
 from federated.thresholds import Threshold, best_threshold
 
 if TYPE_CHECKING:
@@ -41,12 +41,11 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a client's training came to; `state` is None when it must not train, and `why` says."""
+    """What a client's training came to; `state` is None when there was none."""
 
     state: dict[str, FloatArray] | None
     examples: int = 0
     loss: float = 0.0
-    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +91,6 @@ def open_model(options: RunOptions, start: State | None = None) -> SimilarityMod
 
 def evaluate(model: SimilarityModel, site: Site) -> Evaluated:
     """Judge what `model` is now on the held-out pairs: best threshold a category, and of all."""
-    if not site.judges:
-        return Evaluated(0)
     cosines = similarities(model, site.judges)
     labels = np.array([pair.label for pair in site.judges])
     pooled = _threshold(cosines, labels)
@@ -115,13 +112,10 @@ def evaluate(model: SimilarityModel, site: Site) -> Evaluated:
 
 
 def train(model: SimilarityModel, site: Site, options: RunOptions, seed: int, say: Say) -> Trained:
-    """Train `model` on the client's own pairs, unless they are too few or of one label."""
+    """Train `model` on the client's own pairs, which are enough, and of both labels."""
     from federated.training import TrainOptions
     from federated.training import train as fit
 
-    if reason := trainable(site.learns_from, options.least_pairs):
-        say(f"evaluates, but does not train: {reason}")
-        return Trained(None, why=reason)
     settings = TrainOptions(
         epochs=options.local_epochs,
         batch=options.batch_size,
@@ -138,7 +132,7 @@ def train(model: SimilarityModel, site: Site, options: RunOptions, seed: int, sa
         lambda done, total: say(f"  epoch {done} of {total}"),
     )
     if not report.steps:
-        return Trained(None, why="not one step was made")
+        return Trained(None)
     return Trained(model.state(), report.examples, report.loss)
 
 

@@ -68,10 +68,6 @@ def hashed(text: str) -> FloatArray:
 
 def tiny_training(model: Any, site: Site, options: RunOptions, seed: int, say: Say) -> Trained:
     """Move every weight by a tenth of the share of label 1: known, and another at every site."""
-    from federated.pairs import trainable
-
-    if reason := trainable(site.learns_from, options.least_pairs):
-        return Trained(None, why=reason)
     step = np.float32(share_of_ones(site) / 10)
     state = {name: values + step for name, values in model.state().items()}
     return Trained(state, len(site.learns_from), 0.5)

@@ -1,4 +1,4 @@
-"""Secure aggregation in whole runs: the plain mean comes out, whoever drops out, and nothing else."""
+"""Secure aggregation in whole runs: the plain mean comes out, whoever drops out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PCA from sums: everybody's projection is that of the pooled vectors, and nobody's vector is told."""
+"""PCA from sums: the projection is that of the pooled vectors, and nobody's vector is told."""
 
 from __future__ import annotations
 
