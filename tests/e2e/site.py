@@ -30,7 +30,8 @@ class Served:
     status: str  # Cache-Status' last words: exact, semantic; fwd=... for what was forwarded
     text: str
     request: str  # its id
-    similarity: float | None  # of a hit
+    similarity: float | None  # of a hit, as the next one
+    entry: str | None
 
 
 class Site:
@@ -69,9 +70,7 @@ class Site:
 
     def client(self, key: str) -> openai.AsyncOpenAI:
         """Return an official client that does not retry."""
-        return openai.AsyncOpenAI(
-            base_url=self.process.proxy.base_url, api_key=key, max_retries=0
-        )
+        return openai.AsyncOpenAI(base_url=self.process.proxy.base_url, api_key=key, max_retries=0)
 
     async def live(self, asked: Sequence[Asked]) -> None:
         """Have customers ask, and say of each answer from the cache whether it was right.
@@ -100,6 +99,16 @@ class Site:
             assert answer.status == 200
             told: dict[str, Any] = await answer.json()
             return told
+
+    async def forget_customers(self) -> None:
+        """Remove what the customers asked, and what they said of it."""
+        headers = {"Authorization": f"Bearer {OPERATOR}"}
+        url = f"{self.process.proxy.url}/admin/api/purge"
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(url, headers=headers, json={"tenant": "customers"}) as answer,
+        ):
+            assert answer.status == 200
 
     async def standing(self, id: str) -> dict[str, Any] | None:
         """Return what the admin API says of a checkpoint; None if it is not listed."""
@@ -153,6 +162,7 @@ async def ask(
         raw.parse().choices[0].message.content or "",
         raw.headers["x-request-id"],
         None if similarity is None else float(similarity),
+        raw.headers.get("x-nearhit-entry"),
     )
 
 
