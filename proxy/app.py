@@ -177,11 +177,7 @@ async def build_parts(
     metrics = Metrics(book.names, literal)
     encoding = as_it_serves(settings, encoder, metrics, score or live_score(encoder.checkpoint))
     await stack.enter_async_context(encoding.batcher)
-    if encoding.score.now is None:
-        on_progress(
-            f"no score is fitted to the encoder {encoder.checkpoint}: categories with an"
-            " error_budget answer the same request again and nothing by meaning"
-        )
+    _warn_of_no_score(encoding, on_progress)
     in_force = InForce(Rules(book=book, encoding=encoding))
     cache, keeper = await open_cache(settings, in_force, shelves, made, stack, on_progress)
     upstreams = await stack.enter_async_context(Upstreams(specs, on_call=call_counter(metrics)))
@@ -221,6 +217,14 @@ async def build_parts(
         flights=flights,
     )
     return replace(parts, near_hits=await open_near_hits(parts, stack))
+
+
+def _warn_of_no_score(encoding: Encoding, on_progress: Progress) -> None:
+    if encoding.score.now is None:
+        on_progress(
+            f"no score is fitted to the encoder {encoding.checkpoint}: categories with an"
+            " error_budget answer the same request again and nothing by meaning"
+        )
 
 
 def prototypes_builder(data_dir: Path) -> Build:
