@@ -140,6 +140,10 @@ async def vectors_at_start(
     return await open_file(data_dir / FOLDER / VECTORS, encoder)
 
 
+def _where(settings: Settings) -> str:
+    return f"{socket.gethostname()}:{settings.server.port} ({settings.data_dir})"
+
+
 async def open_switch(
     parts: Parts,
     editor: PolicyEditor,
@@ -165,8 +169,7 @@ async def open_switch(
     async def open_by_name(name: str) -> Encoding:
         return await begin(await open_named(name))
 
-    where = f"{socket.gethostname()}:{settings.server.port} ({settings.data_dir})"
-    replicas = Replicas(parts.shelves.records, parts.shelves.membership, where)
+    replicas = Replicas(parts.shelves.records, parts.shelves.membership, _where(settings))
     sides = Sides(
         cache=parts.cache,
         documents=parts.shelves.documents,
