@@ -76,7 +76,8 @@ class Switch:
         self._score_of = score_of
         self._replicas = replicas
         self._staged: str | None = None  # the name of who is ready to be swapped in
-        self._turn = asyncio.Lock()  # one of stage, swap, rollback
+        self._turn = asyncio.Lock()  # one of stage, swap, rollback, take_up
+        self._taking_up = False  # and it is the last of these
 
     @property
     def active(self) -> str:
@@ -228,7 +229,7 @@ class Switch:
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
         """Raise SwitchRefused if there may be no switch now."""
-        if self._turn.locked():
+        if self._turn.locked() and not self._taking_up:  # that takes a moment only
             raise SwitchRefused("another switch of checkpoints is under way")
         async with self._turn:
             if self._replicas.shared:  # another one may have changed it a moment ago
@@ -269,15 +270,22 @@ class Switch:
         nothing is answered by meaning until it is.
         """
         async with self._turn:
-            if await self._editor.is_forgotten():
-                return  # what is in force here is about to be stored again
-            absent = isinstance(self._in_force.rules.encoding.encoder, AbsentEncoder)
-            if (state.active != self._state.active or absent) and not await self._take_over(state):
-                return
-            self._state = state
-            self._sides.retire_all_but(state.names)
-            if self._staged not in state.names:
-                self._staged = None
+            self._taking_up = True
+            try:
+                await self._make_own(state)
+            finally:
+                self._taking_up = False
+
+    async def _make_own(self, state: CheckpointState) -> None:
+        if await self._editor.is_forgotten():
+            return  # what is in force here is about to be stored again
+        absent = isinstance(self._in_force.rules.encoding.encoder, AbsentEncoder)
+        if (state.active != self._state.active or absent) and not await self._take_over(state):
+            return
+        self._state = state
+        self._sides.retire_all_but(state.names)
+        if self._staged not in state.names:
+            self._staged = None
 
     async def _take_over(self, state: CheckpointState) -> bool:
         """Return whether that checkpoint is in force now, or still is not here."""
