@@ -1,5 +1,6 @@
 # docker build -t nearhit .                           serves on the CPU; torch without CUDA
 # docker build -t nearhit:cuda --build-arg DEVICE=cuda .    several GB larger; run it with --gpus all
+# docker build -t nearhit-federated --build-arg EXTRAS="providers federated" .    with Flower
 # docs/deployment.md says how to run it. `python -m tests.deploy.rehearse` runs the commands below
 # without Docker.
 FROM python:3.11-slim-bookworm AS build
@@ -26,7 +27,8 @@ RUN case "$DEVICE" in \
         cuda) /opt/nearhit/bin/pip install torch==2.13.0 ;; \
         *) echo "DEVICE: '$DEVICE' is not allowed; allowed: cpu, cuda" >&2; exit 2 ;; \
     esac
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['providers'], sep='\n')" > needed.txt \
+ARG EXTRAS=providers
+RUN python -c "import os, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *(r for e in os.environ['EXTRAS'].split() for r in p['optional-dependencies'][e]), sep='\n')" > needed.txt \
     && /opt/nearhit/bin/pip install -r needed.txt
 COPY README.md LICENSE NOTICE ./
 COPY proxy ./proxy

