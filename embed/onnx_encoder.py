@@ -21,7 +21,7 @@ GROUP_TOKENS = 256  # padded tokens a forward pass; more gains nothing and only 
 GROUP_SLACK = 1.5  # longest over shortest text in it
 
 
-QUIET = 10  # niceness of the thread that encodes for whoever has time
+QUIET = 5  # niceness beyond the process' own, of the thread that encodes for whoever has time
 
 
 class OnnxEncoder:
@@ -114,7 +114,8 @@ class OnnxEncoder:
 def _give_way() -> None:
     """Lower the priority of this thread where threads have one of their own."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), QUIET)
+        niceness = min(19, os.getpriority(os.PRIO_PROCESS, 0) + QUIET)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 def default_threads() -> int:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from embed.batcher import Batcher
 from embed.encoder import Encoder
 from proxy import calibrated, prototypes
 from proxy.adaptation import Adaptation
@@ -23,7 +22,14 @@ from proxy.cache_root import open_cache
 from proxy.calibrated import LiveScore, live_score
 from proxy.call import CallReader
 from proxy.checkpoint_state import open_state
-from proxy.checkpoints_root import OpenNamed, open_switch, opener, vectors_at_start
+from proxy.checkpoints_root import (
+    OpenNamed,
+    as_it_serves,
+    encoder_at_start,
+    open_switch,
+    opener,
+    vectors_at_start,
+)
 from proxy.configured import api_keys, upstream_specs
 from proxy.documents_root import Shelves, open_shelves
 from proxy.encoding import Encoding
@@ -51,7 +57,6 @@ from proxy.settings import Settings
 from proxy.sharing_root import build_sharing
 from proxy.switching import Switch
 from proxy.upkeep import (
-    batch_counter,
     call_counter,
     stop,
     sweep_for_ever,
@@ -95,7 +100,8 @@ async def open_app(
         shelves = await open_shelves(settings, environ, stack, faults)
         state = await open_state(shelves.records)
         open_named = opener(settings, environ, on_progress, encoder, promoted)
-        encoder = await open_named(state.active)
+        shared = shelves.membership.shared
+        encoder = await encoder_at_start(state, open_named, on_progress, shared=shared)
         stack.push_async_callback(encoder.aclose)
         file = await vectors_at_start(state, settings.data_dir, encoder)
         library = library_of(settings, shelves.records)
@@ -169,7 +175,9 @@ async def build_parts(
     specs = upstream_specs(settings, environ)
     literal = [m for spec in specs for m in spec.models if not set("*?[") & set(m)]
     metrics = Metrics(book.names, literal)
-    encoding = await open_encoding(settings, encoder, metrics, stack, on_progress, score)
+    encoding = as_it_serves(settings, encoder, metrics, score or live_score(encoder.checkpoint))
+    await stack.enter_async_context(encoding.batcher)
+    _warn_of_no_score(encoding, on_progress)
     in_force = InForce(Rules(book=book, encoding=encoding))
     cache, keeper = await open_cache(settings, in_force, shelves, made, stack, on_progress)
     upstreams = await stack.enter_async_context(Upstreams(specs, on_call=call_counter(metrics)))
@@ -209,6 +217,14 @@ async def build_parts(
         flights=flights,
     )
     return replace(parts, near_hits=await open_near_hits(parts, stack))
+
+
+def _warn_of_no_score(encoding: Encoding, on_progress: Progress) -> None:
+    if encoding.score.now is None:
+        on_progress(
+            f"no score is fitted to the encoder {encoding.checkpoint}: categories with an"
+            " error_budget answer the same request again and nothing by meaning"
+        )
 
 
 def prototypes_builder(data_dir: Path) -> Build:
@@ -363,30 +379,3 @@ def _predictor(parts: Parts) -> Predictor | None:
         upstreams=parts.upstreams,
         clock=utc_now,
     )
-
-
-async def open_encoding(
-    settings: Settings,
-    encoder: Encoder,
-    metrics: Metrics,
-    stack: AsyncExitStack,
-    on_progress: Progress,
-    score: LiveScore | None,
-) -> Encoding:
-    """Return an encoder as it serves, its batcher running until `stack` ends.
-
-    Raises ScoreInvalid.
-    """
-    score = score or live_score(encoder.checkpoint)
-    if score.now is None:
-        on_progress(
-            f"no score is fitted to the encoder {encoder.checkpoint}: categories with an"
-            " error_budget answer the same request again and nothing by meaning"
-        )
-    batcher = Batcher(
-        encoder,
-        max_batch=settings.encoder.max_batch,
-        max_waiting=settings.encoder.max_waiting,
-        on_batch=batch_counter(metrics),
-    )
-    return Encoding.of(encoder, await stack.enter_async_context(batcher), score)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from proxy.checkpoint_state import read_state
+from proxy.checkpoint_state import CONFIGURED, read_state
 from proxy.cli_options import ConfigOption, JsonOption, load, policies_in_force, refusals
 from proxy.collected import Collected, collected, counted_once, pooled, read_pairs
 from proxy.evaluation.text_table import text_table
@@ -83,11 +83,7 @@ def calibrate(
         if not holds_anything(settings):
             raise ScoreInvalid(f"nothing is stored in {directory}")
         shipped = load_score()
-        pairs, book, promoted = asyncio.run(_read(settings, seed))
-        if promoted and not shipped.fits(promoted):
-            raise ScoreInvalid(
-                f"checkpoint {promoted} serves, which was calibrated when it was promoted"
-            )
+        pairs, book = asyncio.run(_read(settings, seed))
         _say(f"{len(pairs)} labelled pairs")
         in_force = _in_force(shipped, directory / CALIBRATION)
     known = collected(counted_once(pairs, book), book, shipped, in_force)
@@ -212,12 +208,12 @@ def _bar(said: float, came: float) -> str:
     return "".join(letters)
 
 
-async def _read(settings: Settings, seed: Seed) -> tuple[list[Pair], PolicyBook, str]:
-    """Return the pairs, the policies in force, and the promoted checkpoint that serves, or ""."""
+async def _read(settings: Settings, seed: Seed) -> tuple[list[Pair], PolicyBook]:
     book = await policies_in_force(settings, seed)
     async with open_documents(settings, read_only=True) as store:
-        state = await read_state(store.records)
-        return await read_pairs(store.records), book, state.active
+        if (await read_state(store.records)).active != CONFIGURED:
+            raise ScoreInvalid("a promoted checkpoint serves: promoting it has fitted its score")
+        return await read_pairs(store.records), book
 
 
 def _in_force(shipped: Score, file: Path) -> Score:

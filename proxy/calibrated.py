@@ -26,12 +26,18 @@ _Found = tuple[Score, Calibration | None]
 class LiveScore:
     """The score in force. Only `reload` changes it."""
 
-    def __init__(self, shipped: Score | None, file: Path | None = None) -> None:
-        """`shipped` is None when none fits the encoder; `file` None: no file calibrates it."""
-        self.now = shipped
+    def __init__(
+        self, shipped: Score | None, file: Path | None = None, *, only: Calibration | None = None
+    ) -> None:
+        """`shipped` is None when none fits the encoder; `file` None: no file calibrates it.
+
+        With `only`, nothing but what that calibrates decides.
+        """
+        self.now = shipped if shipped is None or only is None else shipped.only(only.heads)
+        self._otherwise = "shipped" if only is None else "none"
         self._shipped = shipped
         self._file = file
-        self.calibration: Calibration | None = None
+        self._calibration = only
         self._seen: _Mark = None
 
     def point(self, category: str, budget: float) -> float:
@@ -42,9 +48,9 @@ class LiveScore:
         """Return the date of the calibration that decides about a category, `shipped` or `none`."""
         if self.now is None:
             return "none"
-        calibration = self.calibration
+        calibration = self._calibration
         if calibration is None or self.now.head_name(category) not in calibration.heads:
-            return "shipped"
+            return self._otherwise
         return calibration.at
 
     def reload(self) -> bool:
@@ -67,14 +73,14 @@ class LiveScore:
             calibration = read_calibration(self._file)
             score = self._shipped if calibration is None else calibration.over(self._shipped)
         except ScoreInvalid as error:
-            in_force = "shipped score" if self.calibration is None else "calibration in force"
+            in_force = "shipped score" if self._calibration is None else "calibration in force"
             log.error("%s is refused, the %s stays: %s", self._file, in_force, error)
             return None
         return score, calibration
 
     def _take(self, found: _Found) -> bool:
-        self.now, self.calibration = found
-        at = "shipped" if self.calibration is None else self.calibration.at
+        self.now, self._calibration = found
+        at = "shipped" if self._calibration is None else self._calibration.at
         log.info("the score is calibrated as %s", at)
         return True
 
@@ -108,9 +114,7 @@ def score_by(calibration: Calibration | None, shipped: Score) -> LiveScore:
     """
     if calibration is None or calibration.score != shipped.digest:
         return LiveScore(None)
-    live = LiveScore(shipped.only(calibration.heads))
-    live.calibration = calibration
-    return live
+    return LiveScore(shipped, only=calibration)
 
 
 async def watch(live: Callable[[], LiveScore], budgets: Budgets) -> None:

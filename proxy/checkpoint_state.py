@@ -26,6 +26,7 @@ class Pending:
     """A switch of which not all may be written."""
 
     to: str
+    dimension: int
     policies: str  # digest of the policies that belong to it
 
 
@@ -36,6 +37,8 @@ class CheckpointState:
     active: str = CONFIGURED
     former: str | None = None  # whose vectors are kept
     staging: str | None = None  # whose vectors are being made, or are made and wait
+    attempt: str = ""  # names this staging: replicas report under it
+    dimension: int = 0  # of the active one's vectors; 0: the configured encoder says it
     configured: str = ""  # the id that the configured encoder had when it was switched away from
     pending: Pending | None = None
 
@@ -53,16 +56,18 @@ class CheckpointState:
         """Return the id of a checkpoint in use."""
         return self.configured if name == CONFIGURED else name
 
-    def switched(self, to: str) -> CheckpointState:
+    def switched(self, to: str, dimension: int) -> CheckpointState:
         """Return the state after another checkpoint was put in force."""
-        return CheckpointState(active=to, former=self.active, configured=self.configured)
+        return CheckpointState(
+            active=to, former=self.active, dimension=dimension, configured=self.configured
+        )
 
     def settled(self, policies: str) -> CheckpointState:
         """Return the state of a process that died in a switch, by the policies of its end."""
         if self.pending is None:
             return self
         if self.pending.policies == policies:  # they are in force, so it is, too
-            return self.switched(self.pending.to)
+            return self.switched(self.pending.to, self.pending.dimension)
         return replace(self, pending=None)
 
 
@@ -103,6 +108,10 @@ def _told(state: CheckpointState) -> str:
     return json.dumps(asdict(state))
 
 
+def _pending(data: dict[str, Any]) -> Pending:
+    return Pending(str(data["to"]), int(data["dimension"]), str(data["policies"]))
+
+
 def parsed(data: dict[str, Any]) -> CheckpointState:
     """Return the state of its JSON form; ValueError, KeyError or TypeError if it is none."""
     pending = data["pending"]
@@ -110,8 +119,10 @@ def parsed(data: dict[str, Any]) -> CheckpointState:
         active=data["active"],
         former=data["former"],
         staging=data["staging"],
+        attempt=str(data["attempt"]),
+        dimension=int(data["dimension"]),
         configured=str(data["configured"]),
-        pending=None if pending is None else Pending(str(pending["to"]), str(pending["policies"])),
+        pending=None if pending is None else _pending(pending),
     )
     if not all(isinstance(name, str) for name in state.names):
         raise ValueError(f"{data} names no checkpoints")

@@ -10,10 +10,13 @@ from pathlib import Path
 from embed.batcher import Batcher
 from embed.checkpoint import Checkpoint
 from embed.encoder import Encoder
+from embed.errors import EmbedError
 from proxy.calibrated import LiveScore
 from proxy.checkpoint_state import CONFIGURED, CheckpointState, read_state
-from proxy.encoders import open_checkpoint, open_encoder
+from proxy.encoders import AbsentEncoder, open_checkpoint, open_encoder
 from proxy.encoding import Encoding
+from proxy.following import Following, Replicas
+from proxy.metrics import Metrics
 from proxy.parts import Parts
 from proxy.policy_editor import PolicyEditor
 from proxy.settings import EncoderSettings, Settings
@@ -46,7 +49,7 @@ def opener(
         if name != CONFIGURED and promoted is not None:
             return await promoted(name)
         if name != CONFIGURED:
-            return await open_promoted(settings.encoder, settings.data_dir / FOLDER / name)
+            return await open_promoted(settings.encoder, folder_of(settings) / name)
         if configured is not None:
             return configured
         return await open_encoder(settings.encoder, environ, on_progress)
@@ -76,6 +79,24 @@ async def active(
         yield encoder, file
 
 
+def as_it_serves(
+    settings: Settings, encoder: Encoder, metrics: Metrics, score: LiveScore
+) -> Encoding:
+    """Return an encoder as it serves; its batcher is still to be started."""
+    batcher = Batcher(
+        encoder,
+        max_batch=settings.encoder.max_batch,
+        max_waiting=settings.encoder.max_waiting,
+        on_batch=batch_counter(metrics),
+    )
+    return Encoding.of(encoder, batcher, score)
+
+
+def folder_of(settings: Settings) -> Path:
+    """Return where checkpoints are kept, a directory each by its id."""
+    return settings.checkpoints.directory or settings.data_dir / FOLDER
+
+
 async def open_promoted(settings: EncoderSettings, directory: Path) -> Encoder:
     """Return the encoder of a checkpoint's directory, on this CPU; raise CheckpointInvalid.
 
@@ -83,6 +104,27 @@ async def open_promoted(settings: EncoderSettings, directory: Path) -> Encoder:
     """
     checkpoint = await asyncio.to_thread(Checkpoint.load, directory)
     return await open_checkpoint(checkpoint, precision=None, threads=settings.threads)
+
+
+async def encoder_at_start(
+    state: CheckpointState,
+    open_named: OpenNamed,
+    on_progress: Callable[[str], None],
+    *,
+    shared: bool,
+) -> Encoder:
+    """Return the encoder that serves; raise CheckpointInvalid or EncoderFailed.
+
+    A replica that has not got the checkpoint of the others starts without: it must not compare
+    its own with theirs.
+    """
+    try:
+        return await open_named(state.active)
+    except EmbedError as error:
+        if not shared or state.active == CONFIGURED:
+            raise
+        on_progress(f"nothing is answered by meaning until it is there: {error}")
+        return AbsentEncoder(state.active, state.dimension, str(error))
 
 
 async def vectors_at_start(
@@ -114,18 +156,15 @@ async def open_switch(
     settings = parts.settings
 
     async def begin(encoder: Encoder) -> Encoding:
-        batcher = Batcher(
-            encoder,
-            max_batch=settings.encoder.max_batch,
-            max_waiting=settings.encoder.max_waiting,
-            on_batch=batch_counter(parts.metrics),
-        )
-        batcher.start()
-        return Encoding.of(encoder, batcher, await score_of(encoder.checkpoint))
+        score = await score_of(encoder.checkpoint)
+        encoding = as_it_serves(settings, encoder, parts.metrics, score)
+        encoding.batcher.start()
+        return encoding
 
     async def open_by_name(name: str) -> Encoding:
         return await begin(await open_named(name))
 
+    replicas = Replicas(parts.shelves.records, parts.shelves.membership)
     sides = Sides(
         cache=parts.cache,
         documents=parts.shelves.documents,
@@ -144,9 +183,22 @@ async def open_switch(
         budgets=parts.budgets,
         open=open_by_name,
         begin=begin,
-        shared=parts.shelves.membership.shared,
+        score_of=score_of,
+        replicas=replicas,
     )
     await switch.start(file)
+    if replicas.shared:
+        following = Following(
+            parts.shelves.records,
+            replicas,
+            busy=lambda: switch.leads,
+            take_up=switch.take_up,
+            help_stage=switch.help_stage,
+        )
+        editor.wait_for(switch.belongs_elsewhere)
+        parts.shelves.documents.follow(following.apply)
+        stack.push_async_callback(following.aclose)
+        following.start()
     return switch
 
 

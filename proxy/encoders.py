@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 from embed.checkpoint import Checkpoint, Precision, bundled_checkpoint_dir
-from embed.encoder import Encoder
-from embed.errors import CheckpointInvalid
+from embed.encoder import Encoder, Vectors
+from embed.errors import CheckpointInvalid, EncoderFailed
 from embed.export import ensure_bundled, packaged_model_dir
 from embed.onnx_encoder import OnnxEncoder
 from proxy.settings import EncoderSettings
@@ -57,6 +57,35 @@ async def open_checkpoint(
     return await asyncio.to_thread(
         OnnxEncoder, checkpoint, precision=precision, threads=threads or None
     )
+
+
+class AbsentEncoder:
+    """Stands in for a checkpoint that others serve with and that is not here: it encodes nothing.
+
+    So nothing is answered by meaning, and nothing is compared with vectors of another one.
+    """
+
+    max_tokens = 0
+
+    def __init__(self, checkpoint: str, dimension: int, why: str) -> None:
+        self.checkpoint = checkpoint
+        self.dimension = dimension
+        self._why = why
+
+    def fits(self, text: str) -> bool:
+        """Return True, so that whoever asks is told of the fault and not of the text's length."""
+        return True
+
+    def first_window(self, text: str) -> str | None:
+        """Return the text."""
+        return text
+
+    async def encode(self, texts: Sequence[str]) -> Vectors:
+        """Raise EncoderFailed."""
+        raise EncoderFailed(f"checkpoint {self.checkpoint} is not here: {self._why}")
+
+    async def aclose(self) -> None:
+        """There is nothing to free."""
 
 
 def _has_card() -> bool:

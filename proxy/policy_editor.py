@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -27,7 +28,12 @@ log = logging.getLogger("nearhit.policies")
 
 WATCH_EVERY = 2.0  # seconds between two looks at the file
 Build = Callable[[PolicyBook, Encoding], Awaitable[Prototypes]]
+Elsewhere = Callable[[], Awaitable[bool]]
 Edited = tuple[PolicyBook, Change]  # the policies after an edit, and what it was
+
+
+async def _nowhere() -> bool:
+    return False
 
 
 class NoSuchCategory(Exception):
@@ -66,6 +72,7 @@ class PolicyEditor:
         self._turn = asyncio.Lock()
         self._added = asyncio.Event()  # another process has made a version
         self._refused = ""  # the file's fault that was logged last
+        self._belongs_elsewhere: Elsewhere = _nowhere
 
     @property
     def book(self) -> PolicyBook:
@@ -163,6 +170,7 @@ class PolicyEditor:
         *,
         intend: Callable[[str], Awaitable[None]],
         commit: Callable[[], Awaitable[None]],
+        note: str = "",
     ) -> None:
         """Put another checkpoint in force, with the policies that `edited` makes for it.
 
@@ -176,10 +184,28 @@ class PolicyEditor:
             book, change = edited(base)
             prototypes = await self._build(book, encoding)
             await intend(digest_of(book))
-            await self._history.edit(book, change, who, self._clock(), base=base)
+            await self._history.edit(book, change, who, self._clock(), base=base, note=note)
             await commit()
             self._in_force.rules = Rules(book=book, prototypes=prototypes, encoding=encoding)
             self._on_change(book)
+
+    async def take_over(self, encoding: Encoding) -> None:
+        """Put a checkpoint in force that another replica has chosen, with the newest policies.
+
+        Examples that it cannot encode now are made up for later. Raises PolicyInvalid,
+        StoreUnavailable.
+        """
+        async with self._turn:
+            book = await self._history.latest() or self.book
+            prototypes: Prototypes | None = None
+            with suppress(EmbedError):
+                prototypes = await self._build(book, encoding)
+            self._in_force.rules = Rules(book=book, prototypes=prototypes, encoding=encoding)
+            self._on_change(book)
+
+    def wait_for(self, others: Elsewhere) -> None:
+        """Have others' versions wait while `others` says that they belong to another checkpoint."""
+        self._belongs_elsewhere = others
 
     def apply(self, record: Record) -> None:
         """Note a version that another process has made; `watch` and `adopt` take it up."""
@@ -196,6 +222,8 @@ class PolicyEditor:
 
     async def _take_up(self) -> bool:
         try:
+            if await self._belongs_elsewhere():
+                return False
             book = await self._history.latest()
             if book is None:
                 change: Change = ("restore", None, None, None)

@@ -17,7 +17,7 @@ from proxy.checkpoints.judging import Judge, ScoreFor
 from proxy.checkpoints.library import Library
 from proxy.checkpoints.promoting import Promoter
 from proxy.checkpoints.promotion import Bulletin, Outcome
-from proxy.checkpoints_root import FOLDER, OpenNamed
+from proxy.checkpoints_root import OpenNamed, folder_of
 from proxy.metrics import Metrics
 from proxy.parts import Parts
 from proxy.settings import Settings
@@ -43,8 +43,8 @@ class Promoting:
 
 
 def library_of(settings: Settings, records: Records) -> Library:
-    """Return the checkpoints of a data directory."""
-    return Library(settings.data_dir / FOLDER, records)
+    """Return the checkpoints that there are."""
+    return Library(folder_of(settings), records)
 
 
 def score_for(file: Path) -> ScoreFor:

@@ -51,6 +51,11 @@ def made_from(file: VectorFile) -> Maker:
     return made
 
 
+def rest_after(spent: float, share: float) -> float:
+    """Return for how many seconds to rest so that the seconds spent are this share of the time."""
+    return min(spent * (1 / share - 1), LONGEST_REST)
+
+
 class Reencoder:
     """Fills the index of one checkpoint with what another index has."""
 
@@ -125,8 +130,7 @@ class Reencoder:
             began = time.monotonic()
             made = await self._encoded(whole[start : start + BATCH])
             await asyncio.to_thread(self.file.add, made)
-            spent = time.monotonic() - began
-            await asyncio.sleep(min(spent * (1 / self._share - 1), LONGEST_REST))
+            await asyncio.sleep(rest_after(time.monotonic() - began, self._share))
 
     async def _encoded(self, texts: Sequence[str]) -> dict[str, Vector | None]:
         """Return the texts' vectors, None for one that the encoder fails on though it is well."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 
 from embed.encoder import Encoder
@@ -42,7 +42,8 @@ class Side:
     encoding: Encoding
     file: VectorFile
     reencoder: Reencoder
-    unfilled: bool = field(default=False)  # entries may lack a vector without being on the list
+    unfilled: bool = False  # entries may lack a vector without being on the list
+    rests_until: float = 0.0  # seconds of the loop's clock: its encoder has failed
 
 
 def quiet(encoder: Encoder) -> Encode:
@@ -84,6 +85,15 @@ class Sides:
         """Return the side of a checkpoint's id; None if there is none."""
         return next((s for s in self._sides.values() if s.encoding.checkpoint == checkpoint), None)
 
+    def renew(self, name: str, encoding: Encoding) -> Side:
+        """Have another encoder of the same checkpoint serve a side; return it."""
+        return self._add(name, encoding, self._sides[name].file)
+
+    def retire_all_but(self, names: Collection[str]) -> None:
+        """Retire whoever is not in use any more."""
+        for other in [each for each in self._sides if each not in names]:
+            self.retire(other)
+
     async def adopt(self, name: str, encoding: Encoding, file: VectorFile | None = None) -> Side:
         """Return the side of a checkpoint whose index the cache has already. Raises OSError."""
         known = self._sides.get(name)
@@ -116,11 +126,6 @@ class Sides:
         if side is not None:
             index = self._cache.vectors.drop(side.encoding.checkpoint)
             self._spawn(self._put_away(side, index))
-
-    def retire_others(self, name: str) -> None:
-        """Retire all but one."""
-        for other in [each for each in self._sides if each != name]:
-            self.retire(other)
 
     async def delete_other_files(self) -> None:
         """Delete the files of checkpoints that have no side."""
@@ -160,8 +165,10 @@ class Sides:
             await asyncio.sleep(LOOK_EVERY)
             for name in names():
                 side = self.get(name)
-                if side is not None and not await self._fed(side):
-                    await asyncio.sleep(AGAIN_AFTER)
+                if side is None or asyncio.get_running_loop().time() < side.rests_until:
+                    continue
+                if not await self._fed(side):
+                    side.rests_until = asyncio.get_running_loop().time() + AGAIN_AFTER
 
     async def _fed(self, side: Side) -> bool:
         """Encode what a side lacks; return whether that could be done."""

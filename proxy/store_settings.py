@@ -65,6 +65,9 @@ class Snapshots(Section):
 class CheckpointSettings(Section):
     """What a checkpoint of the encoder has to reach to be promoted."""
 
+    directory: Path | None = Field(
+        None, description="where they are kept; replicas share it. Unset: in `data_dir`"
+    )
     margin: float = Field(
         0.05, ge=0, le=1, description="the most F0.5 that it may lose in a category"
     )

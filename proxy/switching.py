@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 from embed.encoder import Encoder
 from embed.errors import EmbedError
-from proxy.checkpoint_state import CONFIGURED, CheckpointState, Pending, save_state
+from proxy.calibrated import LiveScore
+from proxy.checkpoint_state import CONFIGURED, CheckpointState, Pending, read_state, save_state
 from proxy.checkpoints.exchange import Edit, Exchange
+from proxy.encoders import AbsentEncoder
 from proxy.encoding import Encoding
+from proxy.following import NotStaged, Replicas
 from proxy.kept_budgets import KeptBudgets
 from proxy.policy_editor import PolicyEditor
 from proxy.reencoding import Counted, Progress
@@ -54,12 +58,13 @@ class Switch:
         budgets: KeptBudgets,
         open: Callable[[str], Awaitable[Encoding]],
         begin: Callable[[Encoder], Awaitable[Encoding]],
-        shared: bool,
+        score_of: Callable[[str], Awaitable[LiveScore]],
+        replicas: Replicas,
     ) -> None:
         """`state` is what was in use at the end, and its active checkpoint is in force.
 
-        `open` gives another checkpoint by name, ready to serve, `begin` makes an encoder so.
-        `shared` says that other processes serve from the same store.
+        `open` gives another checkpoint by name, ready to serve, `begin` makes an encoder so, and
+        `score_of` gives the score that serves with a checkpoint, by its id.
         """
         self._state = state
         self._in_force = in_force
@@ -70,7 +75,8 @@ class Switch:
         self._budgets = budgets
         self._open = open
         self._begin = begin
-        self._shared = shared
+        self._score_of = score_of
+        self._replicas = replicas
         self._staged: str | None = None  # the name of who is ready to be swapped in
         self._turn = asyncio.Lock()  # one of stage, swap, rollback
 
@@ -129,13 +135,18 @@ class Switch:
             if encoder.checkpoint == self.active:
                 raise SwitchRefused(f"checkpoint {self.active} serves already")
             side = await self._side_to_stage(encoder)
-            await self._note(replace(self._state, staging=side.name))
+            attempt = uuid.uuid4().hex
+            await self._note(replace(self._state, staging=side.name, attempt=attempt))
             try:
                 if not self._state.never_switched:  # else nothing was stored under another one
                     await self._sides.bring_back()
                 await side.reencoder.fill(on_progress)
+                await self._replicas.staged(attempt)
             except asyncio.CancelledError:
                 raise  # what was made is kept, and so is what was wanted
+            except NotStaged as error:
+                await self._give_up(side.name)
+                raise SwitchRefused(str(error)) from None
             except Exception:
                 await self._give_up(side.name)
                 raise
@@ -148,7 +159,7 @@ class Switch:
             if known.encoding.encoder is not encoder:
                 await encoder.aclose()
             return known
-        self._sides.retire_others(self._state.active)
+        self._sides.retire_all_but({self._state.active})
         return await self._sides.open(encoder.checkpoint, await self._begin(encoder))
 
     async def abandon(self) -> None:
@@ -175,7 +186,7 @@ class Switch:
                 raise SwitchRefused(f"checkpoint {name} is not staged")
             await side.reencoder.catch_up()
             side.encoding = replace(side.encoding, score=exchange.score)
-            await self._exchange(side, exchange.edit, exchange.who)
+            await self._exchange(side, exchange.edit, exchange.who, exchange.note)
             self._staged = None
             await self._sides.delete_other_files()
 
@@ -193,23 +204,29 @@ class Switch:
             side = self._sides.get(name)
             if side is None:
                 side = await self._sides.open(name, await self._open(name))
-            await self._exchange(side, edit, who)
+            await self._exchange(side, edit, who, note)
             side.unfilled = True
 
-    async def _exchange(self, side: Side, edit: Edit, who: str) -> None:
+    async def _exchange(self, side: Side, edit: Edit, who: str, note: str) -> None:
         """Put a side in force. What is in force now keeps an index, and gets a file."""
-        before = self._state
+        before, dimension = self._state, side.encoding.dimension
         if before.active == CONFIGURED:
             before = replace(before, configured=self.active)
         await self._sides.adopt(before.active, self._in_force.rules.encoding)
-        after = before.switched(side.name)
+        after = before.switched(side.name, dimension)
 
         async def intend(policies: str) -> None:
-            await save_state(self._records, replace(before, pending=Pending(side.name, policies)))
+            pending = Pending(side.name, dimension, policies)
+            await save_state(self._records, replace(before, pending=pending))
 
         try:
             await self._editor.exchange(
-                side.encoding, edit, who, intend=intend, commit=lambda: self._commit(after)
+                side.encoding,
+                edit,
+                who,
+                intend=intend,
+                commit=lambda: self._commit(after),
+                note=note,
             )
         except (PolicyInvalid, EmbedError, VersionTaken):  # nothing but the intention was written
             with suppress(StoreUnavailable):
@@ -219,6 +236,7 @@ class Switch:
         self._state = after
         self._budgets.ship_anew(side.encoding.score.point)
         log.info("checkpoint %s is in force, by %s", side.encoding.checkpoint, who)
+        await self._replicas.tell()
         await self._budgets.save_all()
 
     async def _commit(self, state: CheckpointState) -> None:
@@ -234,13 +252,84 @@ class Switch:
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
         """Raise SwitchRefused if there may be no switch now."""
-        if self._shared:
-            raise SwitchRefused("a checkpoint cannot be switched where replicas share a store")
         if self._turn.locked():
             raise SwitchRefused("another switch of checkpoints is under way")
         async with self._turn:
+            if self._replicas.shared:  # another one may have changed it a moment ago
+                state = await read_state(self._records)
+                if state.active != self._state.active:
+                    raise SwitchRefused("another replica is just switching the checkpoint")
+                self._state = state
             yield
 
     async def _note(self, state: CheckpointState) -> None:
         await save_state(self._records, state)
         self._state = state
+        await self._replicas.tell()
+
+    # -- what other replicas have done
+
+    @property
+    def leads(self) -> bool:
+        """Whether this replica is changing the checkpoint itself."""
+        return self._turn.locked()
+
+    async def belongs_elsewhere(self) -> bool:
+        """Whether the newest policies are those of another checkpoint than the one in force here.
+
+        Raises StoreUnavailable.
+        """
+        return (await read_state(self._records)).active != self._state.active
+
+    async def take_up(self, state: CheckpointState) -> None:
+        """Make what is recorded this replica's: it was written by another.
+
+        Raises StoreUnavailable, PolicyInvalid and OSError; where the checkpoint is not here,
+        nothing is answered by meaning until it is.
+        """
+        async with self._turn:
+            absent = isinstance(self._in_force.rules.encoding.encoder, AbsentEncoder)
+            if state.active != self._state.active or absent:
+                await self._take_over(state)
+            self._state = state
+            self._sides.retire_all_but(state.names)
+            if self._staged not in state.names:
+                self._staged = None
+
+    async def _take_over(self, state: CheckpointState) -> None:
+        name, old = state.active, self._in_force.rules.encoding
+        side = self._sides.get(name)
+        if side is None or isinstance(side.encoding.encoder, AbsentEncoder):
+            try:
+                encoding = await self._open(name)
+            except (EmbedError, OSError) as error:
+                if side is not None:
+                    return  # it is still not here
+                log.error("nothing is answered by meaning: %s", error)
+                absent = AbsentEncoder(state.id_of(name), state.dimension, str(error))
+                encoding = await self._begin(absent)
+            if side is not None:
+                side = self._sides.renew(name, encoding)
+            else:
+                self._sides.retire_all_but({self._state.active})
+                side = await self._sides.open(name, encoding)
+        if name != self._state.active:
+            await self._sides.adopt(self._state.active, old)
+        side.encoding = replace(side.encoding, score=await self._score_of(side.encoding.checkpoint))
+        await self._editor.take_over(side.encoding)
+        self._budgets.ship_anew(side.encoding.score.point)
+        side.unfilled = True
+        log.info("checkpoint %s is in force, as in other replicas", side.encoding.checkpoint)
+
+    async def help_stage(self, state: CheckpointState) -> None:
+        """Stage what another replica wants to swap in. Raises EmbedError, OSError."""
+        name = state.staging
+        assert name is not None
+        side = self._sides.get(name)
+        if side is None:
+            self._sides.retire_all_but({self._state.active})
+            side = await self._sides.open(name, await self._open(name))
+        if not self._state.never_switched:
+            await self._sides.bring_back()
+        await side.reencoder.fill(lambda done, of: None)
+        self._staged = name

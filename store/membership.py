@@ -14,6 +14,7 @@ class Membership(Protocol):
     """A process's place among those that share a document store."""
 
     shared: bool  # whether others may change what is stored
+    name: str  # of this process among them
 
     @property
     def fresh(self) -> bool:
@@ -48,6 +49,10 @@ class Membership(Protocol):
         """Let the others know of a change that is not stored. Raises StoreUnavailable."""
         ...
 
+    async def others(self) -> set[str]:
+        """Return the names of the others that are alive. Raises StoreUnavailable."""
+        ...
+
     async def ping(self) -> None:
         """Raise StoreUnavailable unless what memory holds may be served."""
         ...
@@ -58,6 +63,7 @@ class Alone:
 
     fresh = True
     shared = False
+    name = "alone"
 
     def __init__(self, mark: Mark) -> None:
         """`mark` is the end of the journal now."""
@@ -82,6 +88,10 @@ class Alone:
 
     async def tell(self, change: Change) -> None:
         """There is nobody to tell."""
+
+    async def others(self) -> set[str]:
+        """There is nobody else."""
+        return set()
 
     async def ping(self) -> None:
         """What memory holds is what there is."""

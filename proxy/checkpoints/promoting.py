@@ -113,6 +113,8 @@ class Promoter:
             active, former = self._switch.active, self._switch.former
             if not former:
                 raise NothingBefore
+            if self._switch.staging:  # for nobody: no promotion is under way
+                await self._let_go()
             edit = await self._edit_back(active, former)
             await self._switch.rollback(edit, who, f"checkpoint {former}")
             return former
@@ -161,10 +163,7 @@ class Promoter:
         """
         async with self._turn:
             orphan = await self._bulletin.orphan()
-            if self._running:
-                return False
-            if orphan is None:
-                await self._clear()
+            if orphan is None or self._running:
                 return False
             self._now = orphan
             if self._switch.staging != orphan.checkpoint:
@@ -181,11 +180,6 @@ class Promoter:
             log.info("goes on promoting %s", orphan.checkpoint)
             await self._begin(replace(orphan, step=Step.STAGE, done=0, total=0), found)
             return True
-
-    async def _clear(self) -> None:
-        """Let go of what is staged for nobody: the promotion has ended."""
-        if self._switch.staging and not await self._bulletin.elsewhere():
-            await self._let_go()
 
     async def aclose(self) -> None:
         """Leave a promotion under way to the next start."""

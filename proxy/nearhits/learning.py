@@ -18,6 +18,7 @@ from icl.arms import Arm, Observation
 from icl.manager import ExampleBook
 from icl.router import Router
 from icl.utility import ThresholdTuner, UtilityModel
+from proxy.following import NUDGE
 from proxy.nearhits.improved import Improved
 from store.documents.records import Records
 from store.entry import EntryId
@@ -108,7 +109,7 @@ class Learning:
     def apply(self, record: Record) -> None:
         """Take up what another replica has observed, and that entries are gone or replaced."""
         match record.change:
-            case Learnt(data) if not record.own:
+            case Learnt(data) if not record.own and data != NUDGE:
                 try:
                     self.take_up(Observation.from_bytes(data))
                 except (ValueError, KeyError, TypeError) as error:

@@ -29,7 +29,16 @@ from store.redis.codec import decode_change, position_of, stream_id
 from store.redis.connection import RedisConnection
 from store.redis.keys import Keys
 from store.redis.remembered import Remembered, must_last
-from store.redis.replica_scripts import POLL_SECONDS, Beat, beat, joined, leave, renew, settled
+from store.redis.replica_scripts import (
+    POLL_SECONDS,
+    Beat,
+    alive,
+    beat,
+    joined,
+    leave,
+    renew,
+    settled,
+)
 from store.redis.stopping import stop
 
 MAX_STALENESS = 2.0  # seconds
@@ -39,6 +48,7 @@ BLOCK_MS = 500
 RETRY_SECONDS = 0.1
 NEVER = -1e9  # in monotonic seconds
 JOINING_SECONDS = 30.0  # that a new epoch waits for replicas that were known
+ALIVE_FOR = 3  # times max_staleness
 OWN_SECONDS = 1.0  # that a write waits to become visible here
 
 logger = logging.getLogger(__name__)
@@ -162,6 +172,12 @@ class Replica:
         """Append a change that is in the journal only. Raises StoreUnavailable."""
         name = self.name
         await self._connection.ask(lambda r: append(r, self._keys, change, origin=name))
+
+    async def others(self) -> set[str]:
+        """Return the names of the others that are alive. Raises StoreUnavailable."""
+        within = int(1000 * ALIVE_FOR * self._max_staleness)
+        found = await self._connection.ask(lambda r: alive(r, self._keys, within))
+        return found - {self.name}
 
     async def ping(self) -> None:
         """Raise StoreUnavailable unless what memory holds may be served."""

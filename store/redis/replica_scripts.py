@@ -61,6 +61,18 @@ return count
 """
 
 
+# Names who was seen lately.
+ALIVE = f"""{NOW}
+local alive = {{}}
+local seen = redis.call('HGETALL', KEYS[1])
+for i = 1, #seen, 2 do
+  local at = tonumber(string.match(seen[i + 1], ' (%d+)$') or '0')
+  if now - at <= tonumber(ARGV[1]) then table.insert(alive, seen[i]) end
+end
+return alive
+"""
+
+
 class Beat(NamedTuple):
     """Where the journal is."""
 
@@ -97,6 +109,11 @@ async def behind(client: Redis, keys: Keys, position: int, max_staleness_ms: int
     return int(
         await client.eval(BEHIND, 1, keys.replicas, milliseconds, sequence, max_staleness_ms)
     )
+
+
+async def alive(client: Redis, keys: Keys, within_ms: int) -> set[str]:
+    """Return the names of the replicas that were seen within so many milliseconds."""
+    return {name.decode() for name in await client.eval(ALIVE, 1, keys.replicas, within_ms)}
 
 
 async def settled(connection: RedisConnection, keys: Keys, max_staleness: float) -> None:

@@ -132,8 +132,8 @@ class Asker:
 
     async def stored(self, *turns: str) -> None:
         """Ask, and wait until the answer is a hit."""
-        await self.ask(*turns)
-        await self.until(lambda answer: answer.status.startswith("nearhit; hit"), *turns)
+        hit = "nearhit; hit"
+        await self.until(lambda answer: answer.status.startswith(hit), *turns, store=True)
 
     async def promote(self, encoder: WordEncoder, edit: Edit | None = None) -> None:
         await self.switch.stage(encoder, lambda done, of: None)
@@ -145,9 +145,11 @@ class Asker:
             Exchange(encoder=encoder, score=score, edit=edit or kept, who="ops", note="")
         )
 
-    async def until(self, holds: Callable[[Answer], bool], *turns: str) -> Answer:
-        async with asyncio.timeout(5):
-            while not holds(answer := await self.ask(*turns, store=False)):  # noqa: ASYNC110
+    async def until(
+        self, holds: Callable[[Answer], bool], *turns: str, store: bool = False
+    ) -> Answer:
+        async with asyncio.timeout(20):
+            while not holds(answer := await self.ask(*turns, store=store)):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         return answer
 

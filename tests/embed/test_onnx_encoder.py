@@ -73,6 +73,14 @@ async def test_equal_texts_are_exactly_similar(onnx_encoder: OnnxEncoder) -> Non
     np.testing.assert_allclose(vectors @ vectors.T, 1, atol=1e-6)
 
 
+async def test_encoding_quietly_gives_the_same_vectors(onnx_encoder: OnnxEncoder) -> None:
+    texts = ["When does the ferry leave?", "How do I descale a kettle?"]
+    loud, quiet = await onnx_encoder.encode(texts), await onnx_encoder.encode_quietly(texts)
+    np.testing.assert_array_equal(loud, quiet)
+    with pytest.raises(EncoderFailed):
+        await onnx_encoder.encode_quietly(["long " * 5000])
+
+
 async def test_a_closed_encoder_says_so(checkpoint: Checkpoint) -> None:
     encoder = OnnxEncoder(checkpoint, threads=1)
     await encoder.aclose()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy import calibrated
-from proxy.calibrated import LiveScore
+from proxy.calibrated import LiveScore, score_by
 from store.decision.budgets import Budgets
 from store.decision.calibration_file import CALIBRATION, Calibration, write_calibration
 from store.decision.score import POOLED, Recalibration, load_score
@@ -101,3 +101,18 @@ async def test_the_watch_tells_the_budgets_of_another_point(
     watch.cancel()
     with suppress(asyncio.CancelledError):
         await watch
+
+
+def test_for_a_checkpoint_that_the_score_does_not_fit_only_its_calibration_decides() -> None:
+    new = Recalibration((0.5, -1.0), ((0.001, 0.07),))
+    score = score_by(Calibration("monday", SHIPPED.digest, {"fares": new}), SHIPPED)
+    assert (score.decided_by("fares"), score.point("fares", 0.001)) == ("monday", 0.07)
+    assert (score.decided_by("tides"), score.point("tides", 0.5)) == ("none", 0.0)
+    assert not score.reload()
+    for nothing in (None, Calibration("monday", "another score", {"fares": new})):
+        score = score_by(nothing, SHIPPED)
+        assert (score.now, score.decided_by("fares"), score.point("fares", 0.5)) == (
+            None,
+            "none",
+            0,
+        )

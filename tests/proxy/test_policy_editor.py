@@ -13,14 +13,14 @@ import yaml
 
 from embed.errors import EncoderFailed
 from proxy.encoding import Encoding
-from proxy.policy_editor import NoSuchCategory, NoSuchVersion, PolicyEditor
+from proxy.policy_editor import Edited, NoSuchCategory, NoSuchVersion, PolicyEditor
 from proxy.prototypes import Prototypes
 from proxy.rules import InForce
 from store.errors import PolicyInvalid, StoreUnavailable, VersionTaken
 from store.journal import PolicyAdded, Record
 from store.policy import Policy, PolicyBook
-from store.policy_history import PolicyHistory, Seed, read_seed
-from tests.encodings import rules_of
+from store.policy_history import PolicyHistory, Seed, digest_of, read_seed
+from tests.encodings import encoding_of, rules_of
 from tests.entries import NOON
 from tests.fakes_documents import MemoryDocuments
 
@@ -277,3 +277,67 @@ async def test_a_file_that_another_process_took_and_that_was_edited_since_is_not
     assert await desk.editor.reload()
     assert desk.editor.book == other.editor.book
     assert await desk.versions() == 3
+
+
+class Ledger:
+    """What an exchange has written down, in order."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.written: list[str] = []
+        self.fails = False
+
+    async def intend(self, digest: str) -> None:
+        assert digest == digest_of(RAISED)
+        self.written.append(f"intend, {await self.desk.history.latest() == RAISED}")
+
+    async def commit(self) -> None:
+        if self.fails:
+            raise StoreUnavailable("the disk is full")
+        self.written.append(f"commit, {await self.desk.history.latest() == RAISED}")
+
+
+RAISED = PolicyBook({**BOOK.policies, "faq": Policy(name="faq", hit_threshold=0.97)})
+
+
+def raised(book: PolicyBook) -> Edited:
+    return RAISED, ("checkpoint.promote", None, None, {"checkpoint": "mini-2"})
+
+
+async def exchanged(desk: Desk, ledger: Ledger, encoding: Encoding) -> None:
+    await desk.editor.exchange(encoding, raised, "ops", intend=ledger.intend, commit=ledger.commit)
+
+
+async def test_another_checkpoint_comes_with_its_policies_and_prototypes_in_one_step() -> None:
+    desk, encoding = Desk(), encoding_of()
+    await desk.editor.adopt()
+    ledger = Ledger(desk)
+    await exchanged(desk, ledger, encoding)
+    rules = desk.in_force.rules
+    assert (rules.encoding, rules.book) == (encoding, RAISED)
+    assert rules.classifier == str(desk.builds)
+    assert desk.told[-1] == RAISED
+    assert ledger.written == ["intend, False", "commit, True"]
+    row = (await desk.documents.records.audit(limit=1)).items[0]
+    assert row.action == "checkpoint.promote"
+
+
+@pytest.mark.parametrize("fault", ["commit", "encoder"])
+async def test_an_exchange_that_fails_leaves_what_is_in_force(fault: str) -> None:
+    desk = Desk()
+    await desk.editor.adopt()
+    before = desk.in_force.rules
+    ledger = Ledger(desk)
+    ledger.fails = fault == "commit"
+    desk.encodes = fault != "encoder"
+    with pytest.raises((StoreUnavailable, EncoderFailed)):
+        await exchanged(desk, ledger, encoding_of())
+    assert desk.in_force.rules is before
+
+
+async def test_an_edit_after_an_exchange_is_encoded_by_the_new_checkpoint() -> None:
+    desk, encoding = Desk(), encoding_of()
+    await desk.editor.adopt()
+    await exchanged(desk, Ledger(desk), encoding)
+    await desk.editor.put("faq", {"hit_threshold": 0.96}, "ops")
+    assert desk.in_force.rules.encoding is encoding
