@@ -10,7 +10,8 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import BertModel
+from safetensors.torch import load_file
+from transformers import BertConfig, BertModel
 
 from embed.checkpoint import TOKENIZER
 from embed.encoder import Vectors
@@ -20,6 +21,7 @@ from embed.window import Window, group_by_length
 FloatArray = npt.NDArray[np.float32]
 State = Mapping[str, FloatArray]  # parameter name in the torch transformer -> its values
 
+WEIGHTS = "model.safetensors"
 MAX_TOKENS = 256  # the packaged model's window
 GROUP_TOKENS = 4096  # padded tokens a forward pass: its activations take some 100 MiB a layer
 GROUP_SLACK = 1.3  # longest over shortest text in it: more padding costs more than another pass
@@ -51,9 +53,12 @@ class SimilarityModel:
         kept (1.5 KiB a token). Raise StateMismatch, and ValueError when there are fewer layers.
         """
         folder = folder or packaged_model_dir()
-        self._bert = BertModel.from_pretrained(
-            str(folder), add_pooling_layer=False, attn_implementation="sdpa", dtype=torch.float32
-        ).eval()  # no dropout: every client sees the same function, and a little data is enough
+        self._bert = BertModel(BertConfig.from_pretrained(str(folder)), add_pooling_layer=False)
+        # The file has a pooling layer too, which sentence-transformers does not use.
+        loaded = self._bert.load_state_dict(load_file(folder / WEIGHTS), strict=False)
+        if loaded.missing_keys:
+            raise StateMismatch(f"{folder / WEIGHTS} lacks {', '.join(loaded.missing_keys[:3])}")
+        self._bert.train(False)  # no dropout: every client sees the same function
         layers = len(self._bert.encoder.layer)
         if not 1 <= trainable_layers <= layers:
             raise ValueError(f"trainable_layers is {trainable_layers}, allowed: 1 to {layers}")

@@ -91,7 +91,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = options.rate * min(1.0, steps / max(1, options.warm_up))
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
             optimizer.step()
         on_progress(epoch + 1, options.epochs)

@@ -22,20 +22,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
-import numpy as np
 import orjson
-import torch
 
 from bench.federated.account import account, record, table, targets
-from bench.federated.jobs import Trial, run_all
-from bench.federated.rounds import Plan, simulate
-from bench.federated.rows import PairSet, read
+from bench.federated.jobs import Trial, minutes_before, run_all
+from bench.federated.one_round import one_round
+from bench.federated.rows import read
 from bench.report import RESULTS, describe_machine
-from federated.model import SimilarityModel
 from federated.pairs import PairsInvalid
 
 OUT = RESULTS / "federated.json"
-ROUND_CLIENTS, ROUND_PAIRS = 4, 200
 
 
 def say(line: str) -> None:
@@ -45,22 +41,6 @@ def say(line: str) -> None:
 
 
 _BEGAN = perf_counter()
-
-
-def one_round(rows: PairSet, trial: Trial) -> float:
-    """Return the seconds of a first round of 4 clients with 200 pairs each, after one another.
-
-    All texts are new to the model, and it works with as many threads as there are cores.
-    """
-    torch.set_num_threads(os.cpu_count() or 1)
-    chance = np.random.default_rng(trial.seed)
-    chosen = chance.permutation(len(rows.pairs))[: ROUND_CLIENTS * ROUND_PAIRS]
-    clients = [[rows.pairs[i] for i in part] for part in np.split(chosen, ROUND_CLIENTS)]
-    model = SimilarityModel(trial.layers)
-    plan = Plan(rounds=1, a_round=ROUND_CLIENTS, options=trial.federated.options)
-    began = perf_counter()
-    simulate(model, clients, plan, trial.seed, say)
-    return perf_counter() - began
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -83,10 +63,11 @@ def main(arguments: Sequence[str]) -> int:
     machine = describe_machine()
     with ExitStack() as stack:
         scratch = given.scratch or Path(stack.enter_context(TemporaryDirectory()))
+        before = minutes_before(trial, scratch)
         made = run_all(trial, scratch, given.workers, say)
         round_s = one_round(rows, trial)
         told = account(rows, trial, made)
-    minutes = (perf_counter() - _BEGAN) / 60
+    minutes = before + (perf_counter() - _BEGAN) / 60
     print(f"{machine.date}, {machine.cores} cores of {machine.processor}, seed {trial.seed}\n")
     print(table(told) + "\n")
     for what, holds in targets(told, minutes, round_s):

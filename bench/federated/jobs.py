@@ -27,6 +27,7 @@ from federated.pairs import LabelledPair, deduplicated
 from federated.training import TrainOptions, train
 
 DISTRACTORS = "queries_wellformedness.jsonl"
+MINUTES = "minutes"
 BASE, FEDERATED, CENTRAL = "base", "federated", "central"
 
 
@@ -81,6 +82,7 @@ def run_all(trial: Trial, scratch: Path, workers: int, say: Say) -> dict[Job, Ma
     jobs += [Job(way, fold) for fold in range(trial.folds) for way in (FEDERATED, CENTRAL)]
     place = scratch / trial.digest()
     place.mkdir(parents=True, exist_ok=True)
+    before, began = minutes_before(trial, scratch), perf_counter()
     left = [job for job in jobs if not (place / f"{job.name}.npz").exists()]
     say(f"{len(jobs)} encoders, {len(jobs) - len(left)} of them made before")
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -88,8 +90,15 @@ def run_all(trial: Trial, scratch: Path, workers: int, say: Say) -> dict[Job, Ma
         running = {pool.submit(_do, trial, job, place, threads): job for job in left}
         for done, future in enumerate(as_completed(running), 1):
             future.result()
+            (place / MINUTES).write_text(f"{before + (perf_counter() - began) / 60:.1f}")
             say(f"{running[future].name}: {done} of {len(left)} done")
     return {job: _load(place, job) for job in jobs}
+
+
+def minutes_before(trial: Trial, scratch: Path) -> float:
+    """Return how long earlier runs worked on what `scratch` holds of the trial."""
+    file = scratch / trial.digest() / MINUTES
+    return float(file.read_text()) if file.exists() else 0.0
 
 
 def all_texts(rows: PairSet, data: Path) -> list[str]:

@@ -54,7 +54,8 @@ def test_no_threshold_has_a_higher_score(pairs: list[tuple[float, int]]) -> None
 
 def test_a_steady_threshold_varies_less_with_the_pairs_that_happen_to_be_there() -> None:
     chance = np.random.default_rng(5)
-    best, steady = [], []
+    best: list[float] = []
+    steady: list[float] = []
     for _ in range(40):
         labels = np.repeat([1, 0], [6, 18])
         similarities = chance.normal(np.where(labels == 1, 0.8, 0.6), 0.1)
