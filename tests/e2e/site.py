@@ -169,7 +169,7 @@ async def ask(
 async def hit(client: openai.AsyncOpenAI, question: str, system: str) -> Served:
     """Ask until the answer comes by meaning: what was just stored takes a moment to be found."""
     async with asyncio.timeout(30):
-        while (served := await ask(client, question, LOOK_ONLY, system)).status != "semantic":
+        while (served := await ask(client, question, LOOK_ONLY, system)).status != "semantic":  # noqa: ASYNC110 - over HTTP
             await asyncio.sleep(0.02)
     return served
 

@@ -27,9 +27,13 @@ pytestmark = [pytest.mark.serial, pytest.mark.slow, pytest.mark.timeout(900)]
 
 # So low that much is served by meaning that should not be: what feedback is for.
 LAX = {"hit_threshold": 0.2, "near_threshold": 0.2, "context_threshold": 0.85}
-TRAINING = {
-    **{"local-epochs": 1, "batch-size": 16, "learning-rate": 1e-3, "warmup-steps": 2},
-    **{"wait-for-clients": 600.0, "round-timeout": 600.0},  # of a busy machine
+TRAINING: dict[str, int | float] = {
+    "local-epochs": 1,
+    "batch-size": 16,
+    "learning-rate": 1e-3,
+    "warmup-steps": 2,
+    "wait-for-clients": 600.0,  # a busy machine gets its time
+    "round-timeout": 600.0,
 }
 (ASKED, *_) = repair_shop(("shelf",))  # of a part that no pair speaks of
 
