@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +37,9 @@ TRAINING: dict[str, int | float] = {
 }
 (ASKED, *_) = repair_shop(("shelf",))  # of a part that no pair speaks of
 
-Record = Callable[[str, object], None]
+LONGEST = (
+    5.0  # seconds of an answer while checkpoints change; 0.2 on two cores with much else to do
+)
 
 
 @dataclass
@@ -133,9 +135,7 @@ def damaged(checkpoint: Path, copy: Path) -> Path:
     return copy
 
 
-async def test_two_audiences_train_one_model_and_whom_it_helps_promotes_it(
-    tmp_path: Path, record_property: Record
-) -> None:
+async def test_two_audiences_train_one_model_and_whom_it_helps_promotes_it(tmp_path: Path) -> None:
     async with world(tmp_path) as there:
         repairs, school = there.repairs, there.school
         directory = await asyncio.to_thread(there.federation.run, TRAINING)
@@ -148,7 +148,7 @@ async def test_two_audiences_train_one_model_and_whom_it_helps_promotes_it(
         await the_school_refuses(school, directory, bundled.id)
         await without_pairs_nothing_is_judged(school, candidate.id)
         await damage_is_refused(repairs, damaged(directory, tmp_path / "damaged"))
-        await the_repair_shop_promotes(repairs, directory, bundled, record_property)
+        await the_repair_shop_promotes(repairs, directory, bundled)
 
 
 async def the_school_refuses(school: Site, directory: Path, bundled: str) -> None:
@@ -186,9 +186,7 @@ async def damage_is_refused(site: Site, directory: Path) -> None:
     assert await site.in_force() == before
 
 
-async def the_repair_shop_promotes(
-    repairs: Site, directory: Path, bundled: Checkpoint, record_property: Record
-) -> None:
+async def the_repair_shop_promotes(repairs: Site, directory: Path, bundled: Checkpoint) -> None:
     """There it wins: it is served, and gone back from, and nobody is kept waiting."""
     candidate = Checkpoint.load(directory)
     async with repairs.client(VISITOR) as client:
@@ -213,7 +211,7 @@ async def the_repair_shop_promotes(
         listed = await repairs.standing(candidate.id)
         assert listed is not None and listed["state"] == "former"
 
-    record_property("longest_answer_s", round(max(traffic.seconds), 3))
+    assert max(traffic.seconds) < LONGEST
     assert {(kind, each.status) for kind, each in traffic.asked} == {
         ("stored", "exact"),
         ("same", "semantic"),
