@@ -36,10 +36,7 @@ TRAINING: dict[str, int | float] = {
     "round-timeout": 600.0,
 }
 (ASKED, *_) = repair_shop(("shelf",))  # of a part that no pair speaks of
-
-LONGEST = (
-    5.0  # seconds of an answer while checkpoints change; 0.2 on two cores with much else to do
-)
+LONGEST = 5.0  # seconds of an answer while checkpoints change; on two busy cores it was 0.2
 
 
 @dataclass
