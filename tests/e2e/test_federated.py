@@ -23,7 +23,7 @@ from tests.e2e.site import LOOK_ONLY, OPERATOR, SYSTEM, VISITOR, Served, Site, a
 from tests.fake_upstream import FakeUpstream
 from tests.federated.deployment import Deployment, deployed
 
-pytestmark = [pytest.mark.serial, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 # So low that much is served by meaning that should not be: what feedback is for.
 LAX = {"hit_threshold": 0.2, "near_threshold": 0.2, "context_threshold": 0.85}
