@@ -140,7 +140,7 @@ def restart(directory: Path, entries: int) -> dict[str, float]:
     books = Books(entries, taken.index)
     count = 0
     for block in taken.held():
-        for held in block:
+        for held, _ in block:
             books.hold(held)
         count += len(block)
     ended = time.perf_counter()

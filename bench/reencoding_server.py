@@ -21,6 +21,7 @@ import orjson
 from embed.encoder import Encoder
 from proxy.app import App, open_app
 from proxy.calibrated import LiveScore
+from proxy.checkpoints import promoting
 from proxy.checkpoints.exchange import Exchange
 from proxy.checkpoints_root import open_promoted
 from proxy.policy_editor import Edited
@@ -32,6 +33,7 @@ from store.policy_history import read_seed
 
 LOOK_EVERY = 0.05  # seconds between two looks at the order
 ORDER, STATE = "order", "state.json"
+A_DAY = 86_400.0
 
 
 def kept(book: PolicyBook) -> Edited:
@@ -119,6 +121,7 @@ class Obedient:
 
 async def serve(config: Path, candidate: Path, folder: Path, port: int) -> None:
     """Serve until SIGTERM."""
+    promoting.TAKE_OVER_EVERY = A_DAY  # what is staged for no promotion would be let go of
     settings = load_settings(config, environ={})
     seed = read_seed(settings.policies)
     with listen("127.0.0.1", port) as listener:

@@ -31,12 +31,13 @@ class RunOptions:
     sites: str = ""  # simulation only: a directory of site-N.jsonl
     seed: int = 0
     # a client's training
-    local_epochs: int = 6
-    batch_size: int = 64
-    learning_rate: float = 2e-4
-    warmup_steps: int = 10
+    local_epochs: int = 2
+    batch_size: int = 16
+    learning_rate: float = 3e-4
+    warmup_steps: int = 2
     margin: float = 0.5
-    trainable_layers: int = 3
+    anchor: float = 10.0  # weight of keeping the cosines of questions that no label speaks of
+    trainable_layers: int = 2
     least_pairs: int = LEAST  # with fewer labelled pairs a client only evaluates
     proximal_mu: float = 0.0  # FedProx; 0: plain FedAvg
     # the server's step
@@ -92,6 +93,7 @@ _LEAST = {
     "local_epochs": 1,
     "batch_size": 2,
     "warmup_steps": 0,
+    "anchor": 0.0,
     "trainable_layers": 1,
     "least_pairs": 2,
     "proximal_mu": 0.0,

@@ -119,7 +119,7 @@ class RunDirectory:
 
     def _replace(self, name: str, arrays: State) -> None:
         with tempfile.TemporaryFile() as file:
-            np.savez(file, **{key: np.asarray(value) for key, value in arrays.items()})
+            np.savez(file, allow_pickle=False, **{k: np.asarray(v) for k, v in arrays.items()})
             file.seek(0)
             _write(self.path / name, file.read())
 

@@ -122,6 +122,7 @@ def train(model: SimilarityModel, site: Site, options: RunOptions, seed: int, sa
         rate=options.learning_rate,
         warm_up=options.warmup_steps,
         margin=options.margin,
+        anchor=options.anchor,
         proximal=options.proximal_mu,
     )
     report = fit(

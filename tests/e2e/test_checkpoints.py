@@ -135,7 +135,6 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
         yield upstream
 
 
-@pytest.mark.serial
 async def test_a_better_checkpoint_is_promoted_serves_survives_a_restart_and_is_rolled_back(
     tmp_path: Path, upstream: FakeUpstream, worn_out: Checkpoint, better: Checkpoint
 ) -> None:
@@ -196,7 +195,6 @@ async def test_a_better_checkpoint_is_promoted_serves_survives_a_restart_and_is_
         assert (await at.listed())[better.id]["state"] == "former"
 
 
-@pytest.mark.serial
 async def test_a_worse_one_is_refused_for_the_reasons_shown_unless_it_is_forced(
     tmp_path: Path, upstream: FakeUpstream, worn_out: Checkpoint
 ) -> None:

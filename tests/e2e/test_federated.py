@@ -19,19 +19,24 @@ import pytest
 from embed.checkpoint import Checkpoint, bundled_checkpoint_dir
 from embed.onnx_encoder import OnnxEncoder
 from tests.e2e.audiences import cooking_school, repair_shop
-from tests.e2e.site import LOOK_ONLY, OPERATOR, VISITOR, Served, Site, ask, running
+from tests.e2e.site import LOOK_ONLY, OPERATOR, SYSTEM, VISITOR, Served, Site, ask, hit, running
 from tests.fake_upstream import FakeUpstream
 from tests.federated.deployment import Deployment, deployed
 
-pytestmark = [pytest.mark.serial, pytest.mark.slow, pytest.mark.timeout(2000)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 # So low that much is served by meaning that should not be: what feedback is for.
 LAX = {"hit_threshold": 0.2, "near_threshold": 0.2, "context_threshold": 0.85}
-TRAINING = {
-    **{"local-epochs": 1, "batch-size": 16, "learning-rate": 1e-3, "warmup-steps": 2},
-    **{"wait-for-clients": 600.0, "round-timeout": 600.0},  # of a busy machine
+TRAINING: dict[str, int | float] = {
+    "local-epochs": 1,
+    "batch-size": 16,
+    "learning-rate": 1e-3,
+    "warmup-steps": 2,
+    "wait-for-clients": 600.0,  # a busy machine gets its time
+    "round-timeout": 600.0,
 }
 (ASKED, *_) = repair_shop(("shelf",))  # of a part that no pair speaks of
+LONGEST = 5.0  # seconds of an answer while checkpoints change; on two busy cores it was 0.2
 
 
 @dataclass
@@ -40,7 +45,7 @@ class Traffic:
 
     site: Site
     asked: list[tuple[str, Served]] = field(default_factory=list)  # what was asked, the answer
-    gaps: list[float] = field(default_factory=list)  # seconds an answer took
+    seconds: list[float] = field(default_factory=list)  # seconds an answer took
 
     @asynccontextmanager
     async def flowing(self) -> AsyncIterator[None]:
@@ -60,7 +65,7 @@ class Traffic:
                 for kind in ("stored", "same"):
                     began = clock()
                     served = await ask(client, getattr(ASKED, kind), LOOK_ONLY)
-                    self.gaps.append(clock() - began)
+                    self.seconds.append(clock() - began)
                     self.asked.append((kind, served))
                     await asyncio.sleep(0.01)
 
@@ -84,9 +89,7 @@ async def world(directory: Path) -> AsyncIterator[World]:
     async with FakeUpstream() as upstream, AsyncExitStack() as stack:
         repairs = Site("repairs", directory / "repairs", upstream.base_url, LAX)
         school = Site("school", directory / "school", upstream.base_url, LAX)
-        mark("start")
         await stack.enter_async_context(running(repairs, school))
-        mark("proxies ready")
         nodes = [repairs.node_config, school.node_config]
         entering = asyncio.to_thread(
             stack.enter_context,
@@ -95,7 +98,6 @@ async def world(directory: Path) -> AsyncIterator[World]:
         _, _, federation = await asyncio.gather(
             repairs.live(repair_shop()), school.live(cooking_school()), entering
         )
-        mark("fed ready")
         yield World(repairs, school, federation)
 
 
@@ -130,24 +132,10 @@ def damaged(checkpoint: Path, copy: Path) -> Path:
     return copy
 
 
-def mark(what: str) -> None:
-    import sys, time, resource
-
-    r = resource.getrusage(resource.RUSAGE_CHILDREN)
-    u = resource.getrusage(resource.RUSAGE_SELF)
-    print(
-        f"MARK {time.time():.1f} cpu children {r.ru_utime + r.ru_stime:.1f} self {u.ru_utime + u.ru_stime:.1f} {what}",
-        file=sys.stderr,
-        flush=True,
-    )
-
-
 async def test_two_audiences_train_one_model_and_whom_it_helps_promotes_it(tmp_path: Path) -> None:
     async with world(tmp_path) as there:
         repairs, school = there.repairs, there.school
         directory = await asyncio.to_thread(there.federation.run, TRAINING)
-        mark("trained")
-        print("\n".join(there.federation.lines))
         candidate, bundled = Checkpoint.load(directory), Checkpoint.load(bundled_checkpoint_dir())
         lineage = candidate.lineage
         assert lineage is not None
@@ -155,11 +143,8 @@ async def test_two_audiences_train_one_model_and_whom_it_helps_promotes_it(tmp_p
         assert lineage.thresholds.keys() == {"", "repairs", "school"}
 
         await the_school_refuses(school, directory, bundled.id)
-        mark("school")
         await without_pairs_nothing_is_judged(school, candidate.id)
-        mark("forgotten")
         await damage_is_refused(repairs, damaged(directory, tmp_path / "damaged"))
-        mark("damage")
         await the_repair_shop_promotes(repairs, directory, bundled)
 
 
@@ -203,13 +188,13 @@ async def the_repair_shop_promotes(repairs: Site, directory: Path, bundled: Chec
     candidate = Checkpoint.load(directory)
     async with repairs.client(VISITOR) as client:
         answer = await ask(client, ASKED.stored, {})
+        await hit(client, ASKED.same, SYSTEM)
     before = await served(repairs)
     assert how(before) == ["exact", "semantic", "semantic"]  # the last one is wrong
 
     traffic = Traffic(repairs)
     async with traffic.flowing():
         status, ended, _ = await repairs.nearhit("promote", str(directory))
-        mark("promoted")
         assert (status, ended["outcome"], ended["reasons"]) == (0, "promoted", [])
         assert await repairs.in_force() == candidate.id
         assert how(await served(repairs)) == ["exact", "semantic", "fwd=miss"]
@@ -222,14 +207,8 @@ async def the_repair_shop_promotes(repairs: Site, directory: Path, bundled: Chec
         assert how(await served(repairs)) == how(before)
         listed = await repairs.standing(candidate.id)
         assert listed is not None and listed["state"] == "former"
-    mark("rolled back")
 
-    print(
-        traffic.gaps and max(traffic.gaps),
-        len(traffic.asked),
-        listed,
-        file=__import__("sys").stderr,
-    )
+    assert max(traffic.seconds) < LONGEST
     assert {(kind, each.status) for kind, each in traffic.asked} == {
         ("stored", "exact"),
         ("same", "semantic"),

@@ -40,7 +40,7 @@ class Deployment:
             self.lines.append(line)
             say(line)
 
-        self.flower.run({**QUICK, "output": str(self.output), **config}, hear, timeout=1200)
+        self.flower.run({**QUICK, "output": str(self.output), **config}, hear, timeout=600)
         newest = max(self.output.iterdir(), key=lambda directory: directory.name)
         Checkpoint.load(newest / CHECKPOINT)
         return newest / CHECKPOINT

@@ -17,7 +17,6 @@ from tests.harness import free_port
 TURNED_AWAY = "Connection attempt failed"  # what a SuperNode says to its log
 
 
-@pytest.mark.serial
 @pytest.mark.timeout(300)
 def test_known_nodes_answer_behind_tls_and_a_stranger_is_turned_away(tmp_path: Path) -> None:
     """Two sites have too few pairs to train or to judge, so that no model has to be loaded."""

@@ -29,9 +29,10 @@ def test_a_clients_defaults_are_those_of_training() -> None:
         its.batch,
         its.rate,
     )
-    assert (ours.warmup_steps, ours.margin, ours.proximal_mu) == (
+    assert (ours.warmup_steps, ours.margin, ours.anchor, ours.proximal_mu) == (
         its.warm_up,
         its.margin,
+        its.anchor,
         its.proximal,
     )
 

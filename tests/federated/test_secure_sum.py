@@ -85,7 +85,7 @@ def test_another_attempt_has_other_masks_also_for_the_same_set() -> None:
 def test_survivors_sum_among_themselves_after_a_dropout() -> None:
     names, left = ("a", "b", "c", "d"), ("a", "c", "d")
     secrets = secrets_of(names)
-    values = {name: to_words(np.arange(8) * float(n)) for n, name in enumerate(names)}
+    values = {name: to_words(np.arange(8.0) * n) for n, name in enumerate(names)}
     second = Attempt(1, 1, 2, left)
     uploads = uploads_of(values, secrets, second)
     total = opened(uploads, {m: secrets[m].seed(second) for m in left}, second)

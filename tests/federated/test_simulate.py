@@ -61,7 +61,6 @@ def test_a_process_that_does_not_listen_is_ended_with_its_children() -> None:
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
 
-@pytest.mark.serial
 @pytest.mark.timeout(300)
 def test_one_command_trains_a_checkpoint_and_leaves_no_process(tmp_path: Path) -> None:
     quick = ["num-server-rounds=1", "local-epochs=1", "trainable-layers=1", "least-pairs=4"]
