@@ -79,7 +79,7 @@ class Load:
         self._session = session
         self._url = server.origin + CHAT
         self._filled = filled
-        self._rewordings = iter(filled.rewordings * 4)
+        self._rewordings = iter([*filled.rewordings] * 4)
         self._random = random.Random(3)
 
     async def window(self, seconds: float, until: asyncio.Event | None = None) -> Window:
@@ -174,13 +174,14 @@ class Orders:
 
 async def measured(load: Load, orders: Orders, plan: argparse.Namespace) -> dict[str, Any]:
     """Ask in pairs of windows, then through the rest, the swap and the way back."""
-    pairs, windows = [], list[Window]()
+    pairs, windows = list[dict[str, Any]](), list[Window]()
     await orders.give("stage")
     await orders.begun()  # the encoder is open: that is paid once, before
     await orders.give("pause")
     await load.window(plan.seconds / 2)  # everything is warm from here on
     for number in range(plan.pairs):
         found: dict[str, Window] = {}
+        at: dict[str, Any] = {}
         for kind in ("quiet", "busy") if number % 2 == 0 else ("busy", "quiet"):
             if kind == "busy":
                 await orders.give("stage")

@@ -42,7 +42,10 @@ def retrain_on(
     async def retrain(others: Sequence[PairRow]) -> Finder:
         score, _ = fitted(without(sets, held_out(rows, others)), distractors, encode)
         stage.parts.budgets.live.ship(score.point)
-        return build_searcher(replace(stage.parts, score=LiveScore(score)))
+        in_force = stage.parts.in_force
+        encoding = replace(in_force.rules.encoding, score=LiveScore(score))
+        in_force.rules = replace(in_force.rules, encoding=encoding)
+        return build_searcher(stage.parts)
 
     return retrain
 

@@ -61,15 +61,15 @@ class MaskedSum:
                 self._publics[reply.metadata.src_node_id] = key
         return self._begin(list(self._publics))
 
-    def config(self) -> dict[str, int | str | list[str] | list[bytes]]:
+    def config(self) -> ConfigRecord:
         """Return what a message must say for its reply to be masked for this attempt."""
-        return {
-            ROUND: self._number,
-            RUN: str(self._attempt.run),
-            ATTEMPT: self._attempt.number,
-            MEMBERS: list(self._attempt.members),
-            KEYS: [self._publics[int(member)] for member in self._attempt.members],
-        }
+        said = ConfigRecord()
+        said[ROUND] = self._number
+        said[RUN] = str(self._attempt.run)
+        said[ATTEMPT] = self._attempt.number
+        said[MEMBERS] = list(self._attempt.members)
+        said[KEYS] = [self._publics[int(member)] for member in self._attempt.members]
+        return said
 
     def open(self, replies: Iterable[Message], size: int) -> Words | None:
         """Return the sum, shape (size,), of what the members uploaded; None if it stays closed.
@@ -82,9 +82,9 @@ class MaskedSum:
             self._say(f"  {len(missing)} dropped out of the sum: the others upload again")
             if not self._begin([node for node in self.members if node in uploads]):
                 return None
-            again = ConfigRecord(self.config())
+            again = self.config()
             uploads = _uploads(self._asked(self.members, QUERY_REMASK, again), size)
-        asked = self._asked(self.members, QUERY_REVEAL, ConfigRecord(self.config()))
+        asked = self._asked(self.members, QUERY_REVEAL, self.config())
         seeds = {r.metadata.src_node_id: bytes_of(r.content, SEED, SEED_BYTES) for r in asked}
         known = {str(node): seed for node, seed in seeds.items() if seed is not None}
         if len(known) < len(self.members):

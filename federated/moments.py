@@ -5,7 +5,7 @@ A sum over one query would be that query's vector, so a site with few sends noth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
@@ -71,7 +71,7 @@ def fitted_projection(
         return None
     say(f"fitting a projection to {options.pca_dimension} dimensions")
     nodes = sorted(grid.get_node_ids())
-    config: Mapping[str, int | str | list[str] | list[bytes]] = {ROUND: number}
+    config = ConfigRecord({ROUND: number})
     masked = MaskedSum(grid, number, options, say) if options.secure_aggregation else None
     if masked is not None:
         if not masked.agree(nodes, QUERY_MOMENTS):
@@ -79,10 +79,7 @@ def fitted_projection(
         nodes, config = masked.members, masked.config()
     records = RecordDict({ARRAYS: arrays_of(state)})
     ttl = options.round_timeout
-    sent = [
-        message_to(node, QUERY_MOMENTS, ConfigRecord(config), number, ttl, records)
-        for node in nodes
-    ]
+    sent = [message_to(node, QUERY_MOMENTS, config, number, ttl, records) for node in nodes]
     replies = [r for r in exchange(grid, sent, ttl, say) if not r.has_error()]
     total = _opened(masked, replies) if masked is not None else _summed(replies)
     if total is None or total.count < LEAST_QUERIES:

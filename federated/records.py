@@ -47,7 +47,7 @@ def state_of(record: ArrayRecord) -> dict[str, FloatArray]:
 
 def metrics_of(judged: Evaluated, trained: Trained | None = None) -> MetricRecord:
     """Return what a site tells of its evaluation, and of its training if it was asked to."""
-    told: dict[str, int | float] = {JUDGED: judged.pairs}
+    told: dict[str, int | float | list[int] | list[float]] = {JUDGED: judged.pairs}
     told |= {name: float(judged.metrics[name]) for name in FIGURES if name in judged.metrics}
     for category, (value, count) in judged.thresholds.items():
         told[THRESHOLD + category] = float(value)

@@ -24,6 +24,7 @@ from store.entry import Held, PartitionKey
 from store.errors import StoreUnavailable
 from store.policy import PolicyBook
 from store.quarantine import Quarantine
+from store.redis import stopping
 
 log = logging.getLogger("nearhit.upkeep")
 
@@ -191,7 +192,7 @@ async def warm(cache: Cache, *, pause: float = _WARM_AGAIN) -> None:
 
 
 async def stop(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait until it is gone."""
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    """Cancel a task and wait until it is gone; raise what it failed with, if it did."""
+    await stopping.stop(task)
+    if not task.cancelled():
+        task.result()

@@ -182,7 +182,8 @@ class FakeCheckpoint:
 
 def fake_export(state: State, directory: Path, *, lineage: Lineage, **_: object) -> FakeCheckpoint:
     directory.mkdir(parents=True, exist_ok=True)
-    np.savez(directory / "state.npz", **{k: np.asarray(v) for k, v in state.items()})
+    arrays = {k: np.asarray(v) for k, v in state.items()}
+    np.savez(directory / "state.npz", allow_pickle=False, **arrays)
     (directory / "lineage.json").write_text(json.dumps(asdict(lineage)))
     return FakeCheckpoint(f"tiny-{directory.parent.name}", directory)
 

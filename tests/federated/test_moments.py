@@ -13,7 +13,7 @@ from federated.options import Config
 from federated.pairs import LabelledPair
 from federated.projection import LEAST_QUERIES, fit, moments
 from federated.records import ARRAYS, QUERY_MOMENTS, ReplyInvalid
-from federated.task import FloatArray
+from federated.secure_sum import Floats
 from tests.federated.in_process import Federation, TinyModel, fake_export, federation, pairs_of
 
 FEW = pairs_of(3, 40, 20)  # 80 texts
@@ -91,7 +91,7 @@ def test_sums_come_back_as_they_went() -> None:
     np.testing.assert_array_equal(back.outer, told.outer)
 
 
-def bad_sums() -> list[FloatArray]:
+def bad_sums() -> list[Floats]:
     good = as_vector(moments(np.eye(3, dtype=np.float32).repeat(LEAST_QUERIES, axis=0)))
     return [good[:-1], np.where(np.arange(len(good)) == 4, np.nan, good), good * [1, *[9] * 12]]
 

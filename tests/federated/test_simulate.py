@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from embed.checkpoint import Checkpoint
+from federated.options import Config
 from federated.pairs import LabelledPair
 from federated.processes import as_config, end
 from federated.simulate import dealt, example_pairs, main
@@ -33,7 +34,7 @@ def test_every_pair_goes_to_one_site_and_no_text_to_two() -> None:
 
 
 def test_values_are_written_as_flower_reads_them() -> None:
-    values = {"a": 1, "b": 2.5, "c": True, "d": 'http://x "y"'}
+    values: Config = {"a": 1, "b": 2.5, "c": True, "d": 'http://x "y"'}
     assert as_config(values) == 'a=1 b=2.5 c=true d="http://x \\"y\\""'
 
 

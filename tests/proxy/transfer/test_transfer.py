@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from embed.encoder import Vectors
 from embed.errors import EncoderFailed
-from proxy import transfer_cli
+from proxy import checkpoints_root
 from proxy.cli import app
 from proxy.transfer.importing import verdict
 from store.documents.records import Pair
@@ -62,7 +62,7 @@ def encoder(monkeypatch: pytest.MonkeyPatch) -> FakeEncoder:
     async def opened(*_: Any) -> FakeEncoder:
         return fake
 
-    monkeypatch.setattr(transfer_cli, "open_encoder", opened)
+    monkeypatch.setattr(checkpoints_root, "open_encoder", opened)
     return fake
 
 
