@@ -18,13 +18,16 @@ import pytest
 
 from embed.checkpoint import Checkpoint, bundled_checkpoint_dir
 from embed.onnx_encoder import OnnxEncoder
+from federated.keys import node_key, superlink_keys
 from tests.e2e.audiences import cooking_school, repair_shop
 from tests.e2e.site import LOOK_ONLY, OPERATOR, SYSTEM, VISITOR, Served, Site, ask, hit, running
 from tests.fake_upstream import FakeUpstream
 from tests.federated.deployment import Deployment, deployed
+from tests.harness import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+TURNED_AWAY = "Connection attempt failed"  # what a SuperNode says to its log
 # So low that much is served by meaning that should not be: what feedback is for.
 LAX = {"hit_threshold": 0.2, "near_threshold": 0.2, "context_threshold": 0.85}
 TRAINING: dict[str, int | float] = {
@@ -93,7 +96,13 @@ async def world(directory: Path) -> AsyncIterator[World]:
         nodes = [repairs.node_config, school.node_config]
         entering = asyncio.to_thread(
             stack.enter_context,
-            deployed(directory, nodes, environ={"NEARHIT_ADMIN_KEY": OPERATOR}),
+            deployed(
+                directory,
+                nodes,
+                environ={"NEARHIT_ADMIN_KEY": OPERATOR},
+                tls=superlink_keys(directory, ["127.0.0.1"]),
+                keys=[node_key(directory / f"node-{number}") for number in range(2)],
+            ),
         )
         _, _, federation = await asyncio.gather(
             repairs.live(repair_shop()), school.live(cooking_school()), entering
@@ -135,7 +144,9 @@ def damaged(checkpoint: Path, copy: Path) -> Path:
 async def test_two_audiences_train_one_model_and_whom_it_helps_promotes_it(tmp_path: Path) -> None:
     async with world(tmp_path) as there:
         repairs, school = there.repairs, there.school
+        stranger_knocks(there, tmp_path)
         directory = await asyncio.to_thread(there.federation.run, TRAINING)
+        await the_stranger_was_turned_away(there)
         candidate, bundled = Checkpoint.load(directory), Checkpoint.load(bundled_checkpoint_dir())
         lineage = candidate.lineage
         assert lineage is not None
@@ -146,6 +157,24 @@ async def test_two_audiences_train_one_model_and_whom_it_helps_promotes_it(tmp_p
         await without_pairs_nothing_is_judged(school, candidate.id)
         await damage_is_refused(repairs, damaged(directory, tmp_path / "damaged"))
         await the_repair_shop_promotes(repairs, directory, bundled)
+
+
+def stranger_knocks(there: World, directory: Path) -> None:
+    """Start a SuperNode with the school's pairs and a key that nobody has registered."""
+    there.federation.flower.supernode(
+        "stranger", free_port(), there.school.node_config, key=node_key(directory / "stranger")
+    )
+
+
+async def the_stranger_was_turned_away(there: World) -> None:
+    """Only the two that are known took part, behind TLS."""
+    flower, said = there.federation.flower, "\n".join(there.federation.lines)
+    assert "2 of 2 answered" in said and "of 3 answered" not in said
+    async with asyncio.timeout(30):
+        while TURNED_AWAY not in flower.log("stranger"):  # noqa: ASYNC110 - a log tells nobody
+            await asyncio.sleep(0.2)
+    flower.stop_supernode("stranger", kill=True)  # asked, it would finish its wait first
+    assert TURNED_AWAY not in flower.log("site-0") + flower.log("site-1")
 
 
 async def the_school_refuses(school: Site, directory: Path, bundled: str) -> None:
