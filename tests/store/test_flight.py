@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from store import flight
 from store.flight import Flight, Flights, LeaderGone, LeaderSilent
 
 HEAD = (200, {"content-type": "text/event-stream"})
@@ -63,7 +64,9 @@ class Upstream:
 
 
 @pytest.fixture
-async def flights() -> AsyncIterator[Flights]:
+async def flights(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Flights]:
+    # Many of these tests leave a leader behind that stores nothing: closing need not wait long.
+    monkeypatch.setattr(flight, "STORING_SECONDS", 0.2)
     gc.freeze()  # the collection below is of what this test leaves, not of all that is loaded
     flights = Flights(max_buffer=1000)
     yield flights
