@@ -24,7 +24,7 @@ OWN_THRESHOLD = 30  # pairs of a category, from which on it has a threshold of i
 OTHERS = ""  # the name under which categories with few pairs are judged together
 DRAWS = 2_000
 _SEED = 20_261_130  # the same pairs get the same verdict
-Cosines = npt.NDArray[np.float32]  # shape (n,)
+Cosines = npt.NDArray[np.float32] | npt.NDArray[np.float64]  # shape (n,)
 Flags = npt.NDArray[np.bool_]  # shape (n,)
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from embed.promotion import BETA, best_cosine
+
 Similarities = npt.NDArray[np.float32] | npt.NDArray[np.float64]  # shape (n,)
 Labels = npt.NDArray[np.int_]  # shape (n,), 0 or 1
 RESAMPLES = 100
-BETA = 0.5  # a wrong answer weighs more than a missed one, as in MeanCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +28,17 @@ class Threshold:
     n: int  # pairs
 
 
-def best_threshold(
-    similarities: Similarities, labels: Labels, beta: float = BETA
-) -> Threshold | None:
-    """Return the threshold of the highest F-beta, the stricter of equals; None without a label 1.
+def best_threshold(similarities: Similarities, labels: Labels) -> Threshold | None:
+    """Return the threshold of the highest F0.5, the stricter of equals; None without a label 1.
 
     It lies halfway to the next lower similarity, so that it holds for pairs not seen here.
     """
-    positives = int(labels.sum())
-    if not positives:
-        return None
-    order = np.argsort(-similarities, kind="stable")
-    ranked = similarities[order].astype(np.float64)
-    right = np.cumsum(labels[order])
-    let = np.arange(1, len(ranked) + 1)
-    scores = _f_beta(right, let, positives, beta)
-    last = np.append(ranked[1:] < ranked[:-1], True)  # equal similarities go through together
-    best = int(np.where(last, scores, -1.0).argmax())
-    below = ranked[best + 1] if best + 1 < len(ranked) else ranked[best]
-    return judged(float((ranked[best] + below) / 2), similarities, labels, beta)
+    value = best_cosine(similarities, labels == 1)
+    return None if value is None else judged(value, similarities, labels)
 
 
 def steady_threshold(
-    similarities: Similarities, labels: Labels, beta: float = BETA, resamples: int = RESAMPLES
+    similarities: Similarities, labels: Labels, resamples: int = RESAMPLES
 ) -> Threshold | None:
     """Return the mean of the best thresholds of resampled pairs; None without a label 1.
 
@@ -60,25 +49,24 @@ def steady_threshold(
     drawn: list[float] = []
     for _ in range(resamples if labels.any() else 0):
         some = chance.integers(0, len(labels), len(labels))
-        best = best_threshold(similarities[some], labels[some], beta)
+        best = best_cosine(similarities[some], labels[some] == 1)
         if best is not None:
-            drawn.append(best.value)
-    return judged(float(np.mean(drawn)), similarities, labels, beta) if drawn else None
+            drawn.append(best)
+    return judged(float(np.mean(drawn)), similarities, labels) if drawn else None
 
 
-def judged(
-    value: float, similarities: Similarities, labels: Labels, beta: float = BETA
-) -> Threshold:
+def judged(value: float, similarities: Similarities, labels: Labels) -> Threshold:
     """Return what a threshold does on these pairs."""
     let = similarities >= value
     positives, hits = int(labels.sum()), int(let.sum())
     right = int(labels[let].sum())
     negatives = len(labels) - positives
+    weighted = BETA**2 * positives + hits
     return Threshold(
         value=value,
         precision=right / hits if hits else 1.0,
         recall=right / positives if positives else 0.0,
-        f_beta=float(_f_beta(np.array(right), np.array(hits), positives, beta)),
+        f_beta=(1 + BETA**2) * right / weighted if weighted else 0.0,
         false_hit_rate=(hits - right) / negatives if negatives else 0.0,
         n=len(labels),
     )
@@ -101,10 +89,3 @@ def aggregate_thresholds(
         category: sum(value * n for value, n in values) / sum(n for _, n in values)
         for category, values in sorted(given.items())
     }
-
-
-def _f_beta(
-    right: npt.NDArray[np.int_], let: npt.NDArray[np.int_], positives: int, beta: float
-) -> npt.NDArray[np.float64]:
-    whole = beta * beta * positives + let
-    return np.asarray((1 + beta * beta) * right / np.maximum(whole, 1e-12), np.float64)

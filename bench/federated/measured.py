@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.federated.rows import Ints, PairSet
-from federated.thresholds import BETA, Threshold, aggregate_thresholds, steady_threshold
+from embed.promotion import BETA
+from federated.thresholds import Threshold, aggregate_thresholds, steady_threshold
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
