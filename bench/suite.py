@@ -29,8 +29,8 @@ from bench.processes import ServerFailed
 from bench.stand import Base, Stand, StandFailed, fill_data, open_base, open_stand, say
 from bench.verdicts import Outcome, Reading, Row, at_most, settle
 from bench.wrk import WrkFailed
+from proxy.encoder_settings import EncoderSettings
 from proxy.encoders import open_encoder
-from proxy.settings import EncoderSettings
 
 START = "start"
 PARTITIONS = Row(

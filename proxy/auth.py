@@ -70,6 +70,13 @@ class Keyring:
         """How many tenants the client keys name; 1 when anonymous."""
         return len({k.tenant for k in self._keys.values() if k.role is Role.CLIENT}) or 1
 
+    def by_id(self, key_id: str) -> Caller | None:
+        """Return whose configured key has this id; None: no such key is configured."""
+        for digest, key in self._keys.items():
+            if digest.startswith(key_id) and len(key_id) == _KEY_ID:
+                return _caller(key)
+        return None
+
     def caller(self, headers: Mapping[bytes, bytes]) -> Caller:
         """Return who sent these headers (names in lower case); raise Unauthorized."""
         presented = tuple(headers.get(name, b"") for name in CREDENTIALS)
@@ -101,11 +108,15 @@ class Keyring:
         key = self._keys.get(digest)
         if key is None or not hmac.compare_digest(key.sha256.lower(), digest):
             raise Unauthorized("this API key is not known here")
-        return Caller(
-            tenant=key.tenant,
-            role=key.role,
-            categories=key.categories,
-            upstream_key=key.upstream_key,
-            may_set_user=key.may_set_user,
-            key_id=digest[:_KEY_ID],
-        )
+        return _caller(key)
+
+
+def _caller(key: ApiKey) -> Caller:
+    return Caller(
+        tenant=key.tenant,
+        role=key.role,
+        categories=key.categories,
+        upstream_key=key.upstream_key,
+        may_set_user=key.may_set_user,
+        key_id=key.sha256.lower()[:_KEY_ID],
+    )

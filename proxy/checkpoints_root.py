@@ -14,13 +14,14 @@ from embed.encoder import Encoder
 from embed.errors import EmbedError
 from proxy.calibrated import LiveScore
 from proxy.checkpoint_state import CONFIGURED, CheckpointState, read_state
+from proxy.encoder_settings import EncoderSettings
 from proxy.encoders import AbsentEncoder, open_checkpoint, open_encoder
 from proxy.encoding import Encoding
 from proxy.following import Following, Replicas
 from proxy.metrics import Metrics
 from proxy.parts import Parts
 from proxy.policy_editor import PolicyEditor
-from proxy.settings import EncoderSettings, Settings
+from proxy.settings import Settings
 from proxy.sides import Sides, open_file
 from proxy.switching import Switch
 from proxy.upkeep import batch_counter

@@ -12,7 +12,7 @@ from embed.encoder import Encoder, Vectors
 from embed.errors import CheckpointInvalid, EncoderFailed
 from embed.export import ensure_bundled, packaged_model_dir
 from embed.onnx_encoder import OnnxEncoder
-from proxy.settings import EncoderSettings
+from proxy.encoder_settings import EncoderSettings
 
 _NVIDIA = Path("/dev/nvidiactl")  # there with a driver; asking torch would mean loading it
 

@@ -15,6 +15,7 @@ from proxy.admin.access import Access
 from proxy.admin.entries import EntriesAdmin
 from proxy.admin.near_hits import NearHitsAdmin
 from proxy.admin.policies import PoliciesAdmin
+from proxy.admin.sessions import Sessions
 from proxy.admin.trail import TrailAdmin
 from proxy.feedback import FeedbackDesk
 from proxy.host_metrics import HostMetrics, Place
@@ -42,7 +43,11 @@ async def build_operations(
     stack: AsyncExitStack,
 ) -> FastAPI:
     """Return the FastAPI application; what it listens with besides is closed with `stack`."""
-    access = Access(parts.keyring)
+    wanted = parts.settings.dashboard
+    sessions = None
+    if wanted.enabled and not parts.keyring.anonymous:
+        sessions = Sessions(parts.keyring, parts.shelves.records, wanted.session)
+    access = Access(parts.keyring, sessions)
     standing = _standing(parts)
     operations = Operations(
         keyring=parts.keyring,
@@ -78,7 +83,13 @@ async def build_operations(
         clock=time.time,
     )
     checkpoints = checkpoints_admin(promoting, access)
-    return operations_app(operations, access, entries, policies, trail, near_hits, checkpoints)
+    app = operations_app(operations, access, entries, policies, trail, near_hits, checkpoints)
+    if wanted.enabled:
+        # Here, for whoever does without pages does without what they are made with.
+        from proxy.dashboard.root import add_dashboard
+
+        add_dashboard(app, parts, access=access, sessions=sessions, trail=trail, clock=utc_now)
+    return app
 
 
 async def _metrics(

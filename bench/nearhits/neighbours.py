@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from bench.nearhits.tasks import Item
 from bench.stand import say
+from proxy.encoder_settings import EncoderSettings
 from proxy.encoders import open_encoder
-from proxy.settings import EncoderSettings
 
 BATCH = 32
 SHOWN = 5  # examples

@@ -1,47 +1,117 @@
-"""Who may use the admin API, and under which name the audit trail knows them."""
+"""Who may use the admin API and the dashboard, and under which name the audit trail knows them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from fastapi import Request
+from starlette.requests import Request
 
-from proxy.auth import Keyring, Role
+from proxy.admin.sessions import COOKIE, Sessions
+from proxy.auth import Caller, Keyring, Role, Unauthorized
 from proxy.errors import ApiError
 from proxy.settings import is_loopback
 
+_READS = ("GET", "HEAD")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who sent a request that is allowed."""
+
+    who: str  # as in the audit trail
+    role: Role
+    signed_in: bool = False  # by the dashboard's cookie, and can sign out
+
 
 class Access:
-    """Checks key, Host and Origin of admin requests."""
+    """Checks key or session, Host and Origin of admin requests."""
 
-    def __init__(self, keyring: Keyring) -> None:
+    def __init__(self, keyring: Keyring, sessions: Sessions | None = None) -> None:
+        """`sessions` None: no dashboard is there to sign in to."""
         self._keyring = keyring
+        self._sessions = sessions
 
-    def allow(self, request: Request) -> None:
-        """Raise ApiError unless this request may use the admin API."""
-        headers = dict(request.scope["headers"])
-        host = urlsplit(f"//{headers.get(b'host', b'').decode('latin-1')}").hostname or ""
-        origin = headers.get(b"origin")
-        if origin and urlsplit(origin.decode("latin-1")).hostname != host:
-            raise forbidden("a page of another origin may not use the admin API")
-        if self._keyring.anonymous:
-            peer = request.client.host if request.client else ""
-            # The Host too: a name that a stranger's DNS points at 127.0.0.1 is not loopback.
-            if not (is_loopback(peer) and is_loopback(host)):
-                raise forbidden("without configured keys the admin API is open on loopback only")
-            return
-        role = self._keyring.caller(headers).role
-        reads = request.method in ("GET", "HEAD")
-        if role is not Role.ADMIN and not (role is Role.VIEWER and reads):
+    @property
+    def anonymous(self) -> bool:
+        """Whether no key is configured: then whoever is on this machine is an admin."""
+        return self._keyring.anonymous
+
+    async def allow(self, request: Request) -> None:
+        """Raise ApiError or Unauthorized unless this request may use the admin API."""
+        visitor = await self._visitor(request)
+        reads = request.method in _READS
+        if visitor.role is not Role.ADMIN and not (visitor.role is Role.VIEWER and reads):
             raise forbidden("this takes an admin key")
+        request.state.visitor = visitor
 
     def who(self, request: Request) -> str:
         """Return what the audit trail calls the sender of an allowed request."""
+        return visitor_of(request).who
+
+    def same_origin(self, request: Request) -> bool:
+        """Whether the page that sent a request, if it was one, is of this host and port."""
+        origin = request.headers.get("origin")
+        if origin is None:
+            return True
+        scheme = origin.partition(":")[0].lower()  # `null`, which hides where it is from, has none
+        return scheme in _DEFAULT_PORTS and _place(origin) == _host(request, scheme)
+
+    async def _visitor(self, request: Request) -> Visitor:
+        if not self.same_origin(request):
+            raise forbidden("a page of another origin may not use the admin API")
         if self._keyring.anonymous:
-            return "anonymous on loopback"
-        return f"key {self._keyring.caller(dict(request.scope['headers'])).key_id}"
+            peer = request.client.host if request.client else ""
+            host, _ = _host(request, "http")
+            # The Host too: a name that a stranger's DNS points at 127.0.0.1 is not loopback.
+            if not (is_loopback(peer) and is_loopback(host)):
+                raise forbidden("without configured keys the admin API is open on loopback only")
+            return Visitor("anonymous on loopback", Role.ADMIN)
+        signed_in = await self._signed_in(request)
+        caller = signed_in or self._keyring.caller(dict(request.scope["headers"]))
+        return Visitor(f"key {caller.key_id}", caller.role, signed_in is not None)
+
+    async def _signed_in(self, request: Request) -> Caller | None:
+        """Return whose session the request comes in; None if it brings a key, or no session."""
+        cookie = request.cookies.get(COOKIE)
+        if cookie is None or self._sessions is None or _brings_key(request):
+            return None
+        caller = await self._sessions.caller(cookie)
+        if caller is None:
+            raise Unauthorized("this session has ended: sign in again")
+        # A browser says where each request but a plain read comes from. SameSite alone would let
+        # another port of this host in, which is the same site.
+        if request.method not in _READS and "origin" not in request.headers:
+            raise forbidden("a session may change something from its own pages only")
+        return caller
+
+
+def visitor_of(request: Request) -> Visitor:
+    """Return who sent an allowed request."""
+    visitor = request.state.visitor
+    assert isinstance(visitor, Visitor)
+    return visitor
 
 
 def forbidden(message: str) -> ApiError:
     """Return the 403 of the admin API."""
     return ApiError(403, message, type="permission_error", code="forbidden")
+
+
+def _brings_key(request: Request) -> bool:
+    return "authorization" in request.headers or "x-api-key" in request.headers
+
+
+def _place(url: str) -> tuple[str, int | None]:
+    """Return host and port of a URL; of one that cannot be read, nobody's."""
+    try:
+        parts = urlsplit(url)
+        return parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:
+        return "", None
+
+
+def _host(request: Request, scheme: str) -> tuple[str, int | None]:
+    """Return host and port that the request was sent to, as its Host header has them."""
+    return _place(f"{scheme}://{request.headers.get('host', '')}")

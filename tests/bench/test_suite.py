@@ -26,8 +26,9 @@ from bench.stand import (
 from bench.start import MEMORY, READY
 from bench.suite import NAMES, PARTITIONS, measure_once, read_plan
 from bench.verdicts import Reading, Row
+from proxy.encoder_settings import EncoderSettings
 from proxy.encoders import open_encoder
-from proxy.settings import EncoderSettings, load_settings
+from proxy.settings import load_settings
 from store.policy_file import load_policies
 
 SOMEWHERE = Server("http://127.0.0.1:9000", pid=1, ready_seconds=0.1)

@@ -1,0 +1,1 @@
+"""The dashboard at /admin: pages rendered here, over the same services as the admin API."""
