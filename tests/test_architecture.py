@@ -26,6 +26,8 @@ DOORS: dict[str, set[str]] = {
     "pydantic_settings": {"proxy"},
     "prometheus_client": {"proxy"},
     "litellm": {"proxy"},
+    "jinja2": {"proxy"},
+    "opentelemetry": {"proxy"},
     "xllamacpp": {"proxy"},
     "torch": {"embed", "federated"},
     "onnx": {"embed"},
