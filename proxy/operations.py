@@ -110,6 +110,7 @@ def operations_app(
         ("POST", "/policies/rollback", policies.roll_back),
         ("GET", "/entries", entries.list_entries),
         ("GET", "/entries/{id}", entries.show_entry),
+        ("GET", "/entries/{id}/neighbors", entries.list_neighbors),
         ("DELETE", "/entries/{id}", entries.delete_entry),
         ("POST", "/entries/{id}/quarantine", entries.quarantine),
         ("POST", "/entries/{id}/approve", entries.approve),

@@ -170,6 +170,10 @@ class Cache:
         """Note that the entry was served."""
         self._memory.occupancy.touch(id)
 
+    def hits(self, id: EntryId) -> float:
+        """Return how often an entry was used, old uses counting less; 0 if it is not held."""
+        return self._memory.occupancy.hits(id)
+
     def twins(self, shared_key: str) -> list[Held]:
         """Return what is held of all tenants under one exact key of scope shared."""
         return [self._memory.held[id] for id in self._memory.twins.get(shared_key, ())]
@@ -328,10 +332,7 @@ class Cache:
         """Return the numbers of this moment."""
         return Facts(
             entries=dict(self._memory.entries),
-            bytes={
-                category: self._memory.occupancy.bytes(category)
-                for category in self._memory.entries
-            },
+            bytes={name: self._memory.occupancy.bytes(name) for name in self._memory.entries},
             hot_bytes=self._memory.hot.bytes,
             evicted=dict(self._memory.evicted),
             expired=dict(self._expired),

@@ -174,6 +174,11 @@ class Occupancy:
         share = self._shares.get(category)
         return share is not None and share.admits and size <= share.quota.bytes
 
+    def hits(self, id: EntryId) -> float:
+        """Return the entry's references as its worth counts them; 0 if it is not here."""
+        ranked = self._ranked.get(id)
+        return 0.0 if ranked is None else ranked.hits
+
     def victims(
         self, category: str, size: int, replacing: EntryId | None = None
     ) -> list[EntryId] | None:

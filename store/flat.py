@@ -82,6 +82,11 @@ class Flat:
         """Return what a scan needs; it stays consistent while rows are put and released."""
         return View(self._rows[: self._used], self._labels[: self._used])
 
+    def fetch(self, label: int) -> Vector:
+        """Return a copy of a vector that is here."""
+        vector: Vector = self._rows[self._slots[label]].copy()
+        return vector
+
     def tail(self, limit: int) -> tuple[list[int], npt.NDArray[np.float32]]:
         """Return up to `limit` labels from the end with a copy of their vectors, shape (n, d)."""
         start = max(0, self._used - limit)

@@ -66,6 +66,11 @@ class Labels:
         """Note where a living label's vector lies now."""
         self.homes[label & SLOT_MASK] = home
 
+    def home(self, label: int) -> int:
+        """Return where a living label's vector lies."""
+        home: int = self.homes[label & SLOT_MASK]
+        return home
+
     def next_graph(self) -> int:
         """Return a number for another graph."""
         self.graphs += 1

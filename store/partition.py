@@ -46,6 +46,11 @@ class Partition:
                 graph.dead.append(label)
         return True
 
+    def graph_of(self, label: int) -> Graph | None:
+        """Return the graph that holds a living label's vector; None if the matrix does."""
+        home = self.table.home(label)
+        return next((graph for graph in self.graphs if graph.number == home), None)
+
     def name(self, found: Found, k: int) -> list[Neighbor]:
         """Turn labels into neighbors, leaving out whoever died since they were found."""
         cosines = dict(found)

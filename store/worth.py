@@ -49,6 +49,11 @@ class Ranked:
         """What a reference is worth, in halvings."""
         return log2(min(max(LEAST_COST, self.cost), MOST_COST) / max(self.size, 1))  # NaN: least
 
+    @property
+    def hits(self) -> float:
+        """References that count now, being stored among them: 1.0 is one that is not yet old."""
+        return exp2(self.rank - self.weight - self.ranking.clock)
+
 
 class Ranking:
     """The entries of one category by worth."""

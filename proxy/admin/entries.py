@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from fastapi import Request
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from embed.errors import EmbedError
 from proxy.admin.access import Access
+from proxy.admin.meaning import Neighbor, encoded, nearest, neighbors, not_encoded, passing
 from proxy.admin.purge import Purge, matching, similar
 from proxy.encoding import Encoding
 from proxy.errors import ApiError
@@ -20,11 +22,13 @@ from proxy.sharing import Sharing
 from store.cache import Cache
 from store.documents.base import DocumentStore, Filter, Summary
 from store.documents.records import AuditRow, Records
-from store.entry import Entry, EntryId
+from store.entry import Entry, EntryId, Held, size_of
 from store.membership import Membership
 from store.policy import DEFAULT_CATEGORY
 from store.quarantine import EVERYBODY, Quarantine
 from store.vectors import nothing_made
+
+MOST_NEAREST = 100  # entries that a search by meaning returns
 
 
 class QuarantineOrder(BaseModel):
@@ -64,28 +68,70 @@ class EntriesAdmin:
         self._membership = membership
 
     async def list_entries(
-        self, category: str = "", tenant: str = "", q: str = "", limit: int = 50, cursor: str = ""
+        self,
+        category: str = "",
+        tenant: str = "",
+        q: str = "",
+        tag: str = "",
+        model: str = "",
+        meaning: str = "",
+        limit: int = 50,
+        cursor: str = "",
     ) -> dict[str, Any]:
-        """Return a page of entries, newest first."""
+        """Return a page of entries, newest first; by `meaning` those nearest to a text."""
         check_limit(limit)
-        chosen = Filter(category=category, tenant=tenant, text=q)
+        chosen = Filter(category=category, tenant=tenant, text=q, tag=tag, model=model)
+        if meaning:
+            if q or cursor:
+                raise ApiError(400, "meaning goes with neither q nor cursor", param="meaning")
+            return await self._nearest(meaning, chosen, limit)
         try:
             page = await self._documents.browse(chosen, limit=limit, cursor=cursor or None)
         except ValueError as error:
             raise ApiError(400, str(error), param="cursor") from None
-        live = [self._listed(e) for e in page.entries if self._cache.exact(e.id) is not None]
+        live = [
+            summary_as_data(entry) | self._standing(held)
+            for entry in page.entries
+            if (held := self._cache.exact(entry.id)) is not None
+        ]
         return {"entries": live, "next": page.next}
+
+    async def _nearest(self, text: str, chosen: Filter, most: int) -> dict[str, Any]:
+        if most > MOST_NEAREST:
+            raise ApiError(400, f"limit: with meaning 1 to {MOST_NEAREST}", param="limit")
+        encoding = self._in_force.rules.encoding
+        vector = await encoded(encoding, text, "meaning")
+        passes = await passing(self._documents, chosen)
+        found = await nearest(self._cache, encoding.checkpoint, vector, passes, most)
+        rows = []
+        for held, similarity, _ in found.nearest:
+            entry = await self._documents.get(held.id)
+            if entry is not None and self._cache.exact(held.id) is not None:
+                row = {**_heading(entry), "size": size_of(entry), **self._standing(held)}
+                rows.append({**row, "similarity": similarity})
+        return {"entries": rows, "next": None, "compared": found.compared, "of": found.of}
 
     async def show_entry(self, id: str) -> dict[str, Any]:
         """Return one entry with its answer, and which others speak against sharing it."""
-        entry = await self._documents.get(EntryId(id)) if self._cache.exact(EntryId(id)) else None
-        if entry is None:
+        held = self._cache.exact(EntryId(id))
+        entry = await self._documents.get(EntryId(id)) if held is not None else None
+        if held is None or entry is None:
             raise _no_entry(id)
         return {
             **entry_as_data(entry),
-            "quarantined_for": self._kept_from(entry.id),
+            "size": size_of(entry),
+            **self._standing(held),
             "disputed_by": await self._sharing.disputed_by(entry),
         }
+
+    async def list_neighbors(self, id: str) -> dict[str, Any]:
+        """Return the nearest entries of an entry's partition, and what would keep them apart."""
+        held = self._cache.exact(EntryId(id))
+        if held is None:
+            raise _no_entry(id)
+        found = await neighbors(self._cache, self._in_force.rules, held)
+        rows = [] if found is None else [self._beside(neighbor) for neighbor in found]
+        return {"neighbors": rows, "comparable": found is not None, "next": None}
 
     async def delete_entry(self, id: str, request: Request) -> dict[str, Any]:
         """Remove one entry; nothing serves it after the return, on no replica."""
@@ -132,13 +178,7 @@ class EntriesAdmin:
 
         With a tenant go its labelled pairs, and what is kept from it by name.
         """
-        if purge.similar_to is None:
-            found = await matching(self._documents, purge)
-        else:
-            found = await self._similar_to(purge.similar_to, purge.threshold)
-        matched = len(found)
-        if not self._membership.shared:  # else another replica may hold what this one does not yet
-            matched = sum(self._cache.exact(id) is not None for id in found)
+        found, matched = await self._selected(purge)
         if purge.dry_run:
             return {"matched": matched, "purged": 0}
         # All that is stored, held or not: a row whose deletion failed before must not come back.
@@ -151,6 +191,22 @@ class EntriesAdmin:
         await self._audit(request, "purge", {**wanted, **done})
         return done
 
+    async def preview(self, purge: Purge, most: int) -> tuple[int, list[Held]]:
+        """Return how many entries a purge would remove, and some of them."""
+        found, matched = await self._selected(purge)
+        live = (held for id in found if (held := self._cache.exact(id)) is not None)
+        return matched, list(islice(live, most))
+
+    async def _selected(self, purge: Purge) -> tuple[list[EntryId], int]:
+        """Return what a purge removes, and how many of them are live."""
+        if purge.similar_to is None:
+            found = await matching(self._documents, purge)
+        else:
+            found = await self._similar_to(purge.similar_to, purge.threshold)
+        if self._membership.shared:  # another replica may hold what this one does not yet
+            return found, len(found)
+        return found, sum(self._cache.exact(id) is not None for id in found)
+
     async def _similar_to(self, text: str, threshold: float | None) -> list[EntryId]:
         rules = self._in_force.rules
         if threshold is None:
@@ -158,13 +214,7 @@ class EntriesAdmin:
         try:
             return await self._at_least(rules.encoding, text, threshold)
         except EmbedError as error:
-            raise ApiError(
-                503,
-                f"similar_to: the text cannot be encoded now: {error}",
-                type="server_error",
-                param="similar_to",
-                code="encoder_unavailable",
-            ) from None
+            raise not_encoded("similar_to", error) from None
 
     async def _at_least(self, encoding: Encoding, text: str, threshold: float) -> list[EntryId]:
         made = self._cache.vectors[encoding.checkpoint].made
@@ -176,8 +226,31 @@ class EntriesAdmin:
             None if made is nothing_made else made,  # no other checkpoint has ever served
         )
 
-    def _listed(self, entry: Summary) -> dict[str, Any]:
-        return {**summary_as_data(entry), "quarantined_for": self._kept_from(entry.id)}
+    def _standing(self, held: Held) -> dict[str, Any]:
+        """Return what of an entry changes while it is stored."""
+        book = self._in_force.rules.book
+        policy = book[held.category] if held.category in book else None
+        age = self._clock() - held.created_at
+        return {
+            "quarantined_for": self._kept_from(held.id),
+            "hits": round(self._cache.hits(held.id), 2),
+            "expires_in": None if policy is None else (policy.ttl - age).total_seconds(),
+        }
+
+    def _beside(self, neighbor: Neighbor) -> dict[str, Any]:
+        held = neighbor.held
+        return {
+            "id": held.id,
+            "query": held.query,
+            "category": held.category,
+            "tenant": held.tenant,
+            "similarity": neighbor.similarity,
+            "vetoes": list(neighbor.vetoes),
+            "threshold": neighbor.threshold,
+            "budgeted": neighbor.budgeted,
+            "same_past": neighbor.same_past,
+            **self._standing(held),
+        }
 
     def _kept_from(self, id: EntryId) -> list[str]:
         return sorted(tenant or "everybody" for tenant in self._quarantine.tenants(id))
@@ -205,6 +278,10 @@ def entry_as_data(entry: Entry) -> dict[str, Any]:
         **_heading(entry),
         "earlier": list(entry.earlier),
         "key_id": entry.key_id,
+        "checkpoint": entry.checkpoint if entry.vector is not None else "",
+        "classifier": entry.classifier,
+        "cost": entry.cost,
+        "shared": bool(entry.shared_key),
         "content_type": entry.content_type,
         "answer": answer,
     }

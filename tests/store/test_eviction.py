@@ -169,7 +169,8 @@ def test_strangers_are_neither_touched_nor_dropped() -> None:
     occupancy.touch(EntryId("z"))
     occupancy.drop(EntryId("z"))
     assert len(occupancy) == 1 and EntryId("z") not in occupancy
-    assert (occupancy.entries("z"), occupancy.bytes("z")) == (0, 0)
+    assert (occupancy.entries("z"), occupancy.bytes("z"), occupancy.hits(EntryId("z"))) == (0, 0, 0)
+    assert occupancy.hits(EntryId("code0")) == 1
 
 
 def test_after_quotas_shrank_everybody_over_goes_in_slices() -> None:

@@ -58,6 +58,22 @@ async def test_what_was_put_is_found_at_once(index: VectorIndex) -> None:
             assert await found(index, vector) == [name(number)]
 
 
+async def test_a_vector_can_be_had_back_wherever_it_lies(index: VectorIndex) -> None:
+    for number, vector in enumerate(VECTORS):
+        index.put(KEY if number % 2 else OTHER_KEY, name(number), vector)
+    if isinstance(index, PartitionedIndex):
+        await index.settled()  # most have moved into graphs, where there are any
+    index.remove(KEY, name(7))
+    wanted = [(KEY if n % 2 else OTHER_KEY, name(n)) for n in range(0, 300, 7)]
+    found = await index.fetch([*wanted, (KEY, name(2)), (PartitionKey("no", "body"), name(1))])
+    assert list(found.keys() ^ {id for _, id in wanted}) == [name(7)]
+    for id, vector in found.items():
+        np.testing.assert_array_equal(vector, VECTORS[int(id[1:])])
+    found[name(0)][:] = 0  # a copy: what is searched stays
+    again = await index.fetch([(OTHER_KEY, name(0))])
+    np.testing.assert_array_equal(again[name(0)], VECTORS[0])
+
+
 async def test_what_was_removed_is_found_no_more_not_even_by_a_search_under_way(
     index: VectorIndex,
 ) -> None:
