@@ -88,7 +88,15 @@ async def build_operations(
         # Here, for whoever does without pages does without what they are made with.
         from proxy.dashboard.root import add_dashboard
 
-        add_dashboard(app, parts, access=access, sessions=sessions, trail=trail, clock=utc_now)
+        add_dashboard(
+            app,
+            parts,
+            access=access,
+            sessions=sessions,
+            trail=trail,
+            entries=entries,
+            clock=utc_now,
+        )
     return app
 
 

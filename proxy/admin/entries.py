@@ -90,7 +90,7 @@ class EntriesAdmin:
         except ValueError as error:
             raise ApiError(400, str(error), param="cursor") from None
         live = [
-            summary_as_data(entry) | self._standing(held)
+            summary_as_data(entry) | self.standing(held)
             for entry in page.entries
             if (held := self._cache.exact(entry.id)) is not None
         ]
@@ -107,7 +107,7 @@ class EntriesAdmin:
         for held, similarity, _ in found.nearest:
             entry = await self._documents.get(held.id)
             if entry is not None and self._cache.exact(held.id) is not None:
-                row = {**_heading(entry), "size": size_of(entry), **self._standing(held)}
+                row = {**_heading(entry), "size": size_of(entry), **self.standing(held)}
                 rows.append({**row, "similarity": similarity})
         return {"entries": rows, "next": None, "compared": found.compared, "of": found.of}
 
@@ -120,7 +120,7 @@ class EntriesAdmin:
         return {
             **entry_as_data(entry),
             "size": size_of(entry),
-            **self._standing(held),
+            **self.standing(held),
             "disputed_by": await self._sharing.disputed_by(entry),
         }
 
@@ -158,7 +158,7 @@ class EntriesAdmin:
             await self._membership.settled()
         action = "entry.release" if order.lift else "entry.quarantine"
         await self._audit(request, action, {"id": id, **order.model_dump(exclude={"lift"})})
-        return {"id": id, "quarantined_for": self._kept_from(EntryId(id))}
+        return {"id": id, "quarantined_for": self.kept_from(EntryId(id))}
 
     async def approve(self, id: str, request: Request) -> dict[str, Any]:
         """Let an entry of scope shared serve other tenants, without waiting for a second answer."""
@@ -226,13 +226,13 @@ class EntriesAdmin:
             None if made is nothing_made else made,  # no other checkpoint has ever served
         )
 
-    def _standing(self, held: Held) -> dict[str, Any]:
-        """Return what of an entry changes while it is stored."""
+    def standing(self, held: Held) -> dict[str, Any]:
+        """Return what changes of an entry while it is stored: whom it serves, use, time left."""
         book = self._in_force.rules.book
         policy = book[held.category] if held.category in book else None
         age = self._clock() - held.created_at
         return {
-            "quarantined_for": self._kept_from(held.id),
+            "quarantined_for": self.kept_from(held.id),
             "hits": round(self._cache.hits(held.id), 2),
             "expires_in": None if policy is None else (policy.ttl - age).total_seconds(),
         }
@@ -249,10 +249,11 @@ class EntriesAdmin:
             "threshold": neighbor.threshold,
             "budgeted": neighbor.budgeted,
             "same_past": neighbor.same_past,
-            **self._standing(held),
+            **self.standing(held),
         }
 
-    def _kept_from(self, id: EntryId) -> list[str]:
+    def kept_from(self, id: EntryId) -> list[str]:
+        """Return the tenants that an entry is not served to; also of one that is gone."""
         return sorted(tenant or "everybody" for tenant in self._quarantine.tenants(id))
 
     async def _audit(self, request: Request, action: str, what: dict[str, Any]) -> None:

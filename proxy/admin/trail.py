@@ -10,6 +10,9 @@ from proxy.admin.entries import check_limit
 from proxy.errors import ApiError
 from store.documents.records import AuditRow, Pair, Records
 
+PAIRS_LOOKED_AT = 5_000  # of one category, for those of one entry
+_PAIRS_AT_ONCE = 500
+
 
 class TrailAdmin:
     """What an operator looks up."""
@@ -43,6 +46,21 @@ class TrailAdmin:
         except ValueError as error:
             raise ApiError(400, str(error), param="cursor") from None
         return {"pairs": [pair_as_data(pair) for pair in page.items], "next": page.next}
+
+    async def pairs_about(self, entry_id: str, category: str) -> dict[str, Any]:
+        """Return the labelled pairs of one entry, newest first.
+
+        The records know no entries: the category's newest PAIRS_LOOKED_AT are looked through, and
+        `complete` says whether these were all.
+        """
+        found: list[dict[str, Any]] = []
+        cursor: str | None = None
+        for _ in range(PAIRS_LOOKED_AT // _PAIRS_AT_ONCE):
+            page = await self._records.pairs(limit=_PAIRS_AT_ONCE, cursor=cursor, category=category)
+            found += [pair_as_data(pair) for pair in page.items if pair.entry_id == entry_id]
+            if (cursor := page.next) is None:
+                break
+        return {"pairs": found, "complete": cursor is None}
 
 
 def audit_as_data(row: AuditRow) -> dict[str, Any]:

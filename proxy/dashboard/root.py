@@ -9,12 +9,17 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from proxy.admin.access import Access
+from proxy.admin.entries import EntriesAdmin
 from proxy.admin.sessions import Sessions
 from proxy.admin.trail import TrailAdmin
 from proxy.dashboard.assets import Assets
 from proxy.dashboard.audit import AuditPage
+from proxy.dashboard.entries_page import EntriesPage
+from proxy.dashboard.entry_page import EntryPage
 from proxy.dashboard.login import Login
+from proxy.dashboard.map_page import MapPage
 from proxy.dashboard.pages import Page, Pages
+from proxy.dashboard.purge_page import PurgePage
 from proxy.dashboard.settings_page import SettingsPage
 from proxy.parts import Parts
 
@@ -26,6 +31,7 @@ def add_dashboard(
     access: Access,
     sessions: Sessions | None,
     trail: TrailAdmin,
+    entries: EntriesAdmin,
     clock: Callable[[], datetime],
 ) -> None:
     """Give every page its address under /admin; `sessions` None: everybody on loopback is admin."""
@@ -46,9 +52,31 @@ def add_dashboard(
     ]
     guarded: list[tuple[str, str, Page]] = [
         ("GET", "/audit", AuditPage(pages, trail).show),
+        *_entries(pages, parts, entries, trail),
         ("GET", "/settings", SettingsPage(pages, parts.settings).show),
     ]
     for method, path, page in open_to_all:
         app.router.routes.append(Route(f"/admin{path}", pages.told(page), methods=[method]))
     for method, path, page in guarded:
         app.router.routes.append(Route(f"/admin{path}", pages.guarded(page), methods=[method]))
+
+
+def _entries(
+    pages: Pages, parts: Parts, entries: EntriesAdmin, trail: TrailAdmin
+) -> list[tuple[str, str, Page]]:
+    """Return the pages of entries; an id comes last, for it could be any word."""
+    purge = PurgePage(pages, entries, parts.in_force)
+    one = EntryPage(pages, entries, trail, parts.in_force)
+    return [
+        ("GET", "/entries", EntriesPage(pages, entries, parts.in_force).show),
+        ("GET", "/entries/map", MapPage(pages, entries, parts.cache, parts.in_force).show),
+        ("GET", "/entries/purge", purge.show),
+        ("POST", "/entries/purge", purge.purge),
+        ("POST", "/entries/purge/count", purge.count),
+        ("GET", "/entries/{id}", one.show),
+        ("GET", "/entries/{id}/around", one.around),
+        ("POST", "/entries/{id}/delete", one.delete),
+        ("POST", "/entries/{id}/quarantine", one.quarantine),
+        ("POST", "/entries/{id}/lift", one.lift),
+        ("POST", "/entries/{id}/approve", one.approve),
+    ]
