@@ -15,8 +15,9 @@ from datetime import datetime
 
 from embed.errors import EmbedError, Overloaded
 from proxy.call import Call
+from proxy.judgement import barred
 from proxy.metrics import Metrics
-from proxy.nearest import Nearest, may_have
+from proxy.nearest import Nearest
 from proxy.outcome import Lookup, Outcome, exact_only_reason, exact_outcome, skip_reason
 from proxy.wire.base import Tier
 from store.cache import Cache
@@ -155,7 +156,7 @@ class Searcher:
             lookup = self._judged(call, Candidate(held, 1.0))
         if lookup.outcome is Outcome.MISS and call.policy.scope is Scope.SHARED:
             for twin in self._cache.twins(call.shared_key):
-                if twin.id != call.id and may_have(call, twin, self._quarantine):
+                if twin.id != call.id and barred(call, twin, self._quarantine) is None:
                     return self._judged(call, Candidate(twin, 1.0))
         return lookup
 

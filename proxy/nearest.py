@@ -7,42 +7,26 @@ is in `store`, here are the numbers fetched that it is done with.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from proxy.call import Call
+from proxy.judgement import barred, judged, refused
 from proxy.metrics import Metrics
-from proxy.outcome import Lookup, Outcome, exact_outcome
+from proxy.outcome import Barrier, Judgement, Lookup, Outcome, Searched
 from proxy.rules import InForce
 from proxy.turns import TurnEncoder
 from store.cache import Cache
 from store.decision.features import NEIGHBORS, Neighborhood, neighborhoods
-from store.decision.guards import veto
-from store.entry import Candidate, EntryId, Held, Vector
-from store.policy import Mode, Scope, Verdict
+from store.entry import Candidate, Held, Vector
+from store.policy import Mode
 from store.quarantine import Quarantine
-
-log = logging.getLogger("nearhit.lookup")
 
 # Of a follow-up: "and then?" is asked in many dialogues, and nearest are those of others.
 _FOLLOW_UP_NEIGHBORS = 32
 _SCORED = 5  # candidates of one search that nothing else forbids
 Point = Callable[[str, float], float]  # (category, error budget) -> largest P(wrong) to serve
-
-
-def may_have(call: Call, held: Held, quarantine: Quarantine) -> bool:
-    """Whether this caller may be served the entry at all."""
-    if quarantine.holds(held.id, call.caller.tenant):
-        return False
-    if held.tenant == call.caller.tenant:
-        return True
-    if held.shared_key and call.policy.scope is Scope.SHARED:
-        return held.approved
-    # The partition holds the tenant already: reaching this is a bug, and never a hit.
-    log.error("entry %s of another tenant was found; refused", held.id)
-    return False
 
 
 class Nearest:
@@ -69,47 +53,54 @@ class Nearest:
         self._max_wait = max_wait  # seconds for earlier turns' vectors
 
     async def find(self, call: Call, vector: Vector, lookup: Lookup) -> Lookup:
+        """As `search`, and count what was refused although it was near enough."""
+        lookup = await self.search(call, vector, lookup)
+        if lookup.searched is not None:
+            for judgement in lookup.searched.judgements:
+                if judgement.veto:
+                    category = self._metrics.category(call.category)
+                    self._metrics.vetoes.labels(category, judgement.veto).inc()
+        return lookup
+
+    async def search(self, call: Call, vector: Vector, lookup: Lookup) -> Lookup:
         """Return what may be served, or `lookup`, what the exact key came to, with what was near.
 
-        Of several candidates the one that is least likely to be wrong answers.
+        Of several candidates the one that is least likely to be wrong answers. Nothing is counted
+        and nothing changed.
         """
         now, earlier = self._clock(), call.question.earlier
         wanted = _FOLLOW_UP_NEIGHBORS if earlier else NEIGHBORS
         checkpoint = call.rules.encoding.checkpoint  # whose vector it is
         found = await self._cache.similar(call.partition, vector, wanted, checkpoint=checkpoint)
-        passed = [
-            (number, outcome)
-            for number, candidate in enumerate(found)
-            if (outcome := self._judge(call, candidate, now)) is not Outcome.MISS
-        ]
-        refused: dict[EntryId, float | None] = {}
-        for candidate, outcome in self._scored(call, found, passed, refused):
-            same_past = candidate.held.earlier == earlier
-            if not same_past and not await self._shares_past(call, candidate.held):
+        judgements = [judged(call, candidate, now, self._quarantine) for candidate in found]
+        order = self._scored(call, found, judgements)
+        for place, number in enumerate(order):
+            held, similarity, _ = found[number]
+            outcome, _, _, risk = judgements[number]
+            if held.earlier != earlier and not await self._shares_past(call, held):
+                judgements[number] = Judgement(Outcome.MISS, Barrier.CONTEXT, "context", risk)
                 continue
+            candidate = Candidate(held, similarity, risk)
             if outcome is Outcome.HIT:
-                return Lookup(Outcome.HIT, found=candidate)
+                for other in order[place + 1 :]:
+                    judgements[other] = _outdone(judgements[other])
+                searched = Searched(tuple(found), tuple(judgements))
+                return Lookup(Outcome.HIT, found=candidate, searched=searched)
             if lookup.outcome is Outcome.MISS:
                 expired = candidate if outcome is Outcome.STALE else None
                 lookup = Lookup(outcome, expired=expired)
+        searched = Searched(tuple(found), tuple(judgements))
         if lookup.outcome is Outcome.MISS:
-            around = replace(lookup, around=tuple(found))
-            return self._with_near(call, around, found, refused, now)
-        return lookup
+            return self._with_near(call, lookup, searched, now)
+        return replace(lookup, searched=searched)
 
-    def _with_near(
-        self,
-        call: Call,
-        miss: Lookup,
-        found: Sequence[Candidate],
-        refused: Mapping[EntryId, float | None],
-        now: datetime,
-    ) -> Lookup:
+    def _with_near(self, call: Call, miss: Lookup, searched: Searched, now: datetime) -> Lookup:
         """Return the miss with the nearest that only its cosine or its score kept from a hit.
 
         It is no answer, but to compare with the one that comes: whether it would have done.
         """
-        for candidate in found:
+        near, risk = None, None
+        for number, candidate in enumerate(searched.candidates):
             held = candidate.held
             policy = call.policy_over(held)
             if policy is None or policy.mode is not Mode.SEMANTIC:
@@ -118,49 +109,40 @@ class Nearest:
                 continue
             if held.earlier != call.question.earlier or policy.expired(now - held.created_at):
                 continue  # after another past, or too old, it would not have done anyway
-            if may_have(call, held, self._quarantine):
-                return replace(miss, near=candidate, near_risk=refused.get(held.id))
-        return miss
-
-    def _judge(self, call: Call, candidate: Candidate, now: datetime) -> Outcome:
-        held, similarity, _ = candidate
-        policy = call.policy_over(held)
-        if policy is None or policy.mode is not Mode.SEMANTIC:
-            return Outcome.MISS
-        if not may_have(call, held, self._quarantine) or similarity < call.asked_threshold:
-            return Outcome.MISS
-        if policy.judge(similarity, now - held.created_at) is Verdict.MISS:
-            return Outcome.MISS
-        guard = veto(call.question.text, held.query)
-        if guard is not None:
-            self._refused(call, guard)
-            return Outcome.MISS
-        return exact_outcome(call, held, policy, now)
+            if barred(call, held, self._quarantine) is None:
+                near, judgement = candidate, searched.judgements[number]
+                risk = judgement.risk if judgement.barrier is Barrier.SCORE else None
+                break
+        around = searched.candidates
+        return replace(miss, around=around, searched=searched, near=near, near_risk=risk)
 
     def _scored(
-        self,
-        call: Call,
-        found: Sequence[Candidate],
-        passed: Sequence[tuple[int, Outcome]],
-        refused: dict[EntryId, float | None],
-    ) -> list[tuple[Candidate, Outcome]]:
-        """Return those within their budgets, in the order in which they are to be served.
+        self, call: Call, found: Sequence[Candidate], judgements: list[Judgement]
+    ) -> list[int]:
+        """Return the numbers of those within their budgets, in the order they are to be served in.
 
-        The risks of the others are put in `refused`. Whoever has the same past goes first, for
-        that costs nothing to tell; then the least risk.
+        What nothing else is against gets its risk into its judgement, and perhaps a refusal.
+        Whoever has the same past goes first, for that costs nothing to tell; then the least risk.
         """
+        passed = [n for n, each in enumerate(judgements) if each.outcome is not Outcome.MISS]
+        if not passed:
+            return passed
         earlier = call.question.earlier
-        known = sorted(passed, key=lambda each: found[each[0]].held.earlier != earlier)[:_SCORED]
-        risks = self._risks(call, found, [number for number, _ in known])
+        if earlier:
+            passed.sort(key=lambda n: found[n].held.earlier != earlier)
+        for number in passed[_SCORED:]:
+            judgements[number] = refused(Barrier.CROWDED)
+        del passed[_SCORED:]
         kept = []
-        for risk, (number, outcome) in zip(risks, known, strict=True):
-            candidate = found[number]._replace(risk=risk)
-            if self._within_budget(call, candidate):
-                kept.append((candidate, outcome))
+        for number, risk in zip(passed, self._risks(call, found, passed), strict=True):
+            outcome, barrier, _, _ = judgements[number]
+            if self._within_budget(call, found[number].held, risk):
+                judgements[number] = Judgement(outcome, barrier, "", risk)
+                kept.append(number)
             else:
-                refused[candidate.held.id] = risk
-                self._refused(call, "score")
-        return sorted(kept, key=lambda c: (c[0].held.earlier != earlier, c[0].risk or 0.0))
+                judgements[number] = Judgement(Outcome.MISS, Barrier.SCORE, "score", risk)
+        kept.sort(key=lambda n: (found[n].held.earlier != earlier, judgements[n].risk or 0.0))
+        return kept
 
     def _risks(
         self, call: Call, found: Sequence[Candidate], numbers: Sequence[int]
@@ -184,21 +166,21 @@ class Nearest:
         policy = call.policy_over(held)
         return None if policy is None else policy.error_budget
 
-    def _within_budget(self, call: Call, candidate: Candidate) -> bool:
+    def _within_budget(self, call: Call, held: Held, risk: float | None) -> bool:
         """Whether both categories' decision points, where they have any, let this risk pass.
 
         Each is asked for its own budget: what was learnt of a category holds for that one only.
         """
         policies = {call.category: call.policy}
-        if candidate.held.category != call.category:
-            policies[candidate.held.category] = call.policy_of(candidate.held.category)
+        if held.category != call.category:
+            policies[held.category] = call.policy_of(held.category)
         for category, policy in policies.items():
             if policy.error_budget is None:
                 continue
             if call.rules.encoding is not self._in_force.rules.encoding:
                 return False  # the points of now were learnt of another encoder's risks
             point = self._point(category, policy.error_budget)
-            if candidate.risk is None or point <= 0.0 or candidate.risk > point:
+            if risk is None or point <= 0.0 or risk > point:
                 return False
         return True
 
@@ -211,12 +193,12 @@ class Nearest:
         encoding = call.rules.encoding
         vectors = self._cache.vectors.earlier(held.id, encoding.checkpoint)
         turns = TurnEncoder(encoding)
-        if await turns.same(
+        return await turns.same(
             call.question.earlier, held.earlier, vectors, threshold, self._max_wait
-        ):
-            return True
-        self._refused(call, "context")
-        return False
+        )
 
-    def _refused(self, call: Call, why: str) -> None:
-        self._metrics.vetoes.labels(self._metrics.category(call.category), why).inc()
+
+def _outdone(judgement: Judgement) -> Judgement:
+    """Return the judgement of what might have been served as well, had not another been."""
+    outcome, barrier, _, risk = judgement
+    return Judgement(outcome, Barrier.OUTDONE if barrier is None else barrier, "", risk)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from proxy.call import Call
 from proxy.wire.base import Fields, Tier
@@ -24,6 +25,40 @@ class Outcome(StrEnum):
     STALE_IF_ERROR = "stale-if-error"  # counted beside the lookup's own, when the upstream failed
 
 
+class Barrier(StrEnum):
+    """What keeps a stored answer from a call, in the order in which it is asked."""
+
+    CATEGORY = "category"  # its category is gone, or has another scope than the call's
+    MODE = "mode"  # one of both categories is not looked up by meaning
+    QUARANTINE = "quarantine"
+    TENANT = "tenant"  # another's, and not approved
+    ASKED = "asked"  # farther than the caller would have it
+    THRESHOLD = "threshold"  # farther than the stricter of both categories' thresholds
+    GUARD = "guard"  # `Judgement.veto` says which
+    EXPIRED = "expired"  # nothing else is against it: it may stand in for a failing upstream
+    AGE = "age"  # nothing else is against it, but it is older than the caller would have it
+    CROWDED = "crowded"  # nothing is against it, but so many others went before
+    SCORE = "score"  # too likely to be wrong, or nobody can tell
+    CONTEXT = "context"  # the users' earlier turns do not mean the same
+    OUTDONE = "outdone"  # nothing is against it, but another one answers
+
+
+class Judgement(NamedTuple):
+    """What a candidate comes to."""
+
+    outcome: Outcome  # HIT, STALE, REQUEST; MISS: it may not be served
+    barrier: Barrier | None = None  # None: this one answers
+    veto: str = ""  # as the metric of vetoes names it: a guard, "score" or "context"
+    risk: float | None = None  # P(wrong), where a budget asked for it
+
+
+class Searched(NamedTuple):
+    """All that one search found, nearest first, and what each came to. Both are as long."""
+
+    candidates: tuple[Candidate, ...]
+    judgements: tuple[Judgement, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """What happened, and what the later hops need of it."""
@@ -37,6 +72,7 @@ class Lookup:
     near: Candidate | None = None  # of a miss: the nearest that almost could be served
     near_risk: float | None = None  # its P(wrong), if the score alone refused it
     around: tuple[Candidate, ...] = ()  # of a miss: all that the search found, nearest first
+    searched: Searched | None = None  # what the search by meaning found, if there was one
     predicted: str | None = None  # of a miss: what the upstream is told it may well answer
     shadow: Callable[[Fields], None] | None = None  # of a miss: is told the answer that came
     encode_later: bool = False  # the search was skipped: whoever stores the answer encodes it
