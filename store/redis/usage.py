@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -13,12 +14,13 @@ from store.documents.heads import EPOCH
 from store.documents.usage import KEPT, LENGTH, OTHER, Span, UsageKey, UsageRow, starts
 from store.redis.appending import IF_ROOM, THOUGH_FULL
 from store.redis.connection import RedisConnection
-from store.redis.exchange import Command, exchange
+from store.redis.exchange import Command, Reply, exchange
 from store.redis.keys import Keys
 from store.redis.series import name_of
 from store.redis.writer import OrderedWriter, Steps
 
 _AT_ONCE = 30  # hashes in one round trip
+_MANY = 2_000  # fields and amounts that are worth a trip to a thread
 _KNOWN_FOR = 86_400  # seconds that a batch is remembered
 # KEYS: the batch, then hashes; ARGV: a time to live in seconds for each, then number of the key,
 # field and amount in turn.
@@ -84,7 +86,10 @@ class RedisUsage:
                 lambda client, commands=commands: _all_of(client, commands)  # type: ignore[misc]
             )
             for start, flat in zip(part, replies, strict=True):
-                rows += _rows_of(span, start, flat)
+                if len(flat) < _MANY:
+                    rows += _rows_of(span, start, flat)
+                else:
+                    rows += await asyncio.to_thread(_rows_of, span, start, flat)
         return rows
 
     async def fold(self, tenant: str, now: datetime) -> int:
@@ -104,7 +109,7 @@ class RedisUsage:
         return folded
 
 
-async def _all_of(client: Redis, commands: Sequence[Command]) -> list[list[bytes]]:
+async def _all_of(client: Redis, commands: Sequence[Command]) -> list[Reply]:
     replies = await exchange(client, commands)
     for reply in replies:
         if isinstance(reply, ResponseError):
