@@ -15,7 +15,9 @@ import orjson
 from proxy import headers as h
 from proxy.call import Call
 from proxy.errors import error_event
+from proxy.outcome import Served
 from store.entry import Held
+from store.flight import Flight
 from store.hot import Document
 
 log = logging.getLogger("nearhit.answer")
@@ -55,6 +57,12 @@ class Answer:
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes | Streamed
+    # What the usage ledger needs to know.
+    served: Served = Served.BYPASS
+    held: Held | None = None  # the entry that was replayed, and its JSON form
+    stored: bytes = b""
+    flight: Flight | None = None  # that was followed
+    unread: bool = False  # whether nobody looks at what an upstream says in it
 
 
 def call_headers(call: Call, status: bytes) -> list[tuple[bytes, bytes]]:
@@ -85,13 +93,13 @@ def replay(
     left = int(ttl.total_seconds()) - age
     exact = held.id == call.id or (held.shared_key != "" and held.shared_key == call.shared_key)
     if stale:
-        detail, left = "stale-if-error", min(left, -1)
+        served, left = Served.STALE_IF_ERROR, min(left, -1)
     else:
-        detail, left = "exact" if exact else "semantic", max(left, 0)
+        served, left = Served.EXACT if exact else Served.SEMANTIC, max(left, 0)
     if held.tenant != call.caller.tenant:
-        headers = call_headers(call, h.hit(-1 if stale else 0, detail))
+        headers = call_headers(call, h.hit(-1 if stale else 0, served))
     else:
-        headers = call_headers(call, h.hit(left, detail))
+        headers = call_headers(call, h.hit(left, served))
         headers += [
             (b"age", str(age).encode()),
             (b"x-nearhit-entry", held.id.encode()),
@@ -99,8 +107,9 @@ def replay(
         ]
     if not call.stream:
         headers.append((b"content-type", document.content_type.encode()))
-        return Answer(200, headers, document.body)
-    return Answer(200, headers + SSE_HEADERS, as_events(call, document.body))
+        return Answer(200, headers, document.body, served, held, document.body)
+    events = as_events(call, document.body)
+    return Answer(200, headers + SSE_HEADERS, events, served, held, document.body)
 
 
 def as_events(call: Call, body: bytes) -> bytes:

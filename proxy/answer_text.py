@@ -41,6 +41,8 @@ def tokens_used(answer: Fields) -> Tokens | None:
         for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
     ]
     went_in, came_out = used
+    if came_out is None and usage.get("total_tokens") == went_in:
+        came_out = 0  # of embeddings nothing comes out that is counted
     return None if went_in is None or came_out is None else Tokens(went_in, came_out)
 
 

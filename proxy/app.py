@@ -64,6 +64,7 @@ from proxy.upkeep import (
     warm,
 )
 from proxy.upstream import ModelUnknown, Upstreams
+from proxy.usage.root import open_usage
 from store.decision.calibration_file import CALIBRATION
 from store.economics import Economics
 from store.flight import Flights
@@ -151,6 +152,7 @@ def _keep_up(
         editor.follow(),
         parts.keeper.keep(parts.settings.snapshots.every),
         parts.adaptation.run(),
+        parts.usage.keep(),
         calibrated.watch(lambda: parts.in_force.rules.encoding.score, parts.budgets.live),
     ):
         stack.push_async_callback(stop, asyncio.create_task(upkeep, name="nearhit-upkeep"))
@@ -180,6 +182,8 @@ async def build_parts(
     _warn_of_no_score(encoding, on_progress)
     in_force = InForce(Rules(book=book, encoding=encoding))
     cache, keeper = await open_cache(settings, in_force, shelves, made, stack, on_progress)
+    economics = Economics(gated=settings.lookup_gate)
+    usage = open_usage(settings, shelves, metrics, economics, stack)  # closed after the flights
     upstreams = await stack.enter_async_context(Upstreams(specs, on_call=call_counter(metrics)))
     flights = Flights(settings.flight.max_buffer)
     stack.push_async_callback(flights.aclose)
@@ -207,7 +211,7 @@ async def build_parts(
         keeper=keeper,
         quarantine=quarantine,
         upstreams=upstreams,
-        economics=Economics(gated=settings.lookup_gate),
+        economics=economics,
         budgets=budgets,
         audits=audits,
         side_calls=side_calls,
@@ -215,6 +219,7 @@ async def build_parts(
         adaptation=Adaptation(in_force, upstreams.groups),
         events=ServingEvents(),
         flights=flights,
+        usage=usage,
     )
     return replace(parts, near_hits=await open_near_hits(parts, stack))
 
@@ -287,6 +292,7 @@ def _routes(parts: Parts) -> Routes:
         reader=build_reader(parts),
         pipeline=_pipeline(parts),
         passthrough=Passthrough(parts.upstreams, parts.keyring, tuple(settings.passthrough)),
+        usage=parts.usage.usage,
         body_limit=settings.server.body_limit,
     )
 
@@ -352,6 +358,7 @@ def _pipeline(parts: Parts) -> Pipeline:
         metrics=parts.metrics,
         patience=parts.settings.flight.patience,
         audits=parts.audits,
+        usage=parts.usage.usage,
     )
     return Pipeline(
         cache=parts.cache,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from proxy.auth import ApiKey, Role
-from proxy.model_settings import Judge
+from proxy.model_settings import Judge, PriceSettings
 from proxy.settings import Settings
 from proxy.spending import Price, Spending
 from proxy.upstream import UpstreamSpec
@@ -28,9 +28,13 @@ def api_keys(settings: Settings, environ: Mapping[str, str]) -> tuple[ApiKey, ..
 
 def spending(judge: Judge) -> Spending:
     """Return the judge's account."""
-    prices = [Price(each.model, each.input, each.output) for each in judge.prices]
     other = Price("*", judge.input_price, judge.output_price)
-    return Spending(prices, other, judge.max_cost_per_hour)
+    return Spending(prices_of(judge.prices), other, judge.max_cost_per_hour)
+
+
+def prices_of(configured: Sequence[PriceSettings]) -> list[Price]:
+    """Return configured prices."""
+    return [Price(each.model, each.input, each.output) for each in configured]
 
 
 def upstream_specs(settings: Settings, environ: Mapping[str, str]) -> list[UpstreamSpec]:

@@ -14,6 +14,7 @@ from proxy.store_settings import RedisSettings
 from store.documents.base import DocumentStore
 from store.documents.records import Bounds, Records
 from store.documents.sqlite import SqliteDocuments
+from store.documents.usage import UsageLedger
 from store.entry import Held
 from store.errors import StoreUnavailable
 from store.journal import Journal
@@ -37,6 +38,7 @@ class Shelves:
 
     documents: DocumentStore
     records: Records
+    usage: UsageLedger
     journal: Journal
     membership: Membership
     barrier: Barrier  # gives what must not be loaded though it is stored
@@ -73,6 +75,7 @@ async def alone(documents: SqliteDocuments) -> Shelves:
     return Shelves(
         documents=documents,
         records=documents.records,
+        usage=documents.usage,
         journal=documents.journal,
         membership=Alone(await documents.journal.mark()),
         barrier=nothing_barred,
@@ -137,6 +140,7 @@ async def _shared(
     return Shelves(
         documents=documents,
         records=documents.records,
+        usage=documents.usage,
         journal=RedisJournal(connection, keys, replica),
         membership=replica,
         barrier=barred,

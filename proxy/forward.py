@@ -34,6 +34,9 @@ from proxy.call import Call
 from proxy.head import Head, head_of
 from proxy.headers import (
     COLLAPSED,
+    MISS,
+    REQUEST,
+    STALE,
     cache_status,
     credential,
     upstream_headers,
@@ -41,8 +44,9 @@ from proxy.headers import (
 from proxy.leasing import LeadingAlone, LeaseOutcome, Leasing, Led, led
 from proxy.metrics import Metrics
 from proxy.nearhits.prediction import with_prediction
-from proxy.outcome import Lookup
+from proxy.outcome import Lookup, Outcome, Served
 from proxy.upstream import UpstreamAnswer, UpstreamCall, Upstreams
+from proxy.usage.counting import Usage
 from proxy.wire.base import Json
 from proxy.wire.sse import SseReader
 from store.entry import Admission
@@ -53,6 +57,8 @@ log = logging.getLogger("nearhit.forward")
 
 _WHOLE = 1024 * 1024  # bytes of a JSON answer that is sent in one piece
 _LEAST_PATIENCE = 2.0  # seconds
+# Members of Cache-Status that are not of a bypass.
+_SERVED = {COLLAPSED: Served.COLLAPSED} | dict.fromkeys((MISS, STALE, REQUEST), Served.MISS)
 _TRIES = 3  # to join a shared call again whose leader elsewhere has died, before going alone
 
 
@@ -70,8 +76,9 @@ class Forwarder:
         patience: float | None,
         audits: Audits | None = None,
         leasing: Leasing | None = None,
+        usage: Usage | None = None,
     ) -> None:
-        """`leasing` shares flights with other replicas."""
+        """`leasing` shares flights with other replicas; `usage` counts what answers used."""
         self._upstreams = upstreams
         self._flights = flights
         self._admitter = admitter
@@ -80,6 +87,7 @@ class Forwarder:
         self._patience = patience
         self._audits = audits
         self._leasing = leasing
+        self._usage = usage
         self._alone = itertools.count()
 
     async def relay(self, call: Call, status: bytes) -> Answer:
@@ -87,7 +95,9 @@ class Forwarder:
         async with AsyncExitStack() as stack:
             upstream = await stack.enter_async_context(await self._open(call, call.request.raw))
             head = head_of(upstream)
-            return await _pass_on(call, head, status, upstream.chunks(), stack)
+            answer = await _pass_on(call, head, status, upstream.chunks(), stack)
+            answer.unread = True
+            return answer
 
     async def fetch(
         self,
@@ -149,15 +159,19 @@ class Forwarder:
                 _, chunks = await begun(chunks)
             if head.is_stream:
                 chunks = _as_asked(call, chunks)
-            return await _pass_on(call, head, seen, chunks, stack)
+            answer = await _pass_on(call, head, seen, chunks, stack)
+            answer.flight = flight if joined else None
+            return answer
         # The leader asked for the other form: wait for the whole answer and turn it round.
         whole: dict[str, Json] | None = await reader.result(patience)
         if whole is None or (call.stream and not _is_ordinary(call, whole)):
             return await self.relay(call, status)
         headers = call_headers(call, cache_status(COLLAPSED, head.received))
         if not call.stream:
-            return Answer(200, [*headers, (b"content-type", JSON_TYPE)], orjson.dumps(whole))
-        return Answer(200, headers + SSE_HEADERS, as_events(call, orjson.dumps(whole)))
+            headers.append((b"content-type", JSON_TYPE))
+            return Answer(200, headers, orjson.dumps(whole), Served.COLLAPSED, flight=flight)
+        events = as_events(call, orjson.dumps(whole))
+        return Answer(200, headers + SSE_HEADERS, events, Served.COLLAPSED, flight=flight)
 
     def _patience_for(self, call: Call) -> float:
         if self._patience is not None:
@@ -209,6 +223,7 @@ class Forwarder:
         cost = time.perf_counter() - started
         raw = b"" if flight.overflowed else b"".join(flight.chunks)
         whole = await self._admitter.read(call, head, raw) if raw and head.readable else None
+        self._count(call, lookup, head, whole)
         flight.finish(whole)
         await asyncio.sleep(0)  # the clients first: they need not wait for what storing takes
         outcome: str = LeaseOutcome.SUPERSEDED
@@ -225,6 +240,13 @@ class Forwarder:
         if self._audits is not None and lookup.near is not None and whole is not None:
             if outcome == Admission.STORED:
                 self._audits.consider_near_miss(call, lookup.near, whole, lookup.near_risk)
+
+    def _count(self, call: Call, lookup: Lookup, head: Head, whole: dict[str, Json] | None) -> None:
+        """Note what an answer used, and what whoever gets it later will not."""
+        if self._usage is not None and head.status == 200:
+            self._usage.used(call, whole, bypass=lookup.outcome is Outcome.BYPASS)
+            if whole is not None:
+                self._usage.learn(call.id, whole)
 
 
 def _body_to_send(call: Call, predicted: str | None) -> bytes:
@@ -249,11 +271,12 @@ async def _pass_on(
 ) -> Answer:
     """Return an answer in the form in which it comes; it takes over what `stack` holds."""
     headers = head.headers + call_headers(call, cache_status(status, head.received))
+    served = _SERVED.get(status, Served.BYPASS)
     if head.is_stream:
-        return Answer(head.status, headers, Streamed(told(call, chunks), stack.pop_all()))
+        return Answer(head.status, headers, Streamed(told(call, chunks), stack.pop_all()), served)
     if head.length is not None and head.length <= _WHOLE:
-        return Answer(head.status, headers, b"".join([chunk async for chunk in chunks]))
-    return Answer(head.status, headers, Streamed(chunks, stack.pop_all()))
+        return Answer(head.status, headers, b"".join([chunk async for chunk in chunks]), served)
+    return Answer(head.status, headers, Streamed(chunks, stack.pop_all()), served)
 
 
 async def _as_asked(call: Call, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -59,6 +59,19 @@ class Searched(NamedTuple):
     judgements: tuple[Judgement, ...]
 
 
+class Served(StrEnum):
+    """Who answered a request on a cacheable route, in the words of the usage ledger."""
+
+    EXACT = "exact"
+    SEMANTIC = "semantic"
+    STALE_IF_ERROR = "stale-if-error"
+    NEAR_HIT = "near-hit"  # a small model
+    COLLAPSED = "collapsed"  # an upstream, once for several who asked the same
+    MISS = "miss"  # an upstream
+    BYPASS = "bypass"  # an upstream, and the cache was not asked or not by meaning
+    FAILED = "failed"  # nobody, or an upstream with a 5xx
+
+
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """What happened, and what the later hops need of it."""

@@ -17,6 +17,7 @@ from proxy.settings import Settings
 from proxy.side_calls import SideCalls
 from proxy.snapshots import SnapshotKeeper
 from proxy.upstream import Upstreams
+from proxy.usage.keeping import UsageKeeper
 from store.cache import Cache
 from store.economics import Economics
 from store.flight import Flights
@@ -44,3 +45,4 @@ class Parts:
     adaptation: Adaptation
     events: ServingEvents
     flights: Flights
+    usage: UsageKeeper

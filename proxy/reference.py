@@ -30,6 +30,9 @@ Also read from the environment: `NEARHIT_CONFIG` (the file, when `--config` is n
 """
 
 
+_LISTS = ("upstreams", "offload", "auth.keys", "judge.prices", "usage.prices")
+
+
 def _default_of(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
         return "must be set"
@@ -57,7 +60,7 @@ def reference() -> str:
         name = ".".join(path)
         lines.append(f"## {name or 'Top level'}\n")
         lines.append(f"{section.__doc__}\n")
-        lists = {"upstreams": "[]", "offload": "[]", "auth.keys": "[]", "judge.prices": "[]"}
+        lists = dict.fromkeys(_LISTS, "[]")
         prefix = f"{name}{lists.get(name, '')}." if name else ""
         lines.extend(_table(section, prefix))
         lines.append("")

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from proxy.answer import Answer, Streamed
 from proxy.auth import Caller, Keyring, Role
-from proxy.call import CallReader, Request
+from proxy.call import Call, CallReader, Request
 from proxy.errors import ApiError, as_api_error
 from proxy.headers import request_id
 from proxy.passthrough import ClientGone, Passthrough, Upload
 from proxy.paths import normalise
 from proxy.pipeline import Pipeline
+from proxy.usage.counting import Usage
 from proxy.wire import WIRES
 from proxy.wire.base import Wire
 
@@ -39,12 +41,14 @@ class Routes:
         reader: CallReader,
         pipeline: Pipeline,
         passthrough: Passthrough,
+        usage: Usage,
         body_limit: int,
     ) -> None:
         self._keyring = keyring
         self._reader = reader
         self._pipeline = pipeline
         self._passthrough = passthrough
+        self._usage = usage
         self._body_limit = body_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,12 +88,30 @@ class Routes:
         self, wire: Wire, request: Request, caller: Caller, receive: Receive, send: Send
     ) -> None:
         request.raw = await read_body(receive, request.headers, self._body_limit)
+        started = time.perf_counter()
         call = self._reader.read(wire, request, caller)
         answer = self._pipeline.replay_exact(call)
         if answer is not None:
             await _send_answer(answer, send)
-        else:
-            await _respond(self._pipeline.answer(call), lambda: _until_gone(receive), send)
+            self._usage.answered(call, answer, time.perf_counter() - started)
+            return
+        answers: list[Answer] = []  # at most one: who hangs up in the middle was answered too
+        work = self._answer_into(answers, call)
+        try:
+            await _respond(work, lambda: _until_gone(receive), send)
+        except ClientGone:
+            raise
+        except Exception as error:
+            self._usage.failed(call, error, time.perf_counter() - started)
+            raise
+        finally:
+            for answer in answers:
+                self._usage.answered(call, answer, time.perf_counter() - started)
+
+    async def _answer_into(self, answers: list[Answer], call: Call) -> Answer:
+        answer = await self._pipeline.answer(call)
+        answers.append(answer)
+        return answer
 
 
 async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:

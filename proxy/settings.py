@@ -29,6 +29,7 @@ from proxy.fleet import fallback_faults
 from proxy.model_settings import Judge, Offload, PriceSettings
 from proxy.section import Section, seconds
 from proxy.store_settings import CheckpointSettings, RedisSettings, Replication, Snapshots
+from proxy.usage_settings import UsageSettings
 from store.units import parse_size
 
 ENV_PREFIX = "NEARHIT_"
@@ -180,6 +181,7 @@ class Settings(BaseSettings):
     policies: Path | None = Field(None, description="categories; unset: the starter policies")
     auth: Auth = Auth()
     dashboard: DashboardSettings = DashboardSettings()
+    usage: UsageSettings = UsageSettings()
 
     _size = field_validator("hot_bytes", mode="before")(parse_size)
 
@@ -251,6 +253,8 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("auth",): Auth,
     ("auth", "keys"): Key,
     ("dashboard",): DashboardSettings,
+    ("usage",): UsageSettings,
+    ("usage", "prices"): PriceSettings,
 }
 
 

@@ -150,6 +150,11 @@ class Economics:
         if _sane(seconds):
             self._account((category, group)).saved_seconds.add(seconds, _TIMES)
 
+    def answer_seconds(self, category: str, group: str) -> float | None:
+        """Return how long an upstream's answer takes on average; None: nobody has seen one."""
+        account = self._accounts.get((category, group))
+        return None if account is None else account.saved_seconds.known
+
     def worthwhile(self, category: str, group: str) -> bool:
         """Whether to look this request up by meaning. Every call counts as a request."""
         account = self._accounts.get((category, group))

@@ -11,6 +11,7 @@ from store.entry import Entry, EntryId, size_of
 from store.errors import StoreUnavailable
 from store.journal import Apply, Approved, Change, Put, Record, Removed
 from tests.fakes_records import MemoryRecords
+from tests.fakes_usage import MemoryUsage
 
 
 class MemoryDocuments:
@@ -31,6 +32,7 @@ class MemoryDocuments:
         self.followers: list[Apply] = []
         self.position = 0
         self.records = MemoryRecords(self)
+        self.usage = MemoryUsage(self.check)
         self._numbers = {entry.id: number for number, entry in enumerate(entries)}
         self._next = len(entries)
         self._order = asyncio.Lock()

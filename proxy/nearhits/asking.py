@@ -14,6 +14,7 @@ from proxy.auth import Keyring
 from proxy.call import Call
 from proxy.head import head_of
 from proxy.headers import NEAR_HIT, NO_CREDENTIAL, cache_status, credential, upstream_headers
+from proxy.outcome import Served
 from proxy.upstream import UpstreamCall, Upstreams
 from proxy.wire.base import Fields, Json
 from proxy.wire.sse import BrokenStream, SseReader, payloads
@@ -51,12 +52,13 @@ class Asking:
                 raw = await upstream.read(_LARGEST)
                 _check(call, raw)
                 done(raw)
-                return Answer(200, headers, raw)
+                return Answer(200, headers, raw, Served.NEAR_HIT)
             first, chunks = await begun(upstream.chunks())
             if not first or _is_error(first):
                 raise Unfit(f"{small} answered with a stream that is empty or an error")
             heard = _heard(call, chunks, done)
-            return Answer(200, headers, Streamed(told(call, heard), stack.pop_all()))
+            body = Streamed(told(call, heard), stack.pop_all())
+            return Answer(200, headers, body, Served.NEAR_HIT)
 
     def _upstream_call(self, call: Call, small: str, body: dict[str, Json]) -> UpstreamCall:
         """Return the call: no key goes to an upstream that its owner's own calls do not go to."""

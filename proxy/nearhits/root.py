@@ -81,6 +81,7 @@ async def open_near_hits(parts: Parts, stack: AsyncExitStack) -> NearHitParts | 
         clock=time.time,
         monotonic=time.monotonic,
         draw=draw.random,
+        usage=parts.usage.usage,
     )
     return NearHitParts(tier=tier, learning=learning, replayer=replayer)
 

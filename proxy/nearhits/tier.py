@@ -31,6 +31,7 @@ from proxy.nearhits.served import NearHit, Served
 from proxy.outcome import Lookup, Outcome
 from proxy.upstream import Upstreams
 from proxy.upstream_errors import UpstreamError
+from proxy.usage.counting import Usage
 from proxy.wire.base import Fields
 from store.entry import EntryId
 from store.policy import Offload
@@ -71,6 +72,7 @@ class NearHits:
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         draw: Callable[[], float],
+        usage: Usage | None = None,
     ) -> None:
         """`touch` notes that an entry was of use; `clock` gives unix seconds."""
         self._pairings = tuple(pairings)
@@ -84,6 +86,7 @@ class NearHits:
         self._clock = clock
         self._monotonic = monotonic
         self._draw = draw
+        self._usage = usage
         self._served = Served()
         self._heard: dict[str, float] = {}  # categories by when a client last gave a verdict
 
@@ -241,6 +244,9 @@ class NearHits:
         probability = plan.choice.audit
 
         def done(whole: bytes) -> None:
+            if self._usage is not None:
+                shown = served.tokens
+                self._usage.used_instead(call, served.small, orjson.loads(whole), shown)
             if self._judging is None or not _may_judge(call) or self._draw() >= probability:
                 return
             text = answer_text(call.wire.path, orjson.loads(whole))

@@ -6,10 +6,10 @@ import itertools
 import sqlite3
 from pathlib import Path
 
-from store.documents import record_tables, rows, sqlite_journal
+from store.documents import record_tables, rows, sqlite_journal, sqlite_usage
 from store.errors import StoreUnavailable
 
-VERSION = 5  # of SCHEMA, kept in PRAGMA user_version
+VERSION = 6  # of SCHEMA, kept in PRAGMA user_version
 SCHEMA = (
     rows.SCHEMA,
     rows.ANSWER_INDEX,
@@ -17,6 +17,7 @@ SCHEMA = (
     *record_tables.IN_VERSION_3,
     *sqlite_journal.SCHEMA,
     *record_tables.IN_VERSION_5,
+    *sqlite_usage.SCHEMA,
 )
 
 # What turns a file of version 1 into one of version 2. The first six cost nothing: SQLite notes
@@ -39,12 +40,13 @@ FROM_VERSION_2 = (
     "ALTER TABLE entries ADD COLUMN earlier_vectors BLOB",
     *record_tables.IN_VERSION_3,
 )
-# Version 4 brings the journal, which begins empty, and version 5 what is learnt.
+# Version 4 brings the journal, which begins empty, version 5 what is learnt, and version 6 usage.
 STEPS = {  # each to the next version
     1: FROM_VERSION_1,
     2: FROM_VERSION_2,
     3: sqlite_journal.SCHEMA,
     4: record_tables.IN_VERSION_5,
+    5: sqlite_usage.SCHEMA,
 }
 # What lets a file of an earlier version be read as it is, by a connection that may not change it.
 OVER_VERSION_1 = (
@@ -58,6 +60,7 @@ OVER_VERSION_1 = (
         for statement in (*record_tables.SCHEMA, *record_tables.IN_VERSION_3)
     ),
     *record_tables.OVER_VERSION_4,
+    *sqlite_usage.OVER_VERSION_5,
     "PRAGMA query_only = ON",
 )
 OVER_VERSION_2 = (
@@ -67,11 +70,19 @@ OVER_VERSION_2 = (
     " '' AS key_id, NULL AS earlier_vectors FROM main.entries",
     *record_tables.OVER_VERSION_2,
     *record_tables.OVER_VERSION_4,
+    *sqlite_usage.OVER_VERSION_5,
     "PRAGMA query_only = ON",
 )
-OVER_VERSION_4 = (*record_tables.OVER_VERSION_4, "PRAGMA query_only = ON")
+OVER_VERSION_5 = (*sqlite_usage.OVER_VERSION_5, "PRAGMA query_only = ON")
+OVER_VERSION_4 = (*record_tables.OVER_VERSION_4, *OVER_VERSION_5)
 # Whoever only reads needs no journal.
-OVER = {1: OVER_VERSION_1, 2: OVER_VERSION_2, 3: OVER_VERSION_4, 4: OVER_VERSION_4}
+OVER = {
+    1: OVER_VERSION_1,
+    2: OVER_VERSION_2,
+    3: OVER_VERSION_4,
+    4: OVER_VERSION_4,
+    5: OVER_VERSION_5,
+}
 
 
 def connect_to(path: Path, busy_seconds: float, *, read_only: bool) -> sqlite3.Connection:

@@ -22,6 +22,7 @@ from store.documents.records import Bounds
 from store.documents.schema import connect_to, prepare
 from store.documents.sqlite_journal import JournaledWriter, SqliteJournal
 from store.documents.sqlite_records import SqliteRecords
+from store.documents.sqlite_usage import SqliteUsage
 from store.documents.writer import GroupWriter
 from store.entry import Entry, EntryId, size_of
 from store.errors import StoreUnavailable
@@ -35,7 +36,7 @@ DEFAULT_BOUNDS = Bounds()
 
 
 class SqliteDocuments:
-    """A DocumentStore in `nearhit.sqlite`, with `records` and the `journal` beside the entries.
+    """A DocumentStore in `nearhit.sqlite`; `records`, `journal` and `usage` beside the entries.
 
     Nothing but the opening blocks the event loop.
     """
@@ -58,6 +59,7 @@ class SqliteDocuments:
         self._journaled = JournaledWriter(self._writer)
         self.journal = SqliteJournal(self._writer, self._scanner)
         self.records = SqliteRecords(self._writer, self._journaled, self._scanner, bounds)
+        self.usage = SqliteUsage(self._writer, self._scanner)
 
     @classmethod
     def open(

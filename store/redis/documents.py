@@ -30,6 +30,7 @@ from store.redis.listing import passes, summary
 from store.redis.ordered import NEWEST_FIRST, OLDEST_FIRST, drop, fields_of, places
 from store.redis.records import RedisRecords
 from store.redis.schema import claim, prepare
+from store.redis.usage import RedisUsage
 from store.redis.writer import OrderedWriter, Steps
 
 EXPIRE_AFTER = timedelta(days=30)
@@ -56,7 +57,7 @@ def nobody(apply: Apply) -> None:
 
 
 class RedisDocuments:
-    """A DocumentStore in Redis, with `records` beside the entries.
+    """A DocumentStore in Redis, with `records` and `usage` beside the entries.
 
     After a write it waits until the process that made it has applied its record. The connection
     is the caller's, who closes it after this.
@@ -97,6 +98,7 @@ class RedisDocuments:
             expire_ms=self._expire_ms,
             bounds=bounds,
         )
+        self.usage = RedisUsage(connection, self._writer, keys)
 
     @classmethod
     async def open(cls, connection: RedisConnection, *, keys: Keys, **options: Any) -> Self:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 
 from store.entry import EntryId
 
@@ -98,6 +99,10 @@ class Keys:
     def states(self) -> str:
         """The hash of what was learnt, by name: one for all replicas."""
         return self.common("states")
+
+    def usage(self, span: str, start: datetime) -> str:
+        """Return the hash of what requests of one span used, which begins then."""
+        return self.common(f"usage:{span}:{int(start.timestamp())}")
 
     def common(self, name: str) -> str:
         """Return a key in the slot of the journal."""

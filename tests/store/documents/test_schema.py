@@ -8,6 +8,7 @@ import sqlite3
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from store.documents import record_tables, rows, schema, sqlite
 from store.documents.base import Filter
 from store.documents.records import AuditRow, Pair
 from store.documents.sqlite import SqliteDocuments
+from store.documents.usage import Span, UsageKey, UsageRow, start_of
 from store.entry import Entry, EntryId
 from store.errors import StoreUnavailable
 from tests.entries import NOON, axis, entry
@@ -52,6 +54,7 @@ INSERT INTO entries (id, partition, context, tenant, category, route, model, que
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 NOON_US = 1935662400123456
+SINCE_VERSION_5 = ("usage", "usage_batches")  # tables
 OLD = [
     entry("a", vector=axis(3), tags=("x", "naïve")),
     entry("b", query="Zoë 🦊", body=b"the tide is low. " * 1000),
@@ -446,7 +449,7 @@ async def file_of_version_3(directory: Path) -> Path:
     await documents.aclose()
     path = directory / sqlite.FILE
     connection = sqlite3.connect(path, isolation_level=None)
-    gone = ("states", "journal", "journal_state")
+    gone = (*SINCE_VERSION_5, "states", "journal", "journal_state")
     for statement in (*(f"DROP TABLE {name}" for name in gone), "PRAGMA user_version = 3"):
         connection.execute(statement)
     connection.close()
@@ -484,7 +487,8 @@ async def file_of_version_4(directory: Path) -> Path:
     await documents.aclose()
     path = directory / sqlite.FILE
     connection = sqlite3.connect(path, isolation_level=None)
-    for statement in ("DROP TABLE states", "PRAGMA user_version = 4"):
+    gone = (*SINCE_VERSION_5, "states")
+    for statement in (*(f"DROP TABLE {name}" for name in gone), "PRAGMA user_version = 4"):
         connection.execute(statement)
     connection.close()
     return path
@@ -537,4 +541,77 @@ async def test_a_learned_state_that_was_damaged_is_left_out(tmp_path: Path) -> N
     connection.close()
     documents = SqliteDocuments.open(tmp_path)
     assert list(await documents.records.states()) == ["examples"]
+    await documents.aclose()
+
+
+# -- version 5: version 6 adds what requests used
+
+
+async def file_of_version_5(directory: Path) -> Path:
+    """Write a file with an entry and a learned state in it as version 5 did."""
+    documents = SqliteDocuments.open(directory)
+    await documents.put(entry("a", user="u"))
+    await documents.records.save_state("router", "{}")
+    await documents.aclose()
+    path = directory / sqlite.FILE
+    connection = sqlite3.connect(path, isolation_level=None)
+    gone = (f"DROP TABLE {name}" for name in SINCE_VERSION_5)
+    for statement in (*gone, "PRAGMA user_version = 5"):
+        connection.execute(statement)
+    connection.close()
+    return path
+
+
+DAY = UsageKey(Span.DAY, start_of(Span.DAY, NOON), "harbour", "fares", "m", "miss")
+SEEN = UsageRow(DAY, {"requests": 2, "spent": 0.25})
+EVER = (NOON - timedelta(days=3), NOON + timedelta(days=3))
+
+
+async def test_a_file_of_version_5_goes_on_and_can_keep_usage(tmp_path: Path) -> None:
+    path = await file_of_version_5(tmp_path)
+    documents = SqliteDocuments.open(tmp_path)
+    assert same(await all_of(documents), [entry("a", user="u")])
+    assert await documents.records.states() == {"router": "{}"}
+    await documents.usage.add([SEEN], batch="1")
+    await documents.aclose()
+    assert version_in(path) == schema.VERSION
+    documents = SqliteDocuments.open(tmp_path)
+    assert await documents.usage.read(Span.DAY, *EVER) == [SEEN]
+    await documents.aclose()
+
+
+async def test_a_migrated_file_of_version_5_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    old = await file_of_version_5(tmp_path / "old")
+    for name in ("old", "new"):
+        await SqliteDocuments.open(tmp_path / name).aclose()
+    assert described(old) == described(tmp_path / "new" / sqlite.FILE)
+
+
+async def test_a_file_of_version_5_is_read_without_changing_it(tmp_path: Path) -> None:
+    path = await file_of_version_5(tmp_path)
+    before = described(path)
+    onlooker = SqliteDocuments.open(tmp_path, read_only=True)
+    assert await onlooker.records.states() == {"router": "{}"}
+    assert await onlooker.usage.read(Span.DAY, *EVER) == []
+    with pytest.raises(StoreUnavailable, match="cannot be written"):
+        await onlooker.usage.add([SEEN], batch="1")
+    await onlooker.aclose()
+    assert described(path) == before
+    assert version_in(path) == 5
+
+
+@pytest.mark.parametrize("damage", ["amounts = '{}'", "tenant = 'airport'", "model = x'00'"])
+async def test_a_damaged_row_of_usage_is_left_out_and_begins_anew(
+    tmp_path: Path, damage: str
+) -> None:
+    documents = SqliteDocuments.open(tmp_path)
+    await documents.usage.add([SEEN], batch="1")
+    with sqlite3.connect(tmp_path / sqlite.FILE) as connection:
+        connection.execute(f"UPDATE usage SET {damage}")
+    connection.close()
+    assert await documents.usage.read(Span.DAY, *EVER) == []
+    await documents.usage.add([SEEN], batch="2")
+    assert await documents.usage.read(Span.DAY, *EVER) == [SEEN]
     await documents.aclose()
