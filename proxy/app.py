@@ -288,6 +288,7 @@ def _routes(parts: Parts) -> Routes:
         pipeline=_pipeline(parts),
         passthrough=Passthrough(parts.upstreams, parts.keyring, tuple(settings.passthrough)),
         body_limit=settings.server.body_limit,
+        metrics=parts.metrics,
     )
 
 
