@@ -20,7 +20,8 @@ OTHER = "other"
 _FAST = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 _SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
-disable_created_metrics()  # a second series for each counter, of when it began: nobody asks
+# A second series for each counter, of when it began: nobody asks.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
