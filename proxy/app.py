@@ -294,6 +294,7 @@ def _routes(parts: Parts) -> Routes:
         passthrough=Passthrough(parts.upstreams, parts.keyring, tuple(settings.passthrough)),
         usage=parts.usage.usage,
         body_limit=settings.server.body_limit,
+        metrics=parts.metrics,
     )
 
 

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.metrics import MetricWrapperBase
 
 OTHER = "other"
 _FAST = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 _SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+# A second series for each counter, of when it began: nobody asks.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -29,6 +40,8 @@ class Metrics:
             registry=r,
         )
         self._make_standing()
+        self._make_holding()
+        self._make_upstreams()
         self._make_encoding()
         self._make_audits()
         self._make_near_hits()
@@ -68,15 +81,15 @@ class Metrics:
         self.feedback = Counter(
             "nearhit_feedback", "Verdicts of clients that were taken in", ["verdict"], registry=r
         )
-        self.upstream_duration = Histogram(
-            "nearhit_upstream_request_duration_seconds",
-            "Upstream calls to their last byte; code 0: no answer",
-            ["model", "code"],
-            buckets=_SLOW,
+        self.error_answers = Counter(
+            "nearhit_error_answers",
+            "Answers under /v1 that Nearhit made itself because it had no other, by status",
+            ["code"],
             registry=r,
         )
         build = Gauge("nearhit_build_info", "The running version", ["version"], registry=r)
         build.labels(version("nearhit")).set(1)
+        ProcessCollector(namespace="nearhit", registry=r)  # says nothing but on Linux
 
     def _make_standing(self) -> None:
         """Make what a category comes to now; these are set when somebody looks."""
@@ -110,6 +123,76 @@ class Metrics:
             "nearhit_semantic_tier_open",
             "0 while looking up by meaning would cost more than it saves",
             ["category"],
+            registry=r,
+        )
+
+    def _make_holding(self) -> None:
+        """Make what is held, and how far it is behind; all are set when somebody looks."""
+        r = self.registry
+        self.entry_quota = Gauge(
+            "nearhit_entry_quota", "Entries that may be held", ["category"], registry=r
+        )
+        self.byte_quota = Gauge(
+            "nearhit_entry_quota_bytes", "Bytes that entries may take", ["category"], registry=r
+        )
+        self.hot_bytes = Gauge("nearhit_hot_bytes", "Answers that are ready in memory", registry=r)
+        self.writes_waiting = Gauge(
+            "nearhit_store_writes_waiting", "Writes that wait for the store", registry=r
+        )
+        self.deletions_owed = Gauge(
+            "nearhit_deletions_owed", "Stored rows that are still to be deleted", registry=r
+        )
+        self.journal_staleness = Gauge(
+            "nearhit_journal_staleness_seconds",
+            "Time since memory was last known to hold all that was recorded; 0 without replicas",
+            registry=r,
+        )
+        self.fresh = Gauge(
+            "nearhit_memory_fresh", "Whether what memory holds may be served now", registry=r
+        )
+        self.journal_reloads = Counter(
+            "nearhit_journal_reloads", "Times that all was loaded anew to follow others", registry=r
+        )
+        self.reloads_counted = 0  # of those that this process has made
+        self.snapshot_time = Gauge(
+            "nearhit_last_snapshot_timestamp_seconds",
+            "When this process last took a snapshot; 0: not since it began",
+            registry=r,
+        )
+        self.flights = Gauge(
+            "nearhit_flights", "Upstream calls that others may join now", registry=r
+        )
+
+    def _make_upstreams(self) -> None:
+        """Make what upstreams are measured by; the gauges are set when somebody looks."""
+        r = self.registry
+        self.upstream_duration = Histogram(
+            "nearhit_upstream_request_duration_seconds",
+            "Upstream calls to their last byte; code 0: no answer",
+            ["model", "code"],
+            buckets=_SLOW,
+            registry=r,
+        )
+        self.upstream_first_byte = Histogram(
+            "nearhit_upstream_first_byte_seconds",
+            "Upstream calls to their first byte, where there was one",
+            ["upstream"],
+            buckets=_SLOW,
+            registry=r,
+        )
+        self.upstream_tries = Counter(
+            "nearhit_upstream_tries",
+            "Tries by how they ended; retried: another was made in its place",
+            ["upstream", "outcome"],
+            registry=r,
+        )
+        self.upstream_in_flight = Gauge(
+            "nearhit_upstream_in_flight", "Calls being answered", ["upstream"], registry=r
+        )
+        self.upstream_ejected = Gauge(
+            "nearhit_upstream_ejected",
+            "1 while it is passed over because it kept failing",
+            ["upstream"],
             registry=r,
         )
 
@@ -154,6 +237,12 @@ class Metrics:
             "nearhit_judge_false_alarm_rate",
             "Right answers that the judge calls wrong, as measured",
             ["category", "bound"],
+            registry=r,
+        )
+        self.error_budget = Gauge(
+            "nearhit_error_budget",
+            "The share of hits by meaning that may be wrong; no series: no budget",
+            ["category"],
             registry=r,
         )
         self.decision_point = Gauge(

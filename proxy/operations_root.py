@@ -19,6 +19,7 @@ from proxy.admin.sessions import Sessions
 from proxy.admin.trail import TrailAdmin
 from proxy.feedback import FeedbackDesk
 from proxy.host_metrics import HostMetrics, Place
+from proxy.observed import show_standing
 from proxy.operations import Operations, Ping, operations_app
 from proxy.overview import overview
 from proxy.parts import Parts
@@ -120,6 +121,7 @@ async def _metrics(
 
     def own() -> bytes:
         refresh()
+        show_standing(parts)
         show_checkpoints(parts.metrics, promoting.switch)
         return parts.metrics.render()
 

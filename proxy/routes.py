@@ -16,6 +16,7 @@ from proxy.auth import Caller, Keyring, Role
 from proxy.call import Call, CallReader, Request
 from proxy.errors import ApiError, as_api_error
 from proxy.headers import request_id
+from proxy.metrics import Metrics
 from proxy.passthrough import ClientGone, Passthrough, Upload
 from proxy.paths import normalise
 from proxy.pipeline import Pipeline
@@ -43,6 +44,7 @@ class Routes:
         passthrough: Passthrough,
         usage: Usage,
         body_limit: int,
+        metrics: Metrics,
     ) -> None:
         self._keyring = keyring
         self._reader = reader
@@ -50,6 +52,7 @@ class Routes:
         self._passthrough = passthrough
         self._usage = usage
         self._body_limit = body_limit
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Whatever goes wrong before the first byte gets OpenAI's envelope."""
@@ -82,7 +85,8 @@ class Routes:
         except ClientGone:
             return
         except Exception as error:
-            await _send_error(error, ticket, send)
+            status = await _send_error(error, ticket, send)
+            self._metrics.error_answers.labels(str(status)).inc()
 
     async def _cacheable(
         self, wire: Wire, request: Request, caller: Caller, receive: Receive, send: Send
@@ -228,7 +232,8 @@ async def _send_chunks(body: Streamed, send: Send) -> bool:
     return True
 
 
-async def _send_error(error: Exception, ticket: str, send: Send) -> None:
+async def _send_error(error: Exception, ticket: str, send: Send) -> int:
+    """Tell the client what went wrong; return the status."""
     told = as_api_error(error)
     if told.status == 500:
         log.exception("request %s failed", ticket, exc_info=error)
@@ -242,3 +247,4 @@ async def _send_error(error: Exception, ticket: str, send: Send) -> None:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": told.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+    return told.status

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,7 @@ class SnapshotKeeper:
         self._membership = membership
         self._taken = (current()[0], membership.mark)
         self._turn = asyncio.Lock()
+        self.taken_at = 0.0  # seconds since 1970; 0: none yet
 
     async def take(self) -> bool:
         """Take a snapshot if anything has changed; return whether one was taken.
@@ -57,6 +59,7 @@ class SnapshotKeeper:
                     contents=lambda: self._cache.contents(self._membership.mark, checkpoint),
                 )
                 self._taken = (checkpoint, taken.mark)
+                self.taken_at = time.time()
                 await self._journal.truncate(taken.mark)
             except (SnapshotFailed, StoreUnavailable) as error:
                 log.warning("%s", error)

@@ -87,6 +87,11 @@ def refresher(
             metrics.ttl.labels(category).set(now.ttl.total_seconds())
             metrics.semantic_open.labels(category).set(now.semantic_open)
             _show_budget(metrics, category, now.budget)
+            budget = in_force.rules.book[category].error_budget
+            if budget is None:
+                metrics.error_budget.remove_by_labels({"category": category})
+            else:
+                metrics.error_budget.labels(category).set(budget)
         _show_arms(metrics, arms())
         for reason, left in (("quota", facts.evicted), ("expired", facts.expired)):
             for category, total in left.items():
@@ -119,7 +124,7 @@ def _show_budget(metrics: Metrics, category: str, budget: BudgetStanding) -> Non
 
 
 def call_counter(metrics: Metrics) -> Callable[[CallFacts], None]:
-    """Return what counts a finished upstream call."""
+    """Return what counts a finished try upstream."""
 
     bound: dict[tuple[str, int], Histogram] = {}  # models are configured, statuses have 3 digits
 
@@ -129,6 +134,9 @@ def call_counter(metrics: Metrics) -> Callable[[CallFacts], None]:
         if histogram is None:
             histogram = bound[key] = metrics.upstream_duration.labels(key[0], str(key[1]))
         histogram.observe(facts.total)
+        metrics.upstream_tries.labels(facts.upstream, facts.outcome).inc()
+        if facts.first_byte is not None:
+            metrics.upstream_first_byte.labels(facts.upstream).observe(facts.first_byte)
 
     return count
 

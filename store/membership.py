@@ -26,6 +26,16 @@ class Membership(Protocol):
         """The end of the journal as far as memory reflects it."""
         ...
 
+    @property
+    def staleness(self) -> float:
+        """Seconds since memory was last known to reflect all of the journal."""
+        ...
+
+    @property
+    def reloads(self) -> int:
+        """How often memory was read anew because it could not follow."""
+        ...
+
     def on_reload(self, reload: Reload) -> None:
         """Have `reload` called, after the others, when memory has to be read anew."""
         ...
@@ -63,6 +73,8 @@ class Alone:
 
     fresh = True
     shared = False
+    staleness = 0.0
+    reloads = 0
     name = "alone"
 
     def __init__(self, mark: Mark) -> None:

@@ -59,6 +59,11 @@ class DocumentStore(Protocol):
     Writes take effect in the order in which their coroutines begin to run.
     """
 
+    @property
+    def waiting(self) -> int:
+        """How many writes wait for their turn."""
+        ...
+
     def follow(self, apply: Apply) -> None:
         """Tell `apply` every change from now on, in order.
 

@@ -98,6 +98,10 @@ class SqliteDocuments:
             bounds=bounds,
         )
 
+    @property
+    def waiting(self) -> int:
+        return self._writer.waiting
+
     def follow(self, apply: Apply) -> None:
         self._journaled.follow(apply)
 

@@ -47,6 +47,11 @@ class GroupWriter:
         self._thread = Thread(target=self._run, name="nearhit-documents", daemon=True)
         self._thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """How many writes wait for their turn."""
+        return len(self._waiting)
+
     def submit(
         self, statement: str, rows: Callable[[], Sequence[Row]], *, size: int = 0
     ) -> asyncio.Future[int]:

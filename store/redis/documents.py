@@ -109,6 +109,10 @@ class RedisDocuments:
         await prepare(connection, keys)
         return cls(connection, keys=keys, **options)
 
+    @property
+    def waiting(self) -> int:
+        return self._writer.waiting
+
     def follow(self, apply: Apply) -> None:
         self._follow(apply)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+import math
 import time
 import uuid
 from collections import deque
@@ -71,7 +72,7 @@ class Replica:
         self.name = remembered.replica
         self.position = 0  # of the last record applied
         self.epoch = ""
-        self.resyncs = 0
+        self.reloads = 0
         self._connection = connection
         self._keys = keys
         self._remembered = remembered
@@ -94,6 +95,12 @@ class Replica:
         """Whether what memory holds may be served."""
         sure = time.monotonic() - self._confirmed <= self._max_staleness
         return sure and not self._behind and not self._joining
+
+    @property
+    def staleness(self) -> float:
+        """Seconds since memory was last known to reflect all of the journal; inf: never yet."""
+        never = self._confirmed == NEVER
+        return math.inf if never else time.monotonic() - self._confirmed
 
     @property
     def mark(self) -> Mark:
@@ -231,7 +238,7 @@ class Replica:
 
     async def _resync(self) -> None:
         """Load memory anew, as of a place in the journal."""
-        self.resyncs += 1
+        self.reloads += 1
         await self._take_place()
         for reload in self._reloads:
             await reload()

@@ -58,6 +58,11 @@ class OrderedWriter:
         self._closed = False
         self._running: asyncio.Task[None] | None = None
 
+    @property
+    def waiting(self) -> int:
+        """How many writes wait for their turn."""
+        return len(self._waiting)
+
     def submit(
         self, what: Steps | asyncio.Future[Steps] | Work, *, size: int = 0
     ) -> asyncio.Future[Any]:
