@@ -1,4 +1,4 @@
-"""One Chromium for all tests of a worker, and for each test a proxy with keys in front of a fake."""
+"""One Chromium for all tests of a worker; for each test, proxies with keys and who reads them."""
 
 from __future__ import annotations
 

@@ -76,7 +76,6 @@ class Reader:
         """Save a picture of the window, or of the whole page, as `name`.png."""
         if _FOR_DOCS and not for_docs:
             return
-        SHOTS.mkdir(parents=True, exist_ok=True)
         await self.page.screenshot(path=SHOTS / f"{name}.png", full_page=whole)
 
     async def widths(self) -> tuple[int, int]:
