@@ -1,21 +1,80 @@
-"""Every setting, policy field, header, endpoint and metric is documented; links lead somewhere."""
+"""What there is is documented, and what pages name is there: headings, commands, settings."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+import click
 import pytest
+import yaml
+from typer.main import get_command
 
+from proxy.cli import app
 from proxy.metrics import Metrics
 from proxy.reference import reference
+from proxy.settings import load_settings
 from proxy.wire import WIRES
 from store.policy import Policy
+from store.policy_file import load_policies, parse_policies
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 API = (DOCS / "api.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+FENCED = re.compile(r"^[ ]*```(\w*)\n(.*?)^[ ]*```$", re.MULTILINE | re.DOTALL)
+COMMAND_LINE: click.Command = get_command(app)
+LINK = re.compile(r"\]\(([^)#:\s]*)(?:#([^)\s]*))?\)")
+
+
+def prose(page: Path) -> str:
+    """Return a page without its fenced blocks, in which a # begins a comment and no heading."""
+    return FENCED.sub("", page.read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives a page's headings."""
+    found: Counter[str] = Counter()
+    for heading in re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE):
+        shown = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+        found[re.sub(r"[^\w\- ]", "", shown).replace(" ", "-")] += 1
+    return {f"{slug}-{n}" if n else slug for slug, times in found.items() for n in range(times)}
+
+
+def links(page: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the file and the anchor of each link that leads to a file of ours."""
+    for target, anchor in LINK.findall(prose(page)):
+        if target or anchor:
+            yield (page.parent / target if target else page).resolve(), anchor
+
+
+def commands(text: str) -> Iterator[str]:
+    """Yield what stands behind `nearhit` in each command of a page: in a block or a code span."""
+    blocks = "\n".join(block for _, block in FENCED.findall(text)).replace("\\\n", " ")
+    for line in blocks.splitlines():
+        told = re.match(r"\s*(?:\S+=\S+ )*(?:\.venv/bin/)?nearhit ([a-z-].*)", line)
+        if told and not told[1].startswith("is ready on"):  # how it greets
+            yield re.split(r" #|\s&&|;|>", told[1])[0]
+    for span in re.findall(r"`nearhit\s+([a-z-][^`]*)`", FENCED.sub("", text)):
+        yield " ".join(span.split())
+
+
+def check_command(words: str) -> None:
+    """Fail if this names a command or an option that the command line lacks."""
+    command = COMMAND_LINE
+    rest = words.split()
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        named = [name.strip("[]`,.") for name in rest.pop(0).split("|")]
+        if rest and rest[0] == "|":  # `export | import`
+            named.append(rest[1])
+        assert set(named) <= set(command.commands), f"nearhit {words}"
+        command = command.commands[named[0]]
+    known = {flag for param in command.params for flag in (*param.opts, *param.secondary_opts)}
+    for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", words):
+        assert flag in known | {"--help", "--version"}, f"nearhit {words}"
 
 
 def test_the_configuration_reference_is_what_the_settings_say() -> None:
@@ -54,12 +113,58 @@ def test_every_endpoint_is_documented() -> None:
         assert f"/admin/api{path}" in API, path
 
 
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda p: p.name
-)
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-        assert (page.parent / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
+    for target, anchor in links(page):
+        assert target.exists(), target
+        if anchor and target.suffix == ".md":
+            assert anchor in anchors(target), f"{target.name}#{anchor}"
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    reached, ahead = set[Path](), [DOCS / "README.md"]
+    while ahead:
+        page = ahead.pop().resolve()
+        if page not in reached:
+            reached.add(page)
+            ahead += [target for target, _ in links(page) if target.suffix == ".md"]
+    assert {page.resolve() for page in DOCS.rglob("*.md")} <= reached
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_command_and_option_in_a_page_exists(page: Path) -> None:
+    for words in commands(page.read_text()):
+        check_command(words)
+
+
+def test_a_command_that_is_not_there_is_noticed() -> None:
+    text = "`nearhit entries show ID` and\n```\nnearhit check --config a.yaml  # fine\n```\n"
+    assert sorted(commands(text)) == ["check --config a.yaml ", "entries show ID"]
+    for words in ("entries lose ID", "check --wrongly", "serve --config a.yaml --ports 1"):
+        with pytest.raises(AssertionError, match="nearhit"):
+            check_command(words)
+
+
+def test_configurations_in_pages_are_what_the_loaders_take(tmp_path: Path) -> None:
+    seen = {"nearhit.yaml": 0, "policies.yaml": 0}
+    for page in PAGES:
+        for _, block in FENCED.findall(page.read_text()):
+            marked = re.match(r"\s*# (nearhit|policies)\.yaml\b", block)
+            if marked is None:
+                continue
+            seen[f"{marked[1]}.yaml"] += 1
+            if marked[1] == "policies":
+                parse_policies(yaml.safe_load(block), page.name)
+            else:
+                file = tmp_path / "nearhit.yaml"
+                file.write_text(block)
+                load_settings(file)
+    assert min(seen.values()) >= 2, seen
+
+
+def test_the_example_policies_load() -> None:
+    for file in (DOCS / "examples").glob("*.yaml"):
+        load_policies(file)
 
 
 def test_every_source_file_is_in_the_table_of_rooms() -> None:
