@@ -18,8 +18,10 @@ from proxy.metrics import Metrics
 from proxy.reference import reference
 from proxy.settings import load_settings
 from proxy.wire import WIRES
+from store.documents import schema as sqlite_schema
 from store.policy import Policy
 from store.policy_file import load_policies, parse_policies
+from store.redis import schema as redis_schema
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -146,7 +148,7 @@ def test_a_command_that_is_not_there_is_noticed() -> None:
 
 
 def test_configurations_in_pages_are_what_the_loaders_take(tmp_path: Path) -> None:
-    seen = {"nearhit.yaml": 0, "policies.yaml": 0}
+    seen = Counter[str]()
     for page in PAGES:
         for _, block in FENCED.findall(page.read_text()):
             marked = re.match(r"\s*# (nearhit|policies)\.yaml\b", block)
@@ -159,7 +161,7 @@ def test_configurations_in_pages_are_what_the_loaders_take(tmp_path: Path) -> No
                 file = tmp_path / "nearhit.yaml"
                 file.write_text(block)
                 load_settings(file)
-    assert min(seen.values()) >= 2, seen
+    assert seen["nearhit.yaml"] >= 2 and seen["policies.yaml"] >= 2, seen
 
 
 def test_the_example_policies_load() -> None:
@@ -173,6 +175,13 @@ def test_every_source_file_is_in_the_table_of_rooms() -> None:
         for file in (ROOT / package).glob("*.py"):
             if file.name != "__init__.py":
                 assert file.name in text, file
+
+
+def test_the_schemas_that_a_page_names_are_those_of_the_code() -> None:
+    text = " ".join((DOCS / "running.md").read_text().split())
+    assert f"schema is version {sqlite_schema.VERSION};" in text
+    assert f"reads versions 1 to {sqlite_schema.VERSION}`" in text
+    assert f"(`{{nearhit}}:schema`, {redis_schema.VERSION})" in text
 
 
 def test_the_readme_names_the_two_commands() -> None:
