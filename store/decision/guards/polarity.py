@@ -49,7 +49,7 @@ _OPPOSITES = (
     ("possible", "impossible"), ("with", "without"), ("dark", "light"), ("day", "night"),
     ("client", "server"), ("parent", "child"), ("sync synchronous", "async asynchronous"),
     ("horizontal horizontally", "vertical vertically"), ("push", "pop"), ("gain", "lose loss"),
-    ("front", "back"), ("even", "odd"), ("rise rising", "fall falling"),
+    ("front", "back rear"), ("even", "odd"), ("rise rising", "fall falling"),
     ("mehr", "weniger"), ("vor", "nach"), ("öffnen öffne öffnet", "schließen schließe schließt"),
     ("einschalten an ein", "ausschalten aus"), ("größte größer", "kleinste kleiner"),
     ("plus", "moins"), ("avant", "après"), ("ouvrir", "fermer"), ("activer", "désactiver"),
@@ -92,6 +92,17 @@ _NONE = Polarity(frozenset(), frozenset())
 def opposed(a: Polarity, b: Polarity) -> bool:
     """Whether two texts take different sides of an opposite."""
     return any((pair, -side) in b.sides for pair, side in a.sides)
+
+
+_DIRECTIONS = frozenset({("to", "from"), ("from", "to"), ("into", "from"), ("from", "into")})
+
+
+def turned_round(framed: frozenset[tuple[str, str]]) -> bool:
+    """Whether a text says `to` between the same two words between which the other says `from`.
+
+    Anywhere else the two are no opposites: "to" belongs to most verbs.
+    """
+    return not _DIRECTIONS.isdisjoint(framed)
 
 
 _PREFIX = re.compile(r"(?:un|in|im|il|ir|non|dis|mis|de|dés|des)(?=[^\W\d_]{3})")

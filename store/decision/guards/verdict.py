@@ -11,7 +11,7 @@ from store.decision.guards.kinds import exclusive
 from store.decision.guards.language import letters_differ
 from store.decision.guards.marks import Marks, marks_of
 from store.decision.guards.order import numbers_swapped, swapped
-from store.decision.guards.polarity import denials, opposed
+from store.decision.guards.polarity import denials, opposed, turned_round
 from store.decision.guards.quantities import Leftover, Quantity, unmatched
 from store.decision.guards.tails import added
 from store.decision.guards.words import framed, overlap, substitutions
@@ -80,6 +80,8 @@ def _negation(pair: Pair) -> bool:
 
 def _polarity(pair: Pair) -> bool:
     a, b = pair.a, pair.b
+    if pair.close and "from" in a.stems | b.stems and turned_round(framed(a.words, b.words)):
+        return True
     denied = denials(a.words.content, b.words.content)
     if not denied and not opposed(a.polarity, b.polarity):
         return False

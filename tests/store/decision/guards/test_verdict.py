@@ -45,6 +45,8 @@ OTHER_QUESTIONS = [
     ("How do I write to a socket?", "How do I read from a socket?", "polarity"),
     ("The number above 5", "The number below 5", "polarity"),
     ("Is it safe?", "Is it unsafe?", "polarity"),
+    ("Do you ship bicycles to Canada?", "Do you ship bicycles from Canada?", "polarity"),
+    ("How do I replace the front wheel?", "How do I replace the rear wheel?", "polarity"),
     ("Is the process reversible?", "Is the process irreversible?", "polarity"),
     ("Trinke ich das vor dem Essen?", "Trinke ich das nach dem Essen?", "polarity"),
     ("Wie schalte ich das Radio ein?", "Wie schalte ich das Radio aus?", "polarity"),
@@ -99,6 +101,7 @@ OTHER_QUESTIONS = [
     ("How do I open it in the dark?", "Wie öffne ich das, wenn es dunkel ist?", "language"),
 ]  # fmt: skip
 SAME_QUESTIONS = [
+    ("How do I get a refund from the shop?", "How can I get the shop to refund me?"),
     ("How do I sell a piano in Rome?", "What is the way to sell a piano in Rome?"),
     ("Tell me about the history of tea", "Please describe the history of tea for me"),
     ("What is the capital of France?", "What's the capital city of France?"),
