@@ -100,9 +100,9 @@ async def test_whoever_leaves_during_the_search_is_not_found() -> None:
     assert [candidate.held.id for candidate in found.nearest] == ["b"]
 
 
-def test_the_newest_come_first_and_all_are_counted() -> None:
+async def test_the_newest_come_first_and_all_are_counted() -> None:
     entries = [held_of(entry(id)) for id in "abcd"]
-    chosen = newest(entries, lambda held: held.id != "d", 2)
+    chosen = await newest(entries, lambda held: held.id != "d", 2)
     assert [held.id for held in chosen.entries] == ["c", "b"] and chosen.of == 3
 
 
