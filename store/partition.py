@@ -49,6 +49,8 @@ class Partition:
     def graph_of(self, label: int) -> Graph | None:
         """Return the graph that holds a living label's vector; None if the matrix does."""
         home = self.table.home(label)
+        if home == MATRIX:
+            return None
         return next((graph for graph in self.graphs if graph.number == home), None)
 
     def name(self, found: Found, k: int) -> list[Neighbor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -25,10 +26,12 @@ from store.entry import Candidate, EntryId, Held, Vector
 from store.index import VectorIndex
 from store.policy import Policy, PolicyBook, stricter
 
-MOST_COMPARED = 100_000  # entries of one search: half a second of this process's time
+MOST_COMPARED = 100_000  # entries of one search: about a second of this process's time
 NEIGHBORS = 8
 _PAGE = 500  # stored entries looked at in one step
-_AT_ONCE = 128  # entries between two turns of the event loop, about half a millisecond
+_AT_ONCE = 64  # entries between two turns of the event loop, about a quarter of a millisecond
+_SCANNED_AT_ONCE = 1_000  # the same, where nothing but labels are looked at
+_LONGEST_REST = 0.01  # seconds
 
 Passes = Callable[[Held], bool]
 
@@ -59,27 +62,34 @@ class Neighbor(NamedTuple):
     same_past: bool  # the users' earlier turns are the same, to the letter
 
 
-def newest(entries: Sequence[Held], passes: Passes, most: int) -> Chosen:
+async def newest(entries: Sequence[Held], passes: Passes, most: int) -> Chosen:
     """Return up to `most` of the entries that pass, and how many do; the newest come last in."""
     chosen: list[Held] = []
     count = 0
-    for held in reversed(entries):
-        if passes(held):
-            count += 1
-            if count <= most:
-                chosen.append(held)
+    for end in range(len(entries), 0, -_SCANNED_AT_ONCE):
+        for held in reversed(entries[max(0, end - _SCANNED_AT_ONCE) : end]):
+            if passes(held):
+                count += 1
+                if count <= most:
+                    chosen.append(held)
+        await asyncio.sleep(0)
     return Chosen(chosen, count)
 
 
 async def vectors_of(
     index: VectorIndex, entries: Sequence[Held]
 ) -> AsyncIterator[dict[EntryId, Vector]]:
-    """Yield the vectors of those entries that have one, in their order, a slice at a time."""
+    """Yield the vectors of those entries that have one, in their order, a slice at a time.
+
+    After a slice this rests as long as it took with what was done with it, so that at most half of
+    the time is taken from whoever is served meanwhile.
+    """
     for start in range(0, len(entries), _AT_ONCE):
+        began = time.perf_counter()
         part = entries[start : start + _AT_ONCE]
         found = await index.fetch((held.key, held.id) for held in part)
         yield {held.id: found[held.id] for held in part if held.id in found}
-        await asyncio.sleep(0)
+        await asyncio.sleep(min(time.perf_counter() - began, _LONGEST_REST))
 
 
 async def nearest(
@@ -89,11 +99,12 @@ async def nearest(
 
     `vector` is of this checkpoint. No more than MOST_COMPARED entries are looked at, the newest.
     """
-    chosen = await asyncio.to_thread(newest, cache.held(), passes, MOST_COMPARED)
+    chosen = await newest(cache.held(), passes, MOST_COMPARED)
     best: list[tuple[float, EntryId]] = []
     async for part in vectors_of(cache.vectors[checkpoint].index, chosen.entries):
         if part:
-            cosines = np.stack(list(part.values())) @ vector
+            rows = np.concatenate(list(part.values())).reshape(len(part), -1)
+            cosines = rows @ vector
             best = heapq.nlargest(most, [*best, *zip(cosines.tolist(), part, strict=True)])
     found = [
         Candidate(held, max(-1.0, min(1.0, similarity)))

@@ -72,8 +72,8 @@ class EntryPage:
         except ValidationError as error:
             return await self._state(request, id, "", typed=typed, faults=faults(error))
         await self._entries.quarantine(id, request, order)
-        whom = f"tenant {order.tenant}" if order.tenant else "everybody"
-        return await self._state(request, id, f"Quarantined: {whom} is not served this answer.")
+        whom = f"tenant {order.tenant} is not" if order.tenant else "nobody is"
+        return await self._state(request, id, f"Quarantined: {whom} served this answer any more.")
 
     async def lift(self, request: Request) -> Response:
         """Let the entry be served again; or, if it is gone, another be stored in its place."""

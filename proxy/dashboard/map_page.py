@@ -56,9 +56,7 @@ class MapPage:
         category = request.query_params.get("category") or DEFAULT_CATEGORY
         by = request.query_params.get("by", "state")
         by = by if by in COLOURED_BY else "state"
-        chosen = await asyncio.to_thread(
-            newest, self._cache.held(), lambda held: held.category == category, MOST
-        )
+        chosen = await newest(self._cache.held(), lambda held: held.category == category, MOST)
         vectors: dict[EntryId, Vector] = {}
         groups: dict[EntryId, str] = {}
         index = self._cache.vectors[rules.encoding.checkpoint].index

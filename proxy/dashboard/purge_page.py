@@ -14,6 +14,7 @@ from proxy.admin.purge import Purge
 from proxy.dashboard.entry_values import counted, short
 from proxy.dashboard.forms import fields
 from proxy.dashboard.pages import Pages, must_edit
+from proxy.errors import ApiError
 from proxy.rules import InForce
 from store.policy import DEFAULT_CATEGORY
 
@@ -57,7 +58,7 @@ class PurgePage:
         order = ordered(await fields(request))
         if order.purge is None:
             return self._form(request, "purge_form.html", order.typed, order.faults)
-        return await self._counted(request, order.purge, order.typed, "")
+        return await self._counted(request, order.purge, order.typed)
 
     async def purge(self, request: Request) -> Response:
         """Remove what was counted before."""
@@ -69,7 +70,10 @@ class PurgePage:
         if order.purge.all and form.get("word", "").strip().lower() != WORD:
             fault = f"Type {WORD} to confirm that everything goes."
             return await self._counted(request, order.purge, order.typed, fault)
-        done = await self._entries.purge(order.purge, request)
+        try:
+            done = await self._entries.purge(order.purge, request)
+        except ApiError as error:
+            return self._unread(request, order.typed, error)
         return self._form(
             request,
             "purge_form.html",
@@ -79,9 +83,12 @@ class PurgePage:
         )
 
     async def _counted(
-        self, request: Request, purge: Purge, typed: dict[str, str], fault: str
+        self, request: Request, purge: Purge, typed: dict[str, str], fault: str = ""
     ) -> Response:
-        matched, some = await self._entries.preview(purge, _EXAMPLES)
+        try:
+            matched, some = await self._entries.preview(purge, _EXAMPLES)
+        except ApiError as error:
+            return self._unread(request, typed, error)
         return self._form(
             request,
             "purge_form.html",
@@ -93,6 +100,12 @@ class PurgePage:
             word=WORD if purge.all else "",
             word_fault=fault,
         )
+
+    def _unread(self, request: Request, typed: dict[str, str], error: ApiError) -> Response:
+        """Return the form with why its text has no vector now; any other error is raised."""
+        if error.param != "similar_to":
+            raise error
+        return self._form(request, "purge_form.html", typed, {"value": str(error)})
 
     def _form(
         self,
@@ -128,14 +141,17 @@ def ordered(form: Mapping[str, str]) -> Order:
         return Order(None, typed, {"value": "Leave this empty to purge everything."})
     if selector != "all" and not value.strip():
         return Order(None, typed, {"value": "Say which."})
-    if threshold and selector == "similar_to":
+    if threshold and selector != "similar_to":
+        return Order(None, typed, {"threshold": "Leave this empty: only a meaning has a cosine."})
+    if threshold:
         wanted["threshold"] = threshold
     try:
         return Order(Purge.model_validate(wanted), typed, {})
     except ValidationError as error:
         first = error.errors()[0]
-        where = "threshold" if "threshold" in first["loc"] else "value"
-        return Order(None, typed, {where: first["msg"]})
+        if "threshold" in first["loc"]:
+            return Order(None, typed, {"threshold": "A number from -1 to 1."})
+        return Order(None, typed, {"value": first["msg"]})
 
 
 def said(typed: Mapping[str, str]) -> str:

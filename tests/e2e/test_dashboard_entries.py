@@ -192,6 +192,14 @@ async def test_neighbours_say_what_keeps_them_apart(stage: Stage, ask: Ask) -> N
     _, part = await reader.get(f"/{id}/around")
     assert len(ids(part)) == 2 and "guard: numbers" in part and "below the threshold" in part
     assert "Nobody has judged it" in part
+    again = await ask(client, first)
+    verdict = {"response_id": again.headers["x-request-id"], "verdict": "wrong", "comment": "<i>"}
+    headers = {"Authorization": "Bearer acme"}
+    url = f"{proxy.url}/nearhit/feedback"
+    async with stage.http.post(url, json=verdict, headers=headers) as answer:
+        assert answer.status == 202
+    _, part = await reader.get(f"/{id}/around")
+    assert "wrong" in part and "&lt;i&gt;" in part and "feedback, tenant acme" in part
 
 
 async def test_the_map_leads_to_every_entry_of_a_category(stage: Stage, ask: Ask) -> None:
