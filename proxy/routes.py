@@ -12,7 +12,7 @@ from typing import Any
 
 from proxy.answer import Answer, Streamed
 from proxy.auth import Caller, Keyring, Role
-from proxy.call import CallReader, Request
+from proxy.call import Call, Request
 from proxy.errors import ApiError, as_api_error
 from proxy.headers import request_id
 from proxy.metrics import Metrics
@@ -28,6 +28,8 @@ log = logging.getLogger("nearhit.routes")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Serve = Callable[[Scope, Receive, Send], Awaitable[None]]
+Read = Callable[[Wire, Request, Caller], Call]
 
 
 class Routes:
@@ -37,14 +39,14 @@ class Routes:
         self,
         *,
         keyring: Keyring,
-        reader: CallReader,
+        read: Read,
         pipeline: Pipeline,
         passthrough: Passthrough,
         body_limit: int,
         metrics: Metrics,
     ) -> None:
         self._keyring = keyring
-        self._reader = reader
+        self._read = read
         self._pipeline = pipeline
         self._passthrough = passthrough
         self._body_limit = body_limit
@@ -88,7 +90,7 @@ class Routes:
         self, wire: Wire, request: Request, caller: Caller, receive: Receive, send: Send
     ) -> None:
         request.raw = await read_body(receive, request.headers, self._body_limit)
-        call = self._reader.read(wire, request, caller)
+        call = self._read(wire, request, caller)
         answer = self._pipeline.replay_exact(call)
         if answer is not None:
             await _send_answer(answer, send)

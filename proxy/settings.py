@@ -27,6 +27,7 @@ from proxy.dashboard_settings import DashboardSettings
 from proxy.encoder_settings import EncoderSettings
 from proxy.fleet import fallback_faults
 from proxy.model_settings import Judge, Offload, PriceSettings
+from proxy.observing_settings import LoggingSettings, TracingSettings
 from proxy.section import Section, seconds
 from proxy.store_settings import CheckpointSettings, RedisSettings, Replication, Snapshots
 from store.units import parse_size
@@ -180,6 +181,8 @@ class Settings(BaseSettings):
     policies: Path | None = Field(None, description="categories; unset: the starter policies")
     auth: Auth = Auth()
     dashboard: DashboardSettings = DashboardSettings()
+    tracing: TracingSettings = TracingSettings()
+    logging: LoggingSettings = LoggingSettings()
 
     _size = field_validator("hot_bytes", mode="before")(parse_size)
 
@@ -251,6 +254,8 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("auth",): Auth,
     ("auth", "keys"): Key,
     ("dashboard",): DashboardSettings,
+    ("tracing",): TracingSettings,
+    ("logging",): LoggingSettings,
 }
 
 
