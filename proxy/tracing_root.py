@@ -1,4 +1,4 @@
-"""The composition of tracing; nothing of it is imported where no traces are wanted."""
+"""The composition of tracing; what makes traces is imported only where some are wanted."""
 
 from __future__ import annotations
 

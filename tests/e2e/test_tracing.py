@@ -19,6 +19,7 @@ from tests.e2e.ground import chat
 from tests.fake_upstream import Script
 from tests.harness import ROOT, Proxy, free_port, policies, proxy_running, settings_for
 from tests.otlp import Collector, Span
+from tests.test_architecture import imports
 
 QUESTION = "How do I descale my kettle with vinegar?"
 REPHRASED = "How can I descale my kettle with vinegar?"
@@ -198,11 +199,19 @@ async def test_a_collector_that_is_not_there_costs_no_request_and_one_line(
     assert [r.name for r in told] == ["nearhit.tracing"]
 
 
-def test_without_traces_nothing_of_opentelemetry_is_loaded() -> None:
+def test_without_traces_nothing_that_makes_them_is_loaded() -> None:
+    # redis looks for the SDK's metrics by itself, wherever it is installed.
     code = (
         "import sys, proxy.app, proxy.cli, proxy.server, proxy.tracing_root;"
-        "heavy = ('opentelemetry.sdk', 'opentelemetry.exporter', 'opentelemetry.proto');"
-        "print(*(name for name in sys.modules if name.startswith((*heavy, 'proxy.tracing.'))))"
+        "ours = {'proxy.tracing', 'proxy.span_export', 'opentelemetry.sdk.trace',"
+        "        'opentelemetry.exporter', 'opentelemetry.proto'};"
+        "print(*sorted(ours & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+
+
+def test_no_module_of_ours_asks_for_opentelemetry_until_an_endpoint_is_set() -> None:
+    for file in (ROOT / "proxy").rglob("*.py"):
+        asks = "opentelemetry" in set(imports(file))
+        assert asks is (file.name in {"tracing.py", "span_export.py", "tracing_root.py"}), file
