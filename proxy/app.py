@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
@@ -51,11 +52,12 @@ from proxy.policy_editor import Build, PolicyEditor
 from proxy.promoting_root import library_of, open_promoting, score_for, scorer
 from proxy.reencoding import made_from
 from proxy.replicas_root import Faults, build_leasing, join_others
-from proxy.routes import Receive, Routes, Scope, Send
+from proxy.routes import Receive, Routes, Scope, Send, Serve
 from proxy.rules import InForce, Rules
 from proxy.settings import Settings
 from proxy.sharing_root import build_sharing
 from proxy.switching import Switch
+from proxy.tracing_root import open_tracing, reading, tracing_around
 from proxy.upkeep import (
     call_counter,
     stop,
@@ -72,6 +74,9 @@ from store.policy import PolicyBook
 from store.policy_history import PolicyHistory, Seed
 from store.quarantine import Quarantine
 from store.vectors import Maker, nothing_made
+
+if TYPE_CHECKING:
+    from proxy.tracing import Tracing
 
 Progress = Callable[[str], None]
 Clock = Callable[[], datetime]
@@ -94,9 +99,11 @@ async def open_app(
     `seed` is what the policies file said at start; `policies_file` is watched for changes.
     `encoder` takes the place of the configured one, and is closed like it, `promoted` the place of
     what opens promoted checkpoints by their ids; `place` is a worker's.
-    Raises StoreUnavailable, PolicyInvalid, EmbedError or OSError when a part cannot start.
+    Raises StoreUnavailable, PolicyInvalid, EmbedError, TracingUnavailable or OSError when a part
+    cannot start.
     """
     async with AsyncExitStack() as stack:
+        tracing = open_tracing(settings.tracing, environ, stack)
         faults = Faults()
         shelves = await open_shelves(settings, environ, stack, faults)
         state = await read_state(shelves.records)
@@ -138,7 +145,7 @@ async def open_app(
         _keep_up(parts, editor, changed, stack)
         promoting = open_promoting(parts, library, switch, open_named, make_score, stack)
         operations = await build_operations(parts, editor, promoting, place, stack)
-        yield App(_routes(parts), operations, editor, switch, settings.server.body_limit)
+        yield App(_routes(parts, tracing), operations, editor, switch, settings.server.body_limit)
 
 
 def _keep_up(
@@ -261,7 +268,7 @@ class App:
 
     def __init__(
         self,
-        routes: Routes,
+        routes: Serve,
         operations: FastAPI,
         editor: PolicyEditor,
         switch: Switch,
@@ -285,17 +292,18 @@ class App:
         await self._editor.reload()
 
 
-def _routes(parts: Parts) -> Routes:
+def _routes(parts: Parts, tracing: Tracing | None) -> Serve:
     settings = parts.settings
-    return Routes(
+    routes = Routes(
         keyring=parts.keyring,
-        reader=build_reader(parts),
+        read=reading(tracing, build_reader(parts).read),
         pipeline=_pipeline(parts),
         passthrough=Passthrough(parts.upstreams, parts.keyring, tuple(settings.passthrough)),
         usage=parts.usage.usage,
         body_limit=settings.server.body_limit,
         metrics=parts.metrics,
     )
+    return tracing_around(tracing, routes)
 
 
 def build_reader(parts: Parts) -> CallReader:

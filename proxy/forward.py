@@ -41,6 +41,7 @@ from proxy.headers import (
     credential,
     upstream_headers,
 )
+from proxy.hops import hop
 from proxy.leasing import LeadingAlone, LeaseOutcome, Leasing, Led, led
 from proxy.metrics import Metrics
 from proxy.nearhits.prediction import with_prediction
@@ -228,7 +229,11 @@ class Forwarder:
         await asyncio.sleep(0)  # the clients first: they need not wait for what storing takes
         outcome: str = LeaseOutcome.SUPERSEDED
         if await leading.may_store():
-            outcome = await self._admitter.admit(call, lookup, head, raw, whole, cost)
+            with hop("admit") as span:
+                outcome = await self._admitter.admit(call, lookup, head, raw, whole, cost)
+                span.note("nearhit.outcome", outcome)
+                if whole is not None:
+                    span.note_answer(whole)
             leading.landed = outcome == Admission.STORED
         elif self._leasing is not None:
             self._leasing.count(LeaseOutcome.SUPERSEDED)

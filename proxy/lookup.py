@@ -15,6 +15,7 @@ from datetime import datetime
 
 from embed.errors import EmbedError, Overloaded
 from proxy.call import Call
+from proxy.hops import hop
 from proxy.judgement import barred
 from proxy.metrics import Metrics
 from proxy.nearest import Nearest
@@ -125,7 +126,8 @@ class Searcher:
         """Return the text's vector; raise Unplaced when the encoder is full, slow or failing."""
         try:
             async with asyncio.timeout(self._max_wait):
-                return await call.rules.encoding.batcher.encode(text)
+                with hop("encode"):
+                    return await call.rules.encoding.batcher.encode(text)
         except (Overloaded, TimeoutError):
             raise Unplaced("overload") from None
         except EmbedError as error:

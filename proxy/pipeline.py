@@ -18,6 +18,7 @@ from proxy.call import Call
 from proxy.errors import ApiError
 from proxy.events import ServingEvent, ServingEvents
 from proxy.forward import Forwarder
+from proxy.hops import hop
 from proxy.lookup import Searcher, told_before
 from proxy.metrics import Metrics
 from proxy.nearhits.prediction import Predictor
@@ -122,7 +123,13 @@ class Pipeline:
 
     async def _lookup(self, call: Call) -> Lookup:
         try:
-            return await self._searcher.find(call)
+            with hop("lookup") as span:
+                lookup = await self._searcher.find(call)
+                span.note("nearhit.verdict", lookup.outcome)
+                span.note("nearhit.category", call.category)
+                if lookup.found is not None:
+                    span.note("nearhit.similarity", float(lookup.found.similarity))
+            return lookup
         except (ApiError, InvalidRequest):
             raise
         except Exception:
@@ -136,7 +143,9 @@ class Pipeline:
         Should the upstream fail, an expired answer may stand in.
         """
         if self._near_hits is not None and lookup.around:
-            near = await self._near_hits.answer(call, lookup)
+            with hop("near-hit") as span:
+                near = await self._near_hits.answer(call, lookup)
+                span.note("nearhit.answered", isinstance(near, Answer))
             if isinstance(near, Answer):
                 return near
             lookup = near

@@ -13,7 +13,7 @@ from typing import Any
 
 from proxy.answer import Answer, Streamed
 from proxy.auth import Caller, Keyring, Role
-from proxy.call import Call, CallReader, Request
+from proxy.call import Call, Request
 from proxy.errors import ApiError, as_api_error
 from proxy.headers import request_id
 from proxy.metrics import Metrics
@@ -30,6 +30,8 @@ log = logging.getLogger("nearhit.routes")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Serve = Callable[[Scope, Receive, Send], Awaitable[None]]
+Read = Callable[[Wire, Request, Caller], Call]
 
 
 class Routes:
@@ -39,7 +41,7 @@ class Routes:
         self,
         *,
         keyring: Keyring,
-        reader: CallReader,
+        read: Read,
         pipeline: Pipeline,
         passthrough: Passthrough,
         usage: Usage,
@@ -47,7 +49,7 @@ class Routes:
         metrics: Metrics,
     ) -> None:
         self._keyring = keyring
-        self._reader = reader
+        self._read = read
         self._pipeline = pipeline
         self._passthrough = passthrough
         self._usage = usage
@@ -93,7 +95,7 @@ class Routes:
     ) -> None:
         request.raw = await read_body(receive, request.headers, self._body_limit)
         started = time.perf_counter()
-        call = self._reader.read(wire, request, caller)
+        call = self._read(wire, request, caller)
         answer = self._pipeline.replay_exact(call)
         if answer is not None:
             await _send_answer(answer, send)

@@ -21,10 +21,11 @@ from proxy.protocol import Limits, protocol_class
 from proxy.settings import Server as ServerSettings
 from proxy.settings import Settings
 from proxy.start import CannotStart, greeting, listen, say, with_upstreams
+from proxy.tracing_root import TracingUnavailable
 from store.errors import StoreError
 from store.policy_history import Seed, unjudged
 
-COULD_NOT = (StoreError, EmbedError, DemoFleetFailed, OSError)
+COULD_NOT = (StoreError, EmbedError, DemoFleetFailed, TracingUnavailable, OSError)
 
 
 class Server(uvicorn.Server):

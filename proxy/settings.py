@@ -27,6 +27,7 @@ from proxy.dashboard_settings import DashboardSettings
 from proxy.encoder_settings import EncoderSettings
 from proxy.fleet import fallback_faults
 from proxy.model_settings import Judge, Offload, PriceSettings
+from proxy.observing_settings import LoggingSettings, TracingSettings
 from proxy.section import Section, seconds
 from proxy.store_settings import CheckpointSettings, RedisSettings, Replication, Snapshots
 from proxy.usage_settings import UsageSettings
@@ -182,6 +183,8 @@ class Settings(BaseSettings):
     auth: Auth = Auth()
     dashboard: DashboardSettings = DashboardSettings()
     usage: UsageSettings = UsageSettings()
+    tracing: TracingSettings = TracingSettings()
+    logging: LoggingSettings = LoggingSettings()
 
     _size = field_validator("hot_bytes", mode="before")(parse_size)
 
@@ -255,6 +258,8 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("dashboard",): DashboardSettings,
     ("usage",): UsageSettings,
     ("usage", "prices"): PriceSettings,
+    ("tracing",): TracingSettings,
+    ("logging",): LoggingSettings,
 }
 
 

@@ -22,6 +22,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +31,7 @@ from proxy import providers
 from proxy.balance import pick
 from proxy.fleet import Fleet, Group, Member, UpstreamSpec
 from proxy.headers import NO_CREDENTIAL, Credential, credential_headers
+from proxy.hops import Try, begin_try
 from proxy.model_list import ModelList
 from proxy.retry import UNABLE, backoff, pause_after
 from proxy.upstream_answer import CallFacts, Source, Turn, UpstreamAnswer
@@ -198,7 +200,11 @@ class Upstreams:
     ) -> UpstreamAnswer:
         # How long an upload takes says nothing of the load, nor does a look at a file.
         timed = group if call.repeatable and call.model is not None else None
-        turn = Turn(timed, member, call.model, self._on_call)
+        on_call, span = self._on_call, begin_try(member.name, call.path, call.model)
+        if span is not None:
+            on_call = _ending(span, on_call)
+            call = replace(call, headers=span.headers(call.headers))
+        turn = Turn(timed, member, call.model, on_call)
         try:
             source = await self._send(member.spec, call)
         except BaseException as error:
@@ -214,6 +220,14 @@ class Upstreams:
         if native is not None:
             return await self._connections.send(spec, call, *native)
         return await providers.send(spec, call.path, call.body, call.credential)
+
+
+def _ending(span: Try, on_call: Callable[[CallFacts], None]) -> Callable[[CallFacts], None]:
+    def ended(facts: CallFacts) -> None:
+        span.ended(status=facts.status, outcome=facts.outcome)
+        on_call(facts)
+
+    return ended
 
 
 def _serves(group: Group, call: UpstreamCall) -> bool:
