@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from playwright.async_api import expect
 
 from tests.browser.axe import violations
 from tests.browser.conftest import KEYS, Readers
+from tests.browser.reader import Reader
 from tests.e2e.conftest import Stage
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait until a condition holds, 10 seconds at the most."""
+async def heard(reader: Reader, said: str) -> None:
+    """Wait until something is among the faults, 10 seconds at the most."""
     for _ in range(500):
-        if holds():
+        if said in " ".join(reader.faults()):
             return
         await asyncio.sleep(0.02)
-    raise TimeoutError
+    raise TimeoutError(f"not heard: {said}")
 
 
 async def test_a_script_a_picture_and_a_request_from_elsewhere_are_faults(
@@ -32,7 +32,7 @@ async def test_a_script_a_picture_and_a_request_from_elsewhere_are_faults(
         ("setTimeout(() => { throw new Error('oops') })", "thrown: oops"),
     ):
         await reader.page.evaluate(f"() => {{ {code} }}")
-        await until(lambda said=said: said in " ".join(reader.faults()))
+        await heard(reader, said)
     assert "asked: http://cdn.example/" in reader.faults()
     reader.asked.clear()
     reader.expects("")
