@@ -56,17 +56,7 @@ async def build_operations(
         metrics=await _metrics(parts, standing, promoting, place, stack),
         pings=_pings(parts),
     )
-    entries = EntriesAdmin(
-        access=access,
-        cache=parts.cache,
-        sharing=build_sharing(parts, utc_now),
-        quarantine=parts.quarantine,
-        documents=parts.shelves.documents,
-        records=parts.shelves.records,
-        in_force=parts.in_force,
-        clock=utc_now,
-        membership=parts.shelves.membership,
-    )
+    entries = _entries(parts, access)
     policies = PoliciesAdmin(
         access=access,
         editor=editor,
@@ -99,6 +89,20 @@ async def build_operations(
             clock=utc_now,
         )
     return app
+
+
+def _entries(parts: Parts, access: Access) -> EntriesAdmin:
+    return EntriesAdmin(
+        access=access,
+        cache=parts.cache,
+        sharing=build_sharing(parts, utc_now),
+        quarantine=parts.quarantine,
+        documents=parts.shelves.documents,
+        records=parts.shelves.records,
+        in_force=parts.in_force,
+        clock=utc_now,
+        membership=parts.shelves.membership,
+    )
 
 
 async def _metrics(

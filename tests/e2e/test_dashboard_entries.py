@@ -106,6 +106,24 @@ async def test_a_quarantine_holds_for_the_tenants_next_request(stage: Stage, ask
     assert (await ask(client, QUESTION)).headers["x-nearhit-entry"] != id
 
 
+async def test_what_is_approved_serves_the_other_tenants(stage: Stage, ask: Ask) -> None:
+    tenants = [
+        {"sha256": digest(name), "tenant": name, "categories": ["shared"]}
+        for name in ("one", "two")
+    ]
+    keys = {"keys": [*tenants, {"sha256": digest("root"), "role": "admin"}]}
+    proxy = await stage.proxy({"name": "default"}, {"name": "shared", "scope": "shared"}, auth=keys)
+    reader = await signed_in(stage, proxy)
+    shared = {"x-nearhit-category": "shared"}
+    await ask(stage.openai(proxy, "one"), QUESTION, headers=shared)
+    (id,) = ids((await reader.get(""))[1])
+    _, page = await reader.get(f"/{id}")
+    assert "Approve for other tenants" in page and "tenant one; others once" in page
+    status, part = await reader.post(f"/{id}/approve")
+    assert status == 200 and "Approved" in part and "Approve for" not in part
+    assert (await ask(stage.openai(proxy, "two"), QUESTION, headers=shared)).hit
+
+
 async def test_what_is_gone_says_so_and_may_still_be_let_go(stage: Stage, ask: Ask) -> None:
     proxy = await stage.proxy(auth=AUTH)
     reader = await signed_in(stage, proxy)
