@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 
 from embed.encoder import Encoder, Vector
-from embed.errors import EncoderFailed, Overloaded
+from embed.errors import EmbedError, EncoderFailed, Overloaded
 
 logger = logging.getLogger(__name__)
 
@@ -215,7 +215,9 @@ class Batcher:
         self._running.pop(job.text, None)
         for caller in job.callers:
             if not caller.done():
-                own = EncoderFailed(str(error) or type(error).__name__)
+                # What others say may hold the text, and this is written to a log.
+                said = str(error) if isinstance(error, EmbedError) else ""
+                own = EncoderFailed(said or type(error).__name__)
                 own.__cause__ = error
                 caller.set_exception(own)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -18,6 +19,8 @@ from embed.errors import EncoderFailed
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024  # 1,000 vectors of 4,096 numbers written out
 MAX_ERROR_CHARS = 200  # of the service's own words in ours
+
+logger = logging.getLogger(__name__)
 
 
 class RemoteEncoder:
@@ -128,7 +131,9 @@ class RemoteEncoder:
                     raise EncoderFailed(f"{self._url} sent more than {MAX_ANSWER_BYTES} bytes")
             if response.status != 200:
                 words = content[:MAX_ERROR_CHARS].decode(errors="replace")
-                raise EncoderFailed(f"{self._url} answered {response.status}: {words}")
+                # It may repeat the text, which belongs in no log that is not asked for it.
+                logger.debug("%s answered %d: %s", self._url, response.status, words)
+                raise EncoderFailed(f"{self._url} answered {response.status}")
             return orjson.loads(content)
 
 

@@ -11,10 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
-
 from embed.encoder import Encoder
 from proxy import calibrated, prototypes
+from proxy.access_log import written_down
 from proxy.adaptation import Adaptation
 from proxy.admission import Admitter
 from proxy.audits_root import open_audits, open_budgets, side_calls_for
@@ -145,7 +144,14 @@ async def open_app(
         _keep_up(parts, editor, changed, stack)
         promoting = open_promoting(parts, library, switch, open_named, make_score, stack)
         operations = await build_operations(parts, editor, promoting, place, stack)
-        yield App(_routes(parts, tracing), operations, editor, switch, settings.server.body_limit)
+        down = partial(written_down, keyring=parts.keyring, wanted=settings.logging.access)
+        yield App(
+            down(_routes(parts, tracing)),
+            down(operations),
+            editor,
+            switch,
+            settings.server.body_limit,
+        )
 
 
 def _keep_up(
@@ -269,7 +275,7 @@ class App:
     def __init__(
         self,
         routes: Serve,
-        operations: FastAPI,
+        operations: Serve,
         editor: PolicyEditor,
         switch: Switch,
         body_limit: int,

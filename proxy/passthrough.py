@@ -14,6 +14,7 @@ from proxy.auth import Caller, Keyring
 from proxy.call import Request
 from proxy.errors import ApiError
 from proxy.headers import Credential, client_headers, credential, upstream_headers
+from proxy.logs import asking
 from proxy.paths import passthrough_allowed
 from proxy.upstream import UpstreamCall, Upstreams
 
@@ -75,6 +76,7 @@ class Passthrough:
         self, method: str, target: str, request: Request, caller: Caller, upload: Upload
     ) -> Answer:
         """Return the upstream's answer; raise ApiError 403 or an Upstream error."""
+        asking.set(request.request_id)
         if method in ("GET", "HEAD") and target == "/v1/models":
             return await self._models(request, caller)
         self._refuse_unless_allowed(target, caller)

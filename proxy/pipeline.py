@@ -19,6 +19,7 @@ from proxy.errors import ApiError
 from proxy.events import ServingEvent, ServingEvents
 from proxy.forward import Forwarder
 from proxy.hops import hop
+from proxy.logs import asking
 from proxy.lookup import Searcher, told_before
 from proxy.metrics import Metrics
 from proxy.nearhits.prediction import Predictor
@@ -104,6 +105,7 @@ class Pipeline:
     async def answer(self, call: Call) -> Answer:
         """Answer a call that memory alone could not; raise ApiError or an Upstream error."""
         started = time.perf_counter()
+        asking.set(call.request.request_id)
         lookup = await self._lookup(call)
         if lookup.outcome is Outcome.HIT and lookup.found is not None:
             answer = await self._replay(call, lookup.found)

@@ -238,7 +238,8 @@ async def _send_error(error: Exception, ticket: str, send: Send) -> int:
     """Tell the client what went wrong; return the status."""
     told = as_api_error(error)
     if told.status == 500:
-        log.exception("request %s failed", ticket, exc_info=error)
+        told_of = {"request_id": ticket}
+        log.exception("request %s failed", ticket, exc_info=error, extra=told_of)
     body = told.body()
     headers = [
         (b"content-type", b"application/json"),

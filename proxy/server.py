@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Mapping
@@ -17,6 +16,8 @@ import uvloop
 from embed.errors import EmbedError
 from proxy.app import App, open_app
 from proxy.demo_fleet import DemoFleetFailed
+from proxy.logs import configure
+from proxy.observing_settings import LoggingSettings
 from proxy.protocol import Limits, protocol_class
 from proxy.settings import Server as ServerSettings
 from proxy.settings import Settings
@@ -25,6 +26,7 @@ from proxy.tracing_root import TracingUnavailable
 from store.errors import StoreError
 from store.policy_history import Seed, unjudged
 
+DEFAULT_LOGGING = LoggingSettings()
 COULD_NOT = (StoreError, EmbedError, DemoFleetFailed, TracingUnavailable, OSError)
 
 
@@ -95,6 +97,7 @@ def _config(app: App, server: ServerSettings) -> uvicorn.Config:
         ws="none",
         lifespan="off",
         access_log=False,
+        log_config=None,  # its lines go where ours go
         log_level="warning",
         server_header=False,
         proxy_headers=False,  # nothing here asks where a client is beyond the last hop
@@ -107,11 +110,13 @@ def run(
     settings: Settings, seed: Seed, policies_file: Path | None, environ: Mapping[str, str]
 ) -> None:
     """Serve on uvloop until told to stop; raise CannotStart."""
-    run_on_uvloop(serve(settings, seed, policies_file, environ))
+    run_on_uvloop(serve(settings, seed, policies_file, environ), settings.logging)
 
 
-def run_on_uvloop(serving: Coroutine[None, None, None]) -> None:
+def run_on_uvloop(
+    serving: Coroutine[None, None, None], logging: LoggingSettings = DEFAULT_LOGGING
+) -> None:
     """Run to the end what serves, with a log on stderr; raise what it raises."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure(logging)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serving)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
 from proxy.demo_fleet import LARGE, SMALL, DemoFleet
+from proxy.logs import in_json
 from proxy.model_settings import Offload
 from proxy.settings import Settings, Upstream
+
+log = logging.getLogger("nearhit.start")
 
 _CURL = """\
 nearhit is ready on http://{address}; try:
@@ -22,7 +26,10 @@ class CannotStart(Exception):
 
 
 def say(line: str) -> None:
-    """Tell the person at the terminal."""
+    """Tell the person at the terminal, or the log where that is read by machines."""
+    if in_json():
+        log.info("%s", line)
+        return
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
 

@@ -91,7 +91,7 @@ def main() -> int:
     orders = Orders.read(sys.stdin.buffer.readline().decode())
     threading.Thread(target=_stop_with_parent, name="nearhit-parent", daemon=True).start()
     try:
-        run_on_uvloop(serve(orders))
+        run_on_uvloop(serve(orders), orders.settings.logging)
     except CannotStart as error:
         say(f"nearhit: worker {orders.place.number}: {error}")
         return REFUSED

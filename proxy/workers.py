@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from proxy.demo_fleet import DemoFleetFailed
 from proxy.host_metrics import Place
+from proxy.logs import configure
 from proxy.settings import Settings
 from proxy.start import CannotStart, greeting, reserve, say, with_upstreams
 
@@ -217,4 +218,5 @@ def orders(settings: Settings, place: Place, policies_file: Path | None) -> byte
 
 def run(settings: Settings, policies_file: Path | None, environ: Mapping[str, str]) -> None:
     """Serve until told to stop; raise CannotStart."""
+    configure(settings.logging)
     asyncio.run(serve(settings, policies_file, environ))
