@@ -14,9 +14,11 @@ from fastapi import FastAPI
 from proxy.admin.access import Access
 from proxy.admin.entries import EntriesAdmin
 from proxy.admin.near_hits import NearHitsAdmin
+from proxy.admin.playground import PlaygroundAdmin
 from proxy.admin.policies import PoliciesAdmin
 from proxy.admin.sessions import Sessions
 from proxy.admin.trail import TrailAdmin
+from proxy.explain import Explainer
 from proxy.feedback import FeedbackDesk
 from proxy.host_metrics import HostMetrics, Place
 from proxy.operations import Operations, Ping, operations_app
@@ -39,6 +41,7 @@ async def build_operations(
     parts: Parts,
     editor: PolicyEditor,
     promoting: Promoting,
+    explainer: Explainer,
     place: Place | None,
     stack: AsyncExitStack,
 ) -> FastAPI:
@@ -83,12 +86,25 @@ async def build_operations(
         clock=time.time,
     )
     checkpoints = checkpoints_admin(promoting, access)
-    app = operations_app(operations, access, entries, policies, trail, near_hits, checkpoints)
+    playground = PlaygroundAdmin(explainer)
+    app = operations_app(
+        operations, access, entries, policies, trail, near_hits, checkpoints, playground
+    )
     if wanted.enabled:
         # Here, for whoever does without pages does without what they are made with.
         from proxy.dashboard.root import add_dashboard
 
-        add_dashboard(app, parts, access=access, sessions=sessions, trail=trail, clock=utc_now)
+        add_dashboard(
+            app,
+            parts,
+            access=access,
+            sessions=sessions,
+            trail=trail,
+            near_hits=near_hits,
+            checkpoints=checkpoints,
+            explainer=explainer,
+            clock=utc_now,
+        )
     return app
 
 

@@ -9,13 +9,17 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from proxy.admin.access import Access
+from proxy.admin.checkpoints import CheckpointsAdmin
+from proxy.admin.near_hits import NearHitsAdmin
 from proxy.admin.sessions import Sessions
 from proxy.admin.trail import TrailAdmin
 from proxy.dashboard.assets import Assets
 from proxy.dashboard.audit import AuditPage
 from proxy.dashboard.login import Login
 from proxy.dashboard.pages import Page, Pages
+from proxy.dashboard.playground import PlaygroundPage
 from proxy.dashboard.settings_page import SettingsPage
+from proxy.explain import Explainer
 from proxy.parts import Parts
 
 
@@ -26,6 +30,9 @@ def add_dashboard(
     access: Access,
     sessions: Sessions | None,
     trail: TrailAdmin,
+    near_hits: NearHitsAdmin,
+    checkpoints: CheckpointsAdmin,
+    explainer: Explainer,
     clock: Callable[[], datetime],
 ) -> None:
     """Give every page its address under /admin; `sessions` None: everybody on loopback is admin."""
@@ -47,8 +54,30 @@ def add_dashboard(
     guarded: list[tuple[str, str, Page]] = [
         ("GET", "/audit", AuditPage(pages, trail).show),
         ("GET", "/settings", SettingsPage(pages, parts.settings).show),
+        *_learning_pages(pages, parts, near_hits, checkpoints, explainer),
     ]
     for method, path, page in open_to_all:
         app.router.routes.append(Route(f"/admin{path}", pages.told(page), methods=[method]))
     for method, path, page in guarded:
         app.router.routes.append(Route(f"/admin{path}", pages.guarded(page), methods=[method]))
+
+
+def _learning_pages(
+    pages: Pages,
+    parts: Parts,
+    near_hits: NearHitsAdmin,
+    checkpoints: CheckpointsAdmin,
+    explainer: Explainer,
+) -> list[tuple[str, str, Page]]:
+    """Return the pages of what decides: tried out, taught by judges, and trained elsewhere."""
+    playground = PlaygroundPage(pages, explainer, parts.in_force, _models(parts))
+    return [
+        ("GET", "/playground", playground.show),
+        ("POST", "/playground", playground.explain),
+    ]
+
+
+def _models(parts: Parts) -> list[str]:
+    """Return the models that the configuration names word for word."""
+    named = [model for upstream in parts.settings.upstreams for model in upstream.models]
+    return [model for model in dict.fromkeys(named) if not set("*?[") & set(model)]
