@@ -138,6 +138,10 @@ class Router:
             for other in others:
                 other.alarm()
 
+    def load_bias(self, load: float) -> float:
+        """Return what a load takes off the score of an arm of price 1."""
+        return self._settings.load_weight * tanh(self._settings.load_slope * load)
+
     def keep(self, categories: Container[str]) -> None:
         """Forget all categories but these."""
         self._standings = {
@@ -212,8 +216,7 @@ class Router:
 
     def _toll(self, situation: Situation) -> float:
         """Return what an arm of price 1 pays."""
-        load = self._settings.load_weight * tanh(self._settings.load_slope * situation.load)
-        return 1.0 - situation.floor + load
+        return 1.0 - situation.floor + self.load_bias(situation.load)
 
     def _beliefs(
         self, situation: Situation, standing: Standing, common: Commons

@@ -82,6 +82,7 @@ async def build_operations(
         pairings=parts.settings.offload,
         learning=None if near is None else near.learning,
         replayer=None if near is None else near.replayer,
+        tier=None if near is None else near.tier,
         cache=parts.cache,
         clock=time.time,
     )

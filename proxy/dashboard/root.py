@@ -16,6 +16,7 @@ from proxy.admin.trail import TrailAdmin
 from proxy.dashboard.assets import Assets
 from proxy.dashboard.audit import AuditPage
 from proxy.dashboard.login import Login
+from proxy.dashboard.near_hits import NearHitsPage
 from proxy.dashboard.pages import Page, Pages
 from proxy.dashboard.playground import PlaygroundPage
 from proxy.dashboard.settings_page import SettingsPage
@@ -70,10 +71,14 @@ def _learning_pages(
     explainer: Explainer,
 ) -> list[tuple[str, str, Page]]:
     """Return the pages of what decides: tried out, taught by judges, and trained elsewhere."""
+    near_hits_page = NearHitsPage(pages, near_hits, parts.in_force, parts.metrics)
     playground = PlaygroundPage(pages, explainer, parts.in_force, _models(parts))
     return [
         ("GET", "/playground", playground.show),
         ("POST", "/playground", playground.explain),
+        ("GET", "/near-hits", near_hits_page.show),
+        ("GET", "/near-hits/live", near_hits_page.live),
+        ("POST", "/near-hits/replay", near_hits_page.replay),
     ]
 
 

@@ -30,7 +30,7 @@ from proxy.nearhits.planning import load_of, may_offload, pairing_for, room_for_
 from proxy.nearhits.served import NearHit, Served
 from proxy.outcome import Lookup, Outcome
 from proxy.upstream import Upstreams
-from proxy.upstream_errors import UpstreamError
+from proxy.upstream_errors import ModelUnknown, UpstreamError
 from proxy.wire.base import Fields
 from store.entry import EntryId
 from store.policy import Offload
@@ -238,6 +238,14 @@ class NearHits:
             price=pairing.price,
         )
         return Prospect(pairing=pairing, situation=situation, selection=selection, level=level)
+
+    def load(self, pairing: Pairing) -> float:
+        """Return the load on a pairing's requested models now, by calls in flight; the highest."""
+        try:
+            groups = [self._upstreams.route(pairing.model)]
+        except ModelUnknown:  # a pattern, which several may serve
+            groups = list(self._upstreams.groups)
+        return max(load_of(group.in_flight, pairing.busy, None, None) for group in groups)
 
     def _load(self, call: Call, pairing: Pairing) -> float:
         group = self._upstreams.route(call.model)
