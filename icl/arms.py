@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 from store.entry import EntryId
 
@@ -51,6 +51,14 @@ class Choice:
     # Of an answer of the requested model: the probability with which the small one should be tried
     # beside it, seen by nobody but the judge.
     shadow: float = 0.0
+
+
+class Favour(NamedTuple):
+    """What the router thinks of a situation that it does not decide."""
+
+    favourite: Arm  # of the best score among those that are trusted
+    chances: Mapping[Arm, float]  # with which each would be chosen, exploration included
+    scores: Mapping[Arm, float]  # expected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

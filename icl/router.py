@@ -26,13 +26,13 @@ hold the floor, have a standard deviation under 0.1 (the paper's rule), or the r
 from __future__ import annotations
 
 import random
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from math import sqrt, tanh
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from icl.arms import Arm, Choice, Observation, Situation
+from icl.arms import Arm, Choice, Favour, Observation, Situation
 from icl.context import SIZE
 from icl.floor import State, Turn
 from icl.linear import Linear, Row
@@ -49,6 +49,24 @@ _NEAR = 0.1  # standard deviation of the scores in contention, below which they 
 _SHOCK_OWN, _SHOCK_SHARED = 0.8, 0.5  # share that is forgotten of an arm that fell or rose
 _USUAL = Tuning()
 _LEAST_CHANCE = 1e-6  # of an arm that was chosen: it divides
+
+
+Commons = Callable[[str, Arm], Linear]  # what all categories of a small model have in common
+
+
+class _Weighed(NamedTuple):
+    """What a choice is made from."""
+
+    prices: Prices
+    trusted: dict[Arm, Belief]  # small arms that hold the floor
+    expected: dict[Arm, float]  # scores
+    apart: dict[Arm, float]  # shares of exploration, of all but the favourite
+    favourite: Arm
+
+    def chance(self, arm: Arm, exploration: float) -> float:
+        """Return how probably this arm is chosen."""
+        usual, forced = chances(self.trusted, self.prices).get(arm, 0.0), self.apart.get(arm, 0.0)
+        return usual + exploration * (forced - usual)
 
 
 class Router:
@@ -70,13 +88,27 @@ class Router:
             raise ValueError(f"a context of {len(situation.context)} numbers, not {SIZE}")
         standing = self._standing(situation.category, situation.small)
         standing.judged = situation.judged
-        beliefs = self._beliefs(situation, standing)
+        beliefs = self._beliefs(situation, standing, self._common)
         if situation.judged:
-            choice = self._weigh(situation, standing, beliefs)
+            choice = self._decide(situation, standing, self._weigh(situation, standing, beliefs))
         else:
             choice = _unjudged(situation, beliefs)
         standing.count(choice.arm)
         return choice
+
+    def favour(self, situation: Situation) -> Favour:
+        """Return who would answer, and how probably. Nothing is drawn, counted or changed."""
+        known = self._standings.get((situation.category, situation.small))
+        standing = Standing(self._settings)
+        if known is not None:
+            standing.restore(known.as_data())
+        beliefs = self._beliefs(situation, standing, self._seen)
+        if not situation.judged:
+            choice = _unjudged(situation, beliefs)
+            return Favour(choice.arm, {choice.arm: 1.0}, choice.scores)
+        weighed = self._weigh(situation, standing, beliefs)
+        shares = {arm: weighed.chance(arm, situation.exploration) for arm in weighed.expected}
+        return Favour(weighed.favourite, shares, weighed.expected)
 
     def learn(self, observation: Observation) -> None:
         """Take up a judged or reported answer; what can't be learnt from is passed over."""
@@ -105,6 +137,10 @@ class Router:
         if turn is Turn.FELL:
             for other in others:
                 other.alarm()
+
+    def load_bias(self, load: float) -> float:
+        """Return what a load takes off the score of an arm of price 1."""
+        return self._settings.load_weight * tanh(self._settings.load_slope * load)
 
     def keep(self, categories: Container[str]) -> None:
         """Forget all categories but these."""
@@ -142,8 +178,8 @@ class Router:
 
     def _weigh(
         self, situation: Situation, standing: Standing, beliefs: Mapping[Arm, Belief]
-    ) -> Choice:
-        """Choose by what is believed, among the arms that hold the floor, or explore."""
+    ) -> _Weighed:
+        """Weigh what is believed of the arms that hold the floor, and of the others."""
         for guard in standing.guards.values():
             guard.hold_to(situation.floor)
         prices = Prices(self._toll(situation), situation.price)
@@ -155,13 +191,17 @@ class Router:
         expected = scores(beliefs, prices)
         favourite = max([Arm.REQUESTED, *trusted], key=expected.__getitem__)
         apart = _exploration(situation, standing, [arm for arm in expected if arm is not favourite])
+        return _Weighed(prices, trusted, expected, apart, favourite)
+
+    def _decide(self, situation: Situation, standing: Standing, weighed: _Weighed) -> Choice:
+        """Choose among the arms that hold the floor, or explore."""
+        prices, trusted, expected, apart, _ = weighed
         explored = self._draw.random() < situation.exploration
         if explored:
             arm = self._draw.choices(list(apart), list(apart.values()))[0]
         else:
             arm = sample(trusted, prices, self._draw)
-        usual, forced = chances(trusted, prices).get(arm, 0.0), apart.get(arm, 0.0)
-        chance = usual + situation.exploration * (forced - usual)
+        chance = weighed.chance(arm, situation.exploration)
         unsure = _deviation([expected[one] for one in (Arm.REQUESTED, *trusted)]) < _NEAR
         unsure |= arm is not Arm.REQUESTED and not standing.is_known(arm)
         return Choice(
@@ -176,22 +216,23 @@ class Router:
 
     def _toll(self, situation: Situation) -> float:
         """Return what an arm of price 1 pays."""
-        load = self._settings.load_weight * tanh(self._settings.load_slope * situation.load)
-        return 1.0 - situation.floor + load
+        return 1.0 - situation.floor + self.load_bias(situation.load)
 
-    def _beliefs(self, situation: Situation, standing: Standing) -> dict[Arm, Belief]:
+    def _beliefs(
+        self, situation: Situation, standing: Standing, common: Commons
+    ) -> dict[Arm, Belief]:
         """Return what is believed of each small arm to be had."""
         x = np.array(situation.context)
         return {
-            arm: self._belief(situation.small, arm, standing, x)
+            arm: self._belief(common(situation.small, arm), standing.models[arm], x)
             for arm in SMALL_ARMS
             if arm is Arm.SMALL or situation.examples > 0
         }
 
-    def _belief(self, small: str, arm: Arm, standing: Standing, x: Row) -> Belief:
-        common, unsure = self._common(small, arm).predict(x)
-        own, more = standing.models[arm].predict(x)
-        mean = min(max(_CENTRE + common + own, 0.0), 1.0)
+    def _belief(self, common: Linear, own: Linear, x: Row) -> Belief:
+        shared, unsure = common.predict(x)
+        apart, more = own.predict(x)
+        mean = min(max(_CENTRE + shared + apart, 0.0), 1.0)
         return Belief(mean, self._settings.spread * sqrt(unsure + more))
 
     def _common(self, small: str, arm: Arm) -> Linear:
@@ -202,6 +243,10 @@ class Router:
                 self._shared.pop(next(iter(self._shared)))
             model = self._shared[small, arm] = regression(SHARED_SPREAD, self._settings)
         return model
+
+    def _seen(self, small: str, arm: Arm) -> Linear:
+        """Return the same for whoever only looks: what is not there is not begun."""
+        return self._shared.get((small, arm)) or regression(SHARED_SPREAD, self._settings)
 
     def _standing(self, category: str, small: str) -> Standing:
         standing = self._standings.get((category, small))

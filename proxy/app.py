@@ -35,6 +35,7 @@ from proxy.documents_root import Shelves, open_shelves
 from proxy.encoding import Encoding
 from proxy.events import ServingEvents
 from proxy.example_memo import memo_file
+from proxy.explaining_root import build_explainer
 from proxy.forward import Forwarder
 from proxy.host_metrics import Place
 from proxy.lookup import Searcher
@@ -143,7 +144,8 @@ async def open_app(
         await join_others(parts, editor, stack)
         _keep_up(parts, editor, changed, stack)
         promoting = open_promoting(parts, library, switch, open_named, make_score, stack)
-        operations = await build_operations(parts, editor, promoting, place, stack)
+        explainer = build_explainer(parts, build_reader(parts), build_searcher)
+        operations = await build_operations(parts, editor, promoting, explainer, place, stack)
         down = partial(written_down, keyring=parts.keyring, wanted=settings.logging.access)
         yield App(
             down(_routes(parts, tracing)),

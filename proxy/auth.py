@@ -77,6 +77,13 @@ class Keyring:
                 return _caller(key)
         return None
 
+    def of_tenant(self, tenant: str) -> Caller:
+        """Return a tenant's caller as the first client key that is configured for it makes one."""
+        for key in self._keys.values():
+            if key.tenant == tenant and key.role is Role.CLIENT:
+                return _caller(key)
+        return Caller(tenant=tenant)
+
     def caller(self, headers: Mapping[bytes, bytes]) -> Caller:
         """Return who sent these headers (names in lower case); raise Unauthorized."""
         presented = tuple(headers.get(name, b"") for name in CREDENTIALS)

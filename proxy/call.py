@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from proxy.auth import Caller
-from proxy.category import decide, inescapable
+from proxy.category import Told, decide, inescapable, told
 from proxy.errors import ApiError
 from proxy.headers import NO_WISHES, CacheControl, parse_cache_control, parse_tags, parse_threshold
 from proxy.identity import (
@@ -187,9 +187,7 @@ class Contents:
             return known
         body = parse_body(raw)
         question, key_part = wire.read(body), counted(body)
-        # A text may hold lone surrogates, which have no UTF-8.
-        searched = question.text.encode("utf-8", "replace") or key_part
-        content = Content(body, question, key_part, searched)
+        content = Content(body, question, key_part, _searched(question, key_part))
         if len(raw) <= _REMEMBERED_BYTES:
             self._recent[key] = content
             if len(self._recent) > _REMEMBERED:
@@ -284,6 +282,20 @@ def _decide(call: Call, content: Content, asked: bytes | None) -> Decision:
         return None, False  # its vector has to tell
     by_rule = not book.forbids_by_meaning
     return category, by_rule or inescapable(book, _traits(call, content)) is not None
+
+
+def told_by(call: Call) -> Told:
+    """Return what tells a call's category, as `CallReader.read` came to it. For people to read."""
+    asked = call.request.headers.get(b"x-nearhit-category")
+    searched = _searched(call.question, call.counted)
+    content = Content(call.body, call.question, call.counted, searched)
+    by = told(call.rules.book, lambda: _traits(call, content), asked, call.caller.categories)[1]
+    return Told.NOTHING if by is Told.EXAMPLES and not call.question.text else by
+
+
+def _searched(question: Question, key_part: bytes) -> bytes:
+    # A text may hold lone surrogates, which have no UTF-8.
+    return question.text.encode("utf-8", "replace") or key_part
 
 
 def _traits(call: Call, content: Content) -> Traits:

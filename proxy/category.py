@@ -6,6 +6,7 @@ In this order: rules that nobody gets around, the header, the other rules, the n
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 
 from proxy.errors import ApiError
 from store.match import Traits
@@ -14,10 +15,30 @@ from store.policy import DEFAULT_CATEGORY, Policy, PolicyBook, Scope
 Allowed = frozenset[str] | None  # the categories that a key names; None: it names none
 
 
+class Told(StrEnum):
+    """What told a category."""
+
+    FIRST_RULE = "first_rule"  # a rule that nobody gets around: of a locked category, or mode off
+    HEADER = "header"
+    RULE = "rule"
+    EXAMPLES = "examples"  # or what is not near any
+    NOTHING = "nothing"  # no rule matched and there are no examples: `default`
+
+
 def decide(
     book: PolicyBook, traits: Callable[[], Traits], asked: bytes | None, allowed: Allowed
 ) -> str | None:
     """Return the category's name, or None where the query's own vector has to tell.
+
+    `told` has the rest of the contract.
+    """
+    return told(book, traits, asked, allowed)[0]
+
+
+def told(
+    book: PolicyBook, traits: Callable[[], Traits], asked: bytes | None, allowed: Allowed
+) -> tuple[str | None, Told]:
+    """Return the category's name, None where the query's own vector has to tell, and what told it.
 
     `asked` is the X-Nearhit-Category header. Raise ApiError 400 if it names no category and 403 if
     the key may not choose it, whatever the rules say. `traits` is called if a rule is to be asked.
@@ -27,14 +48,14 @@ def decide(
         seen = traits()
         first = inescapable(book, seen)
         if first is not None:
-            return first
+            return first, Told.FIRST_RULE
         if chosen is None:
             for policy in book.ruled:
                 if _is_ruled(policy, seen):
-                    return policy.name
+                    return policy.name, Told.RULE
     if chosen is not None:
-        return chosen
-    return None if book.exemplified else DEFAULT_CATEGORY
+        return chosen, Told.HEADER
+    return (None, Told.EXAMPLES) if book.exemplified else (DEFAULT_CATEGORY, Told.NOTHING)
 
 
 def inescapable(book: PolicyBook, traits: Traits) -> str | None:

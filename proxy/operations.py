@@ -14,6 +14,7 @@ from proxy.admin.access import Access
 from proxy.admin.checkpoints import CheckpointsAdmin
 from proxy.admin.entries import EntriesAdmin
 from proxy.admin.near_hits import NearHitsAdmin
+from proxy.admin.playground import PlaygroundAdmin
 from proxy.admin.policies import PoliciesAdmin
 from proxy.admin.trail import TrailAdmin
 from proxy.auth import Keyring, Role
@@ -96,6 +97,7 @@ def operations_app(
     trail: TrailAdmin,
     near_hits: NearHitsAdmin,
     checkpoints: CheckpointsAdmin,
+    playground: PlaygroundAdmin,
 ) -> FastAPI:
     """Return the FastAPI application; every error is OpenAI's envelope."""
     app = FastAPI(title="Nearhit admin API", docs_url=None, redoc_url=None, openapi_url=None)
@@ -117,6 +119,7 @@ def operations_app(
         ("POST", "/purge", entries.purge),
         ("GET", "/pairs", trail.list_pairs),
         ("GET", "/audit", trail.list_audit),
+        ("POST", "/explain", playground.explain),
         ("GET", "/router", near_hits.router),
         ("POST", "/replay", near_hits.replay),
         ("GET", "/checkpoints", checkpoints.list_checkpoints),

@@ -14,9 +14,11 @@ from fastapi import FastAPI
 from proxy.admin.access import Access
 from proxy.admin.entries import EntriesAdmin
 from proxy.admin.near_hits import NearHitsAdmin
+from proxy.admin.playground import PlaygroundAdmin
 from proxy.admin.policies import PoliciesAdmin
 from proxy.admin.sessions import Sessions
 from proxy.admin.trail import TrailAdmin
+from proxy.explain import Explainer
 from proxy.feedback import FeedbackDesk
 from proxy.host_metrics import HostMetrics, Place
 from proxy.observed import show_standing
@@ -40,6 +42,7 @@ async def build_operations(
     parts: Parts,
     editor: PolicyEditor,
     promoting: Promoting,
+    explainer: Explainer,
     place: Place | None,
     stack: AsyncExitStack,
 ) -> FastAPI:
@@ -70,11 +73,15 @@ async def build_operations(
         pairings=parts.settings.offload,
         learning=None if near is None else near.learning,
         replayer=None if near is None else near.replayer,
+        tier=None if near is None else near.tier,
         cache=parts.cache,
         clock=time.time,
     )
     checkpoints = checkpoints_admin(promoting, access)
-    app = operations_app(operations, access, entries, policies, trail, near_hits, checkpoints)
+    playground = PlaygroundAdmin(explainer)
+    app = operations_app(
+        operations, access, entries, policies, trail, near_hits, checkpoints, playground
+    )
     if wanted.enabled:
         # Here, for whoever does without pages does without what they are made with.
         from proxy.dashboard.root import add_dashboard
@@ -86,6 +93,9 @@ async def build_operations(
             sessions=sessions,
             trail=trail,
             entries=entries,
+            near_hits=near_hits,
+            checkpoints=checkpoints,
+            explainer=explainer,
             clock=utc_now,
         )
     return app

@@ -16,7 +16,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,15 @@ Owners = npt.NDArray[np.intp]  # shape (n,): which category an example is of
 Weights = npt.NDArray[np.float32]  # shape (n, categories)
 
 
+class Near(NamedTuple):
+    """How near a query is to a category, for people to read."""
+
+    category: str
+    score: float
+    example: str  # the nearest of the category's own
+    similarity: float  # cosine to that
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prototypes:
     """The examples of one policy book under one checkpoint. Make them with `build`."""
@@ -51,6 +60,7 @@ class Prototypes:
     vectors: Vectors  # of the examples, unit rows
     weights: Weights  # what each example says for each of `names`
     threshold: float  # the score below which a query belongs to none of them
+    texts: tuple[tuple[str, str], ...] = ()  # (category, example) of each of `vectors`
 
     def classify(self, vector: Vector) -> str:
         """Return the category of a query with this unit vector; `default` if none is near."""
@@ -59,6 +69,20 @@ class Prototypes:
         scores = self.scores(vector)
         best = int(scores.argmax())
         return self.names[best] if scores[best] >= self.threshold else DEFAULT_CATEGORY
+
+    def nearest(self, vector: Vector) -> list[Near]:
+        """Return every category with its score and its nearest example, the best score first."""
+        if not self.names or not self.texts:
+            return []
+        scores, cosines = self.scores(vector), self.vectors @ vector
+        best: dict[str, tuple[float, str]] = {}
+        for (category, example), cosine in zip(self.texts, cosines.tolist(), strict=True):
+            best[category] = max(best.get(category, (-1.0, "")), (cosine, example))
+        rows = [
+            Near(name, float(score), best[name][1], best[name][0])
+            for name, score in zip(self.names, scores, strict=True)
+        ]
+        return sorted(rows, key=lambda row: -row.score)
 
     def scores(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return each category's score: near 1 at its examples, near 0 far away or elsewhere.
@@ -104,6 +128,7 @@ async def build(
         vectors=vectors,
         weights=weights,
         threshold=threshold,
+        texts=tuple((name, text) for name, examples in named for text in examples),
     )
 
 

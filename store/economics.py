@@ -181,6 +181,25 @@ class Economics:
         return account
 
 
+class Watching(Economics):
+    """The gates of another, for whoever only looks: nothing is counted and no gate moves."""
+
+    def __init__(self, watched: Economics) -> None:
+        super().__init__()
+        self._accounts = watched._accounts
+
+    def worthwhile(self, category: str, group: str) -> bool:
+        """Whether the next request would be looked up by meaning."""
+        account = self._accounts.get((category, group))
+        return account is None or account.open or account.skipped + 1 >= PROBE_EVERY
+
+    def looked_up(self, category: str, group: str, *, hit: bool, seconds: float) -> None:
+        """Pass it over."""
+
+    def answered(self, category: str, group: str, seconds: float) -> None:
+        """Pass it over."""
+
+
 def _sane(seconds: float) -> bool:
     return 0 <= seconds < math.inf  # false for NaN
 

@@ -13,6 +13,7 @@ from proxy.errors import ApiError
 from proxy.model_settings import Offload
 from proxy.nearhits.learning import Learning
 from proxy.nearhits.replaying import Replayer
+from proxy.nearhits.tier import NearHits
 from store.cache import Cache
 from store.entry import EntryId
 
@@ -38,12 +39,14 @@ class NearHitsAdmin:
         pairings: Sequence[Offload],
         learning: Learning | None,
         replayer: Replayer | None,
+        tier: NearHits | None,
         cache: Cache,
         clock: Callable[[], float],
     ) -> None:
         self._pairings = pairings
         self._learning = learning
         self._replayer = replayer
+        self._tier = tier
         self._cache = cache
         self._clock = clock
 
@@ -56,7 +59,7 @@ class NearHitsAdmin:
         accounts = learning.book.accounts(now)
         useful = nlargest(_MOST_SHOWN, accounts, key=lambda account: account.offered)
         return {
-            "offload": [pairing.model_dump() for pairing in self._pairings],
+            "offload": [self._pairing(pairing, learning) for pairing in self._pairings],
             "judged": self._replayer is not None,
             "threshold": learning.tuner.adopted,
             "arms": learning.router.standings(),
@@ -78,6 +81,12 @@ class NearHitsAdmin:
             now = self._clock()
             return {"planned": len(ids), "examples": [self._example(id, now) for id in ids]}
         return asdict(await self._replayer.run(ids))
+
+    def _pairing(self, pairing: Offload, learning: Learning) -> dict[str, Any]:
+        """Return a pairing with the load on its requested models, and what that comes to."""
+        load = 0.0 if self._tier is None else self._tier.load(pairing)
+        bias = learning.router.load_bias(load)
+        return {**pairing.model_dump(), "load": round(load, 4), "load_bias": round(bias, 4)}
 
     def _example(self, id: EntryId, now: float) -> dict[str, Any]:
         assert self._learning is not None

@@ -9,7 +9,9 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from proxy.admin.access import Access
+from proxy.admin.checkpoints import CheckpointsAdmin
 from proxy.admin.entries import EntriesAdmin
+from proxy.admin.near_hits import NearHitsAdmin
 from proxy.admin.sessions import Sessions
 from proxy.admin.trail import TrailAdmin
 from proxy.dashboard.assets import Assets
@@ -18,9 +20,12 @@ from proxy.dashboard.entries_page import EntriesPage
 from proxy.dashboard.entry_page import EntryPage
 from proxy.dashboard.login import Login
 from proxy.dashboard.map_page import MapPage
+from proxy.dashboard.near_hits import NearHitsPage
 from proxy.dashboard.pages import Page, Pages
+from proxy.dashboard.playground import PlaygroundPage
 from proxy.dashboard.purge_page import PurgePage
 from proxy.dashboard.settings_page import SettingsPage
+from proxy.explain import Explainer
 from proxy.parts import Parts
 
 
@@ -32,6 +37,9 @@ def add_dashboard(
     sessions: Sessions | None,
     trail: TrailAdmin,
     entries: EntriesAdmin,
+    near_hits: NearHitsAdmin,
+    checkpoints: CheckpointsAdmin,
+    explainer: Explainer,
     clock: Callable[[], datetime],
 ) -> None:
     """Give every page its address under /admin; `sessions` None: everybody on loopback is admin."""
@@ -54,6 +62,7 @@ def add_dashboard(
         ("GET", "/audit", AuditPage(pages, trail).show),
         *_entries(pages, parts, entries, trail),
         ("GET", "/settings", SettingsPage(pages, parts.settings).show),
+        *_learning_pages(pages, parts, near_hits, checkpoints, explainer),
     ]
     for method, path, page in open_to_all:
         app.router.routes.append(Route(f"/admin{path}", pages.told(page), methods=[method]))
@@ -80,3 +89,28 @@ def _entries(
         ("POST", "/entries/{id}/lift", one.lift),
         ("POST", "/entries/{id}/approve", one.approve),
     ]
+
+
+def _learning_pages(
+    pages: Pages,
+    parts: Parts,
+    near_hits: NearHitsAdmin,
+    checkpoints: CheckpointsAdmin,
+    explainer: Explainer,
+) -> list[tuple[str, str, Page]]:
+    """Return the pages of what decides: tried out, taught by judges, and trained elsewhere."""
+    near_hits_page = NearHitsPage(pages, near_hits, parts.in_force, parts.metrics)
+    playground = PlaygroundPage(pages, explainer, parts.in_force, _models(parts))
+    return [
+        ("GET", "/playground", playground.show),
+        ("POST", "/playground", playground.explain),
+        ("GET", "/near-hits", near_hits_page.show),
+        ("GET", "/near-hits/live", near_hits_page.live),
+        ("POST", "/near-hits/replay", near_hits_page.replay),
+    ]
+
+
+def _models(parts: Parts) -> list[str]:
+    """Return the models that the configuration names word for word."""
+    named = [model for upstream in parts.settings.upstreams for model in upstream.models]
+    return [model for model in dict.fromkeys(named) if not set("*?[") & set(model)]

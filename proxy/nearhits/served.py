@@ -52,6 +52,10 @@ class Recent(Generic[K, V]):
         if len(self._values) > self._most:
             self._values.popitem(last=False)
 
+    def look(self, key: K) -> V | None:
+        """Return a value that stays."""
+        return self._values.get(key)
+
     def take(self, key: K) -> V | None:
         """Return a value and forget it: it is judged once."""
         return self._values.pop(key, None)
@@ -76,5 +80,12 @@ class Served:
 
     def asked_again(self, asked: EntryId, now: float) -> NearHit | None:
         """Return the near-hit whose question is asked again too soon, once; else None."""
-        found = self._by_question.take(asked)
-        return found if found is not None and now - found.at <= AGAIN else None
+        return _soon(self._by_question.take(asked), now)
+
+    def would_ask_again(self, asked: EntryId, now: float) -> bool:
+        """Whether asking this now would be asking again too soon."""
+        return _soon(self._by_question.look(asked), now) is not None
+
+
+def _soon(found: NearHit | None, now: float) -> NearHit | None:
+    return found if found is not None and now - found.at <= AGAIN else None

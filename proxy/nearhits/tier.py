@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from icl.arms import Arm, Choice, Situation
+from icl.arms import Arm, Choice, Favour, Situation
 from icl.context import build as build_context
 from icl.prompt import refusal, with_examples
 from icl.selection import Limits, Selection, select
@@ -30,7 +30,7 @@ from proxy.nearhits.planning import load_of, may_offload, pairing_for, room_for_
 from proxy.nearhits.served import NearHit, Served
 from proxy.outcome import Lookup, Outcome
 from proxy.upstream import Upstreams
-from proxy.upstream_errors import UpstreamError
+from proxy.upstream_errors import ModelUnknown, UpstreamError
 from proxy.usage.counting import Usage
 from proxy.wire.base import Fields
 from store.entry import EntryId
@@ -53,6 +53,28 @@ class Plan:
     context: tuple[float, ...]
     selection: Selection
     level: float  # the least utility of an example
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prospect:
+    """What a near-hit would be decided from."""
+
+    pairing: Pairing
+    situation: Situation
+    selection: Selection
+    level: float  # the least utility of an example
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What would be done with a miss, for people to read."""
+
+    reason: str  # why no small model may answer, of REASONS; "": one may
+    prospect: Prospect | None = None
+    favour: Favour | None = None
+
+
+REASONS = ("pairing", "offload", "unjudged", "asked_again", "request", "examples")
 
 
 class NearHits:
@@ -116,6 +138,26 @@ class NearHits:
             return self._shadowed(call, plan, lookup)
         return await self._ask(call, plan) or lookup
 
+    async def expected(self, call: Call, lookup: Lookup) -> Expected:
+        """Return what `answer` would do with a miss. Nothing is counted, asked or learnt."""
+        pairing = pairing_for(call.model, self._pairings)
+        if pairing is None:
+            return Expected(reason="pairing")
+        if not may_offload(call):
+            return Expected(reason="offload")
+        if not self._may_learn(call):
+            return Expected(reason="unjudged")
+        if self._served.would_ask_again(call.id, self._clock()):
+            return Expected(reason="asked_again")
+        if refusal(call.body) is not None:
+            return Expected(reason="request")
+        level = self._learning.tuner.adopted
+        prospect = await self._prospect(call, lookup, pairing, lambda: level)
+        if prospect is None:
+            return Expected(reason="examples")
+        favour = self._learning.router.favour(prospect.situation)
+        return Expected(reason="", prospect=prospect, favour=favour)
+
     async def verdict(self, tenant: str, request_id: str, *, wrong: bool) -> bool:
         """Take a client's word on an answer; return whether a near-hit of it has this name."""
         served = self._served.named(tenant, request_id, self._clock())
@@ -156,11 +198,28 @@ class NearHits:
     async def _plan(self, call: Call, lookup: Lookup, pairing: Pairing) -> Plan | None:
         if refusal(call.body) is not None:
             return None
+        prospect = await self._prospect(call, lookup, pairing, self._learning.level)
+        if prospect is None:
+            return None
+        return Plan(
+            pairing=pairing,
+            choice=self._learning.router.choose(prospect.situation),
+            context=prospect.situation.context,
+            selection=prospect.selection,
+            level=prospect.level,
+        )
+
+    async def _prospect(
+        self, call: Call, lookup: Lookup, pairing: Pairing, level_of: Callable[[], float]
+    ) -> Prospect | None:
+        """Return what the router is to decide from; None if nothing like it is known."""
+        if lookup.vector is None:
+            return None
         candidates = await self._gatherer.examples(call, lookup.around)
         if not candidates:
             return None  # nothing like it is known: an ordinary miss
         room = room_for_examples(call.body, pairing.window, pairing.example_tokens)
-        level = self._learning.level()
+        level = level_of()
         limits = Limits(most=pairing.max_examples, tokens=room, threshold=level)
         selection = select(call.question.text, candidates, self._learning.utility, limits)
         context = build_context(
@@ -181,10 +240,15 @@ class NearHits:
             load=self._load(call, pairing),
             price=pairing.price,
         )
-        choice = self._learning.router.choose(situation)
-        return Plan(
-            pairing=pairing, choice=choice, context=context, selection=selection, level=level
-        )
+        return Prospect(pairing=pairing, situation=situation, selection=selection, level=level)
+
+    def load(self, pairing: Pairing) -> float:
+        """Return the load on a pairing's requested models now, by calls in flight; the highest."""
+        try:
+            groups = [self._upstreams.route(pairing.model)]
+        except ModelUnknown:  # a pattern, which several may serve
+            groups = list(self._upstreams.groups)
+        return max(load_of(group.in_flight, pairing.busy, None, None) for group in groups)
 
     def _load(self, call: Call, pairing: Pairing) -> float:
         group = self._upstreams.route(call.model)

@@ -141,6 +141,19 @@ class Budgets:
         return known
 
 
+class Watching(Budgets):
+    """The budgets of another, for whoever only looks: no account is begun."""
+
+    def __init__(self, watched: Budgets) -> None:
+        self._watched = watched
+
+    def _of(self, category: str, budget: float | None) -> CategoryBudget:
+        known = self._watched._categories.get(category)
+        if known is None or known.budget != budget:
+            return CategoryBudget.fresh(budget, self._watched._shipped(category, budget))
+        return known
+
+
 def _check(sample: Sample) -> None:
     if not 0.0 < sample.probability <= 1.0:
         raise ValueError(f"a sampling probability is in (0, 1], not {sample.probability}")

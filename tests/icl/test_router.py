@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from statistics import mean
@@ -12,6 +13,7 @@ from icl.arms import Arm
 from tests.icl.bandit_world import (
     GOOD,
     POOR,
+    Quality,
     World,
     opened,
     router,
@@ -139,3 +141,28 @@ def test_scores_that_are_close_make_the_router_unsure() -> None:
     apart = World(arms=GOOD, floor=0.5, exploration=0.0)
     unsure = [w.serve(opened(w), 20)[0].choice for w in (close, apart)]
     assert [choice.unsure for choice in unsure] == [True, False]
+
+
+@pytest.mark.parametrize("judged", [True, False])
+@pytest.mark.parametrize("arms", [GOOD, POOR])
+def test_whom_the_router_favours_is_told_without_a_draw_and_changes_nothing(
+    arms: dict[Arm, Quality], judged: bool
+) -> None:
+    world = World(arms=arms, exploration=0.2)
+    known = taught(router(), world)
+    situation = replace(world.situation(world.request()), judged=judged)
+    before = json.dumps(known.as_data())
+    favour = known.favour(situation)
+    assert json.dumps(known.as_data()) == before
+    assert sum(favour.chances.values()) == pytest.approx(1.0, abs=1e-4)
+    for _ in range(50):
+        choice = known.choose(situation)
+        assert favour.chances[choice.arm] == pytest.approx(choice.probability, abs=1e-4)
+        assert favour.scores == pytest.approx(dict(choice.scores), abs=1e-5)
+    assert (favour.favourite is not Arm.REQUESTED) is (arms is GOOD or not judged)
+
+
+def test_of_what_it_does_not_know_nothing_is_begun_by_asking() -> None:
+    world, known = World(arms=GOOD), router()
+    assert known.favour(world.situation(world.request())).favourite is Arm.REQUESTED
+    assert known.standings() == [] and known.as_data()["shared"] == []

@@ -93,6 +93,17 @@ async def test_a_query_goes_to_the_category_of_its_nearest_examples() -> None:
     assert found.classify(vector_of("dog of mine")) == "dogs"
 
 
+async def test_the_nearest_example_of_each_category_is_named_the_best_category_first() -> None:
+    found = await built(CATS_AND_DOGS)
+    query = vector_of("cat number 3")
+    first, second = found.nearest(query)
+    assert (first.category, first.example) == ("cats", "cat number 3")
+    assert first.similarity == pytest.approx(1.0, abs=1e-5)
+    assert second.category == "dogs" and second.example in five("dog")
+    assert [first.score, second.score] == pytest.approx(found.scores(query).tolist())
+    assert first.category == found.classify(query)
+
+
 async def test_a_query_far_from_every_example_is_in_no_category() -> None:
     found = await built(CATS_AND_DOGS)
     assert found.classify(vector_of("weather forecast")) == "default"

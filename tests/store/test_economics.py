@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.economics import PROBE_EVERY, Economics, break_even
+from store.economics import PROBE_EVERY, Economics, Watching, break_even
 
 pytestmark = pytest.mark.serial
 
@@ -354,3 +354,15 @@ def test_a_request_costs_it_a_few_microseconds() -> None:
         gate.looked_up(CATEGORY, GROUP, hit=False, seconds=LOOKUP)
         gate.answered(CATEGORY, GROUP, FAST)
     assert (time.perf_counter() - started) / 10_000 < 100e-6  # 2 us on a quiet machine
+
+
+def test_whoever_only_looks_sees_what_the_next_request_would_and_moves_nothing() -> None:
+    watched = closed()
+    watching = Watching(watched)
+    for _ in range(2 * PROBE_EVERY):
+        before = watched.facts()
+        seen = watching.worthwhile(CATEGORY, GROUP)
+        watching.looked_up(CATEGORY, GROUP, hit=True, seconds=0.1)
+        watching.answered(CATEGORY, GROUP, 100.0)
+        assert watched.facts() == before == watching.facts()
+        assert watched.worthwhile(CATEGORY, GROUP) is seen
