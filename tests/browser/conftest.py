@@ -10,12 +10,14 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 from tests.browser.reader import LOOPBACK, Reader
-from tests.e2e.conftest import Stage
+from tests.e2e.conftest import Stage, ask
 from tests.fake_upstream import FakeUpstream
 from tests.harness import Proxy, digest
+
+__all__ = ["ask"]  # a fixture: it asks on the stage that there is here
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
@@ -36,6 +38,8 @@ KEYS: dict[str, Any] = {
         {"sha256": digest("eyes"), "role": "viewer"},
     ]
 }
+
+expect.set_options(timeout=10_000)  # milliseconds; a machine may be busy with other tests
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

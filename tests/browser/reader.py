@@ -76,7 +76,8 @@ class Reader:
         """Save a picture of the window, or of the whole page, as `name`.png."""
         if _FOR_DOCS and not for_docs:
             return
-        await self.page.screenshot(path=SHOTS / f"{name}.png", full_page=whole)
+        # A caret that is hidden is hidden by a style attribute, which a page's policy blocks.
+        await self.page.screenshot(path=SHOTS / f"{name}.png", full_page=whole, caret="initial")
 
     async def widths(self) -> tuple[int, int]:
         """Return how wide the page is and how wide the window, in CSS pixels."""
