@@ -30,6 +30,7 @@ from proxy.replicas_root import event_elsewhere
 from proxy.sharing_root import build_sharing
 from proxy.standing import Standing, standing_of
 from proxy.upkeep import encoder_ping, index_ping, refresher, utc_now
+from proxy.what_ifs import WhatIfs
 from store.errors import StoreUnavailable
 from store.journal import Complained
 
@@ -67,12 +68,14 @@ async def build_operations(
         clock=utc_now,
         membership=parts.shelves.membership,
     )
+    what_ifs = WhatIfs(recent=parts.recent, in_force=parts.in_force, point=parts.budgets.live.point)
     policies = PoliciesAdmin(
         access=access,
         editor=editor,
         in_force=parts.in_force,
         records=parts.shelves.records,
         standing=standing,
+        what_ifs=what_ifs,
     )
     trail = TrailAdmin(parts.shelves.records, _numbers(parts))
     near = parts.near_hits
