@@ -90,7 +90,7 @@ async def build_operations(
     app = operations_app(operations, access, entries, policies, trail, near_hits, checkpoints)
     if wanted.enabled:
         # Here, for whoever does without pages does without what they are made with.
-        from proxy.dashboard.root import add_dashboard
+        from proxy.dashboard.root import CategoryServices, add_dashboard
 
         add_dashboard(
             app,
@@ -99,6 +99,7 @@ async def build_operations(
             sessions=sessions,
             trail=trail,
             entries=entries,
+            categories=CategoryServices(policies, editor, standing, what_ifs),
             clock=utc_now,
         )
     return app

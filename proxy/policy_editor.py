@@ -22,7 +22,7 @@ from store.errors import PolicyInvalid, StoreUnavailable, VersionTaken
 from store.journal import PolicyAdded, Record
 from store.policy import DEFAULT_CATEGORY, Policy, PolicyBook
 from store.policy_file import parse_policies, policy_as_data
-from store.policy_history import Change, PolicyHistory, Seed, read_seed
+from store.policy_history import Change, PolicyHistory, Seed, digest_of, read_seed
 
 log = logging.getLogger("nearhit.policies")
 
@@ -41,6 +41,11 @@ Seen = Callable[[PolicyBook], bool]  # whether policies are what whoever edits h
 
 def _anything(book: PolicyBook) -> bool:
     return True
+
+
+def seen_of(book: PolicyBook, name: str) -> str:
+    """Return what names a category as it is now, to see whether it still is; "": there is none."""
+    return digest_of(PolicyBook({name: book[name]}))[:32] if name in book else ""
 
 
 class NoSuchCategory(Exception):
@@ -157,6 +162,10 @@ class PolicyEditor:
                 return book, change
 
             return await self._edit(edited, who)
+
+    async def version(self, number: int) -> PolicyBook | None:
+        """Return what a version said; None if there is none. Raises PolicyInvalid."""
+        return await self._history.book(number)
 
     async def reload(self) -> bool:
         """Look at the file; take it if it has changed. A bad one is logged, and nothing changes.

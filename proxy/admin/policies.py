@@ -13,7 +13,7 @@ from embed.errors import EmbedError
 from proxy.admin.access import Access
 from proxy.admin.entries import check_limit
 from proxy.errors import ApiError
-from proxy.policy_editor import NoSuchCategory, NoSuchVersion, PolicyEditor
+from proxy.policy_editor import NoSuchCategory, NoSuchVersion, PolicyEditor, Seen
 from proxy.rules import InForce
 from proxy.standing import Standing
 from proxy.what_ifs import WhatIfs
@@ -109,10 +109,14 @@ class PoliciesAdmin:
 
     async def roll_back(self, rollback: Rollback, request: Request) -> dict[str, Any]:
         """Make an earlier version the newest one."""
+        return await self.roll_back_if(rollback.version, request, lambda book: True)
+
+    async def roll_back_if(self, version: int, request: Request, seen: Seen) -> dict[str, Any]:
+        """Do so while the policies are as `seen` says; VersionTaken when they are not."""
         try:
-            number = await self._editor.rollback(rollback.version, self._access.who(request))
+            number = await self._editor.rollback(version, self._access.who(request), seen=seen)
         except NoSuchVersion:
-            message = f"there is no policy version {rollback.version}"
+            message = f"there is no policy version {version}"
             raise ApiError(404, message, param="version", code="not_found") from None
         except PolicyInvalid as refused:
             raise _invalid(refused) from None
