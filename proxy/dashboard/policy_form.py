@@ -215,7 +215,7 @@ def _text(field: Field, value: Any) -> str:
             value, sort_keys=False, allow_unicode=True, default_flow_style=False, width=1000
         )
         return dumped
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _read(field: Field, typed: str) -> Any:

@@ -19,7 +19,7 @@ class Bar(NamedTuple):
 
     low: float
     high: float
-    count: int
+    gained: int
 
 
 class SideBySide(NamedTuple):
@@ -55,7 +55,7 @@ def view_of(told: WhatIf) -> View:
         rate_now=told.hits_now / told.lookups if told.lookups else None,
         rate_then=told.hits_then / told.lookups if told.lookups else None,
         bars=bars,
-        most=max((bar.count for bar in bars), default=1),
+        most=max((bar.gained for bar in bars), default=1),
         gained=tuple(_side_by_side(pair) for pair in told.gained[:PAIRS]),
         lost=tuple(_side_by_side(pair) for pair in told.lost[:PAIRS]),
     )

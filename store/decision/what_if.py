@@ -8,7 +8,7 @@ wants to know, `what_if` decides.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -61,8 +61,7 @@ class Near(NamedTuple):
         return max(0.0, 1.0 - self.similarity) if self.risk is None else self.risk
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PastLookup:
+class PastLookup(NamedTuple):  # a tuple: one is made for every lookup by meaning
     """A lookup by meaning as it happened."""
 
     at: datetime
@@ -123,7 +122,7 @@ def examined(lookup: PastLookup, score: Scorer | None, least: float) -> PastLook
         for n, risk in zip(asked, risks, strict=True):
             near[n] = near[n]._replace(risk=risk)
     unchanged = all(a is b for a, b in zip(near, lookup.near, strict=True))
-    return lookup if unchanged else replace(lookup, near=tuple(near))
+    return lookup if unchanged else lookup._replace(near=tuple(near))
 
 
 def _guarded(query: str, stored: str) -> str:

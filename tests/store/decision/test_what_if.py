@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store.decision.features import NEIGHBORS, Neighborhood
@@ -51,7 +52,7 @@ def no_budget(category: str) -> None:
     return None
 
 
-def found(similarity: float, bar: str = THRESHOLD, query: str = STORED, **more: object) -> Near:
+def found(similarity: float, bar: str = THRESHOLD, query: str = STORED, **more: Any) -> Near:
     near = Near(EntryId(query), query, "default", similarity, 0, -1.0, True, bar)
     return near._replace(**more)
 
@@ -82,7 +83,7 @@ def past_lookups(draw: st.DrawFn) -> PastLookup:
     """A lookup as a search under some threshold could have left it, examined or not."""
     threshold = draw(COSINES)
     near: list[Near] = []
-    for rank in range(draw(st.integers(0, 4))):
+    for rank in range(draw(st.integers(0, 3))):
         similarity, floor = draw(COSINES), draw(st.just(-1.0) | COSINES)
         if similarity >= max(threshold, floor):
             bar = draw(st.sampled_from(("", *BARS[2:])))
@@ -98,10 +99,11 @@ def past_lookups(draw: st.DrawFn) -> PastLookup:
     return lookup(*near, served=served, threshold=threshold)
 
 
-LOOKUPS = st.lists(past_lookups(), max_size=8)
+LOOKUPS = st.lists(past_lookups(), max_size=4)
 LIMITS = st.none() | st.floats(0, 1)
 
 
+@settings(max_examples=40)
 @given(LOOKUPS, COSINES, COSINES, LIMITS)
 def test_raising_the_threshold_never_adds_hits(
     lookups: list[PastLookup], a: float, b: float, limit: float | None
@@ -122,6 +124,7 @@ def test_the_threshold_of_then_gives_what_happened(past: PastLookup, limit: floa
     assert (told.gained, told.lost, told.near_then) == ((), (), told.near_now)
 
 
+@settings(max_examples=40)
 @given(LOOKUPS, COSINES, COSINES)
 def test_the_counts_add_up(lookups: list[PastLookup], at: float, near_at: float) -> None:
     told = asked(*lookups, at=at, near_at=near_at)
@@ -161,13 +164,9 @@ def test_the_score_sees_where_the_entry_stood() -> None:
     past = lookup(*near)
     crowd = tuple(0.9 - n / 20 for n in range(NEIGHBORS))
     score = FixedScore(0.1)
-    examined(PastLookup(**{**_fields(past), "similarities": crowd}), score, LEAST)
+    examined(past._replace(similarities=crowd), score, LEAST)
     assert [place.rank for place in score.shown] == [0, 1, 2]
     assert score.shown[0].density > 0
-
-
-def _fields(past: PastLookup) -> dict[str, object]:
-    return {name: getattr(past, name) for name in PastLookup.__slots__}
 
 
 def test_other_earlier_turns_that_nobody_compared_are_counted_apart() -> None:
