@@ -106,13 +106,8 @@ def test_what_a_what_if_needs_is_kept() -> None:
 def test_whoever_answered_is_kept_though_others_were_nearer() -> None:
     recent = RecentLookups(100)
     found = [Candidate(held(f"{n}"), 0.95) for n in range(6)]
-    note(
-        recent,
-        call(),
-        *found,
-        served=5,
-        judgements={0: Judgement(Outcome.MISS, Barrier.GUARD, "names")},
-    )
+    guarded = Judgement(Outcome.MISS, Barrier.GUARD, "names")
+    note(recent, call(), *found, served=5, judgements={0: guarded})
     (row,) = rows(recent)
     assert row.hit and row.near[row.served].id == "5"
     assert [each.id for each in row.near] == ["0", "1", "2", "5"]
