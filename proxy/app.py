@@ -50,6 +50,7 @@ from proxy.passthrough import Passthrough
 from proxy.pipeline import Pipeline
 from proxy.policy_editor import Build, PolicyEditor
 from proxy.promoting_root import library_of, open_promoting, score_for, scorer
+from proxy.recent_lookups import recent_lookups
 from proxy.reencoding import made_from
 from proxy.replicas_root import Faults, build_leasing, join_others
 from proxy.routes import Receive, Routes, Scope, Send, Serve
@@ -58,13 +59,7 @@ from proxy.settings import Settings
 from proxy.sharing_root import build_sharing
 from proxy.switching import Switch
 from proxy.tracing_root import open_tracing, reading, tracing_around
-from proxy.upkeep import (
-    call_counter,
-    stop,
-    sweep_for_ever,
-    utc_now,
-    warm,
-)
+from proxy.upkeep import call_counter, stop, sweep_for_ever, utc_now, warm
 from proxy.upstream import ModelUnknown, Upstreams
 from proxy.usage.root import open_usage
 from store.decision.calibration_file import CALIBRATION
@@ -235,6 +230,7 @@ async def build_parts(
         events=ServingEvents(),
         flights=flights,
         usage=usage,
+        recent=recent_lookups(settings.dashboard, shelves.documents),
     )
     return replace(parts, near_hits=await open_near_hits(parts, stack))
 
@@ -266,6 +262,7 @@ def _policies_changed(parts: Parts, changed: asyncio.Event, book: PolicyBook) ->
     parts.cache.set_shares(book.shares)
     parts.metrics.set_categories(book.names)
     parts.budgets.keep(book.names)
+    parts.recent.keep(book.names)
     if parts.near_hits is not None:
         parts.near_hits.learning.router.keep(book.policies)
     changed.set()
@@ -350,6 +347,7 @@ def build_searcher(parts: Parts, clock: Clock = utc_now) -> Searcher:
         metrics=parts.metrics,
         clock=clock,
         max_wait=parts.settings.encoder.max_wait,
+        recent=parts.recent,
     )
     return Searcher(
         cache=parts.cache,

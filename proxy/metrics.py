@@ -337,6 +337,14 @@ class Metrics:
                 counts[verdict] = counts.get(verdict, 0) + int(sample.value)
         return counts
 
+    def lookup_counts_of(self, category: str) -> dict[str, int]:
+        """Return how many requests in a category got each verdict."""
+        counts: dict[str, int] = {}
+        for sample in next(iter(self.lookups.collect())).samples:
+            if sample.name.endswith("_total") and sample.labels["category"] == category:
+                counts[sample.labels["verdict"]] = int(sample.value)
+        return counts
+
     def model(self, name: str) -> str:
         """Return a model's label: its name if it is configured word for word."""
         return name if name in self._models else OTHER

@@ -15,6 +15,7 @@ from proxy.call import Call
 from proxy.judgement import barred, judged, refused
 from proxy.metrics import Metrics
 from proxy.outcome import Barrier, Judgement, Lookup, Outcome, Searched
+from proxy.recent_lookups import RecentLookups
 from proxy.rules import InForce
 from proxy.turns import TurnEncoder
 from store.cache import Cache
@@ -42,8 +43,12 @@ class Nearest:
         metrics: Metrics,
         clock: Callable[[], datetime],
         max_wait: float,
+        recent: RecentLookups | None = None,
     ) -> None:
-        """Where no score fits the call's encoder, an error budget lets nothing pass."""
+        """Where no score fits the call's encoder, an error budget lets nothing pass.
+
+        `recent` remembers what was looked up.
+        """
         self._cache = cache
         self._quarantine = quarantine
         self._in_force = in_force
@@ -51,10 +56,13 @@ class Nearest:
         self._metrics = metrics
         self._clock = clock
         self._max_wait = max_wait  # seconds for earlier turns' vectors
+        self._recent = recent
 
     async def find(self, call: Call, vector: Vector, lookup: Lookup) -> Lookup:
-        """As `search`, and count what was refused although it was near enough."""
+        """As `search`; count what was refused although it was near enough, and remember it all."""
         lookup = await self.search(call, vector, lookup)
+        if self._recent is not None:
+            self._recent.note(call, lookup, self._clock())
         if lookup.searched is not None:
             for judgement in lookup.searched.judgements:
                 if judgement.veto:

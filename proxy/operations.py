@@ -108,6 +108,7 @@ def operations_app(
         ("GET", "/categories/{name}", policies.show_category),
         ("PUT", "/categories/{name}", policies.put_category),
         ("DELETE", "/categories/{name}", policies.delete_category),
+        ("GET", "/categories/{name}/what-if", policies.what_if),
         ("GET", "/policies/versions", policies.list_versions),
         ("POST", "/policies/rollback", policies.roll_back),
         ("GET", "/entries", entries.list_entries),

@@ -32,6 +32,7 @@ from proxy.replicas_root import event_elsewhere
 from proxy.sharing_root import build_sharing
 from proxy.standing import Standing, standing_of
 from proxy.upkeep import encoder_ping, index_ping, refresher, utc_now
+from proxy.what_ifs import WhatIfs
 from store.errors import StoreUnavailable
 from store.journal import Complained
 
@@ -60,12 +61,14 @@ async def build_operations(
         pings=_pings(parts),
     )
     entries = _entries(parts, access)
+    what_ifs = WhatIfs(recent=parts.recent, in_force=parts.in_force, point=parts.budgets.live.point)
     policies = PoliciesAdmin(
         access=access,
         editor=editor,
         in_force=parts.in_force,
         records=parts.shelves.records,
         standing=standing,
+        what_ifs=what_ifs,
     )
     trail = TrailAdmin(parts.shelves.records, _numbers(parts))
     near = parts.near_hits
@@ -84,7 +87,7 @@ async def build_operations(
     )
     if wanted.enabled:
         # Here, for whoever does without pages does without what they are made with.
-        from proxy.dashboard.root import add_dashboard
+        from proxy.dashboard.root import CategoryServices, add_dashboard
 
         add_dashboard(
             app,
@@ -96,6 +99,7 @@ async def build_operations(
             near_hits=near_hits,
             checkpoints=checkpoints,
             explainer=explainer,
+            categories=CategoryServices(policies, editor, standing, what_ifs),
             clock=utc_now,
         )
     return app

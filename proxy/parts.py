@@ -12,6 +12,7 @@ from proxy.events import ServingEvents
 from proxy.kept_budgets import KeptBudgets
 from proxy.metrics import Metrics
 from proxy.nearhits.parts import NearHitParts
+from proxy.recent_lookups import RecentLookups
 from proxy.rules import InForce
 from proxy.settings import Settings
 from proxy.side_calls import SideCalls
@@ -46,3 +47,4 @@ class Parts:
     events: ServingEvents
     flights: Flights
     usage: UsageKeeper
+    recent: RecentLookups

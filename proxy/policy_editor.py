@@ -22,7 +22,7 @@ from store.errors import PolicyInvalid, StoreUnavailable, VersionTaken
 from store.journal import PolicyAdded, Record
 from store.policy import DEFAULT_CATEGORY, Policy, PolicyBook
 from store.policy_file import parse_policies, policy_as_data
-from store.policy_history import Change, PolicyHistory, Seed, read_seed
+from store.policy_history import Change, PolicyHistory, Seed, digest_of, read_seed
 
 log = logging.getLogger("nearhit.policies")
 
@@ -36,12 +36,29 @@ async def _nowhere() -> bool:
     return False
 
 
+Seen = Callable[[PolicyBook], bool]  # whether policies are what whoever edits has looked at
+
+
+def _anything(book: PolicyBook) -> bool:
+    return True
+
+
+def seen_of(book: PolicyBook, name: str) -> str:
+    """Return what names a category as it is now, to see whether it still is; "": there is none."""
+    return digest_of(PolicyBook({name: book[name]}))[:32] if name in book else ""
+
+
 class NoSuchCategory(Exception):
     """There is no category of this name."""
 
 
 class NoSuchVersion(Exception):
     """There is no policy version of this number."""
+
+
+def _check_seen(seen: Seen, base: PolicyBook) -> None:
+    if not seen(base):
+        raise VersionTaken("the policies have been changed meanwhile")
 
 
 class PolicyEditor:
@@ -80,8 +97,10 @@ class PolicyEditor:
         """The policies in force."""
         return self._in_force.rules.book
 
-    async def put(self, name: str, raw: Mapping[str, object], who: str) -> Policy:
-        """Replace or add a category.
+    async def put(
+        self, name: str, raw: Mapping[str, object], who: str, *, seen: Seen = _anything
+    ) -> Policy:
+        """Replace or add a category; only while the policies are as `seen` says they were.
 
         Raises PolicyInvalid, EmbedError, StoreUnavailable, and VersionTaken when others change
         the policies at the same time.
@@ -94,6 +113,7 @@ class PolicyEditor:
         given = parse_policies({"categories": [{**raw, "name": name}]}, "body")
 
         def edited(base: PolicyBook) -> Edited:
+            _check_seen(seen, base)
             policies = dict(base.policies)
             policies[name] = given[name]
             before = policy_as_data(base[name]) if name in base else None
@@ -106,11 +126,11 @@ class PolicyEditor:
             await self._edit(edited, who)
             return self.book[name]
 
-    async def delete(self, name: str, who: str) -> None:
+    async def delete(self, name: str, who: str, *, seen: Seen = _anything) -> None:
         """Remove a category; what it holds is not served from now on, and leaves.
 
-        Raises NoSuchCategory, PolicyInvalid for `default`, EmbedError, StoreUnavailable,
-        VersionTaken.
+        Only while the policies are as `seen` says. Raises NoSuchCategory, PolicyInvalid for
+        `default`, EmbedError, StoreUnavailable, VersionTaken.
         """
 
         def edited(base: PolicyBook) -> Edited:
@@ -118,15 +138,17 @@ class PolicyEditor:
                 raise NoSuchCategory(name)
             if name == DEFAULT_CATEGORY:
                 raise PolicyInvalid([f"{name}: cannot be removed: every request needs a category"])
+            _check_seen(seen, base)
             book = PolicyBook({n: p for n, p in base.policies.items() if n != name})
             return book, ("delete", name, policy_as_data(base[name]), None)
 
         async with self._turn:
             await self._edit(edited, who)
 
-    async def rollback(self, number: int, who: str) -> int:
+    async def rollback(self, number: int, who: str, *, seen: Seen = _anything) -> int:
         """Make an earlier version the newest; return its number.
 
+        Only while the policies are as `seen` says.
         Raises NoSuchVersion, PolicyInvalid, EmbedError, StoreUnavailable, VersionTaken.
         """
         async with self._turn:
@@ -134,7 +156,16 @@ class PolicyEditor:
             if book is None:
                 raise NoSuchVersion(str(number))
             change: Change = ("rollback", None, None, {"version": number})
-            return await self._edit(lambda _: (book, change), who)
+
+            def edited(base: PolicyBook) -> Edited:
+                _check_seen(seen, base)
+                return book, change
+
+            return await self._edit(edited, who)
+
+    async def version(self, number: int) -> PolicyBook | None:
+        """Return what a version said; None if there is none. Raises PolicyInvalid."""
+        return await self._history.book(number)
 
     async def reload(self) -> bool:
         """Look at the file; take it if it has changed. A bad one is logged, and nothing changes.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import NamedTuple
 
 from fastapi import FastAPI
 from starlette.routing import Route
@@ -12,10 +13,12 @@ from proxy.admin.access import Access
 from proxy.admin.checkpoints import CheckpointsAdmin
 from proxy.admin.entries import EntriesAdmin
 from proxy.admin.near_hits import NearHitsAdmin
+from proxy.admin.policies import PoliciesAdmin
 from proxy.admin.sessions import Sessions
 from proxy.admin.trail import TrailAdmin
 from proxy.dashboard.assets import Assets
 from proxy.dashboard.audit import AuditPage
+from proxy.dashboard.categories import CategoryPages
 from proxy.dashboard.entries_page import EntriesPage
 from proxy.dashboard.entry_page import EntryPage
 from proxy.dashboard.login import Login
@@ -23,10 +26,26 @@ from proxy.dashboard.map_page import MapPage
 from proxy.dashboard.near_hits import NearHitsPage
 from proxy.dashboard.pages import Page, Pages
 from proxy.dashboard.playground import PlaygroundPage
+from proxy.dashboard.policy_edits import PolicyEdits
+from proxy.dashboard.policy_versions import VersionPages
 from proxy.dashboard.purge_page import PurgePage
 from proxy.dashboard.settings_page import SettingsPage
 from proxy.explain import Explainer
 from proxy.parts import Parts
+from proxy.policy_editor import PolicyEditor
+from proxy.standing import Standing
+from proxy.what_ifs import WhatIfs
+
+Routes = list[tuple[str, str, Page]]  # method, path below /admin, what answers
+
+
+class CategoryServices(NamedTuple):
+    """What the pages of the categories ask."""
+
+    policies: PoliciesAdmin
+    editor: PolicyEditor
+    standing: Callable[[str], Standing]
+    what_ifs: WhatIfs
 
 
 def add_dashboard(
@@ -40,6 +59,7 @@ def add_dashboard(
     near_hits: NearHitsAdmin,
     checkpoints: CheckpointsAdmin,
     explainer: Explainer,
+    categories: CategoryServices,
     clock: Callable[[], datetime],
 ) -> None:
     """Give every page its address under /admin; `sessions` None: everybody on loopback is admin."""
@@ -52,13 +72,14 @@ def add_dashboard(
         records=parts.shelves.records,
         clock=clock,
     )
-    open_to_all: list[tuple[str, str, Page]] = [
+    open_to_all: Routes = [
         ("GET", "/login", login.show),
         ("POST", "/login", login.sign_in),
         ("POST", "/logout", login.sign_out),
         ("GET", "/static/{name}", assets.serve),
     ]
-    guarded: list[tuple[str, str, Page]] = [
+    guarded: Routes = [
+        *_category_pages(pages, parts, categories),
         ("GET", "/audit", AuditPage(pages, trail).show),
         *_entries(pages, parts, entries, trail),
         ("GET", "/settings", SettingsPage(pages, parts.settings).show),
@@ -114,3 +135,32 @@ def _models(parts: Parts) -> list[str]:
     """Return the models that the configuration names word for word."""
     named = [model for upstream in parts.settings.upstreams for model in upstream.models]
     return [model for model in dict.fromkeys(named) if not set("*?[") & set(model)]
+
+
+def _category_pages(pages: Pages, parts: Parts, services: CategoryServices) -> Routes:
+    shown = CategoryPages(
+        pages,
+        in_force=parts.in_force,
+        standing=services.standing,
+        metrics=parts.metrics,
+        what_ifs=services.what_ifs,
+    )
+    edits = PolicyEdits(pages, services.editor, services.what_ifs, services.standing)
+    versions = VersionPages(pages, services.policies, services.editor)
+    # No category can have a name with a ~ in it.
+    return [
+        ("GET", "/categories", shown.show),
+        ("GET", "/categories/~live", shown.live),
+        ("GET", "/categories/~new", edits.show_new),
+        ("GET", "/categories/~versions", versions.show),
+        ("GET", "/categories/~versions/{number:int}", versions.show_one),
+        ("POST", "/categories/~versions/{number:int}", versions.roll_back),
+        ("GET", "/categories/{name}", shown.show_one),
+        ("GET", "/categories/{name}/live", shown.live_one),
+        ("GET", "/categories/{name}/what-if", shown.what_if),
+        ("POST", "/categories/{name}/form", edits.form),
+        ("POST", "/categories/{name}/review", edits.review),
+        ("POST", "/categories/{name}/apply", edits.apply),
+        ("GET", "/categories/{name}/delete", edits.ask_delete),
+        ("POST", "/categories/{name}/delete", edits.delete),
+    ]

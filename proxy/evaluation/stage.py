@@ -208,5 +208,6 @@ def _alone(settings: Settings, folder: Path) -> Settings:
         "judge": None,
         "lookup_gate": False,
         "encoder": encoder,
+        "dashboard": settings.dashboard.model_copy(update={"enabled": False}),
     }
     return settings.model_copy(update=changed)

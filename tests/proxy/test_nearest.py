@@ -15,6 +15,7 @@ from proxy.call import CallReader, Request
 from proxy.metrics import Metrics
 from proxy.nearest import Nearest
 from proxy.outcome import Lookup, Outcome
+from proxy.recent_lookups import RecentLookups
 from proxy.rules import InForce
 from proxy.wire.chat import ChatWire
 from store.cache import Cache
@@ -78,6 +79,7 @@ async def look_up(
     *,
     budget: float | None = 0.1,
     other_budget: float | None = None,
+    recent: RecentLookups | None = None,
 ) -> tuple[Lookup, FixedScore]:
     book = PolicyBook(
         {
@@ -104,6 +106,7 @@ async def look_up(
         metrics=Metrics(book.names, []),
         clock=lambda: NOON,
         max_wait=1,
+        recent=recent,
     )
     return await nearest.find(call, near(0, 1.0), Lookup(Outcome.MISS)), score
 
@@ -181,3 +184,30 @@ async def test_what_has_expired_is_stale_only_if_it_could_have_been_served() -> 
     assert lookup.outcome is Outcome.STALE
     lookup, _ = await look_up(old, {STORED: 0.5}, {"default": 0.2})
     assert lookup.outcome is Outcome.MISS
+
+
+async def test_what_was_looked_up_is_remembered_with_what_kept_each_from_a_hit() -> None:
+    recent = RecentLookups(100)
+    found = [
+        Candidate(held("How do I not oil a hinge?"), 0.95),
+        Candidate(held(OTHER), 0.9),
+        Candidate(held(STORED, age=timedelta(days=2)), 0.8),
+    ]
+    await look_up(found, {OTHER: 0.5, STORED: 0.1}, {"default": 0.2}, recent=recent)
+    (row,) = recent.of("default").values()
+    assert [each.bar for each in row.near] == ["guard negation", "score", "expired"]
+    assert [each.risk for each in row.near] == [None, 0.5, 0.1]
+    assert not row.hit
+
+
+async def test_a_hit_is_remembered_with_who_answered() -> None:
+    recent = RecentLookups(100)
+    found = [
+        Candidate(held(STORED), 0.95),
+        Candidate(held(OTHER), 0.85),
+        Candidate(held("How is a hinge made?"), 0.55),
+    ]
+    await look_up(found, {STORED: 0.15, OTHER: 0.05}, {"default": 0.2}, recent=recent)
+    (row,) = recent.of("default").values()
+    assert row.near[row.served].query == OTHER
+    assert [each.bar for each in row.near] == ["", "", "threshold"]

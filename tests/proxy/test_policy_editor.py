@@ -13,7 +13,13 @@ import yaml
 
 from embed.errors import EncoderFailed
 from proxy.encoding import Encoding
-from proxy.policy_editor import Edited, NoSuchCategory, NoSuchVersion, PolicyEditor
+from proxy.policy_editor import (
+    Edited,
+    NoSuchCategory,
+    NoSuchVersion,
+    PolicyEditor,
+    seen_of,
+)
 from proxy.prototypes import Prototypes
 from proxy.rules import InForce
 from store.errors import PolicyInvalid, StoreUnavailable, VersionTaken
@@ -137,6 +143,27 @@ async def test_concurrent_edits_lose_nothing() -> None:
     await asyncio.gather(*(desk.editor.put(f"c{n}", {}, "key 1") for n in range(8)))
     assert set(desk.editor.book.names) == {"default", "faq", *(f"c{n}" for n in range(8))}
     assert await desk.versions() == 9
+
+
+async def test_an_edit_of_what_nobody_looked_at_is_refused() -> None:
+    desk = await opened()
+    shown = seen_of(desk.editor.book, "faq")
+
+    def as_shown(book: PolicyBook) -> bool:
+        return seen_of(book, "faq") == shown
+
+    await desk.editor.put("default", {"priority": 2}, "a")  # another category is no matter
+    await desk.editor.put("faq", {"priority": 2}, "a", seen=as_shown)
+    before = await desk.versions()
+    for edit in (
+        desk.editor.put("faq", {"priority": 3}, "b", seen=as_shown),
+        desk.editor.delete("faq", "b", seen=as_shown),
+        desk.editor.rollback(1, "b", seen=as_shown),
+    ):
+        with pytest.raises(VersionTaken):
+            await edit
+    assert (await desk.versions(), desk.editor.book["faq"].priority) == (before, 2)
+    assert seen_of(desk.editor.book, "nothing") == ""
 
 
 async def test_prototypes_that_are_owed_are_made_up_for() -> None:
