@@ -55,7 +55,6 @@ from bench.rivals_decision import (
 )
 from bench.thresholds import DISTRACTORS, FILES
 from bench.train.score import SETS
-from proxy.app import Clock
 from proxy.cli_options import load
 from proxy.encoders import open_encoder
 from proxy.evaluation.ahead import EncodedAhead
@@ -67,6 +66,7 @@ from proxy.evaluation.stage import Stage, open_stage
 from proxy.evaluation.stream import JUDGE_NOISE, Answered, StreamClock, replay, replay_on_stage
 from proxy.evaluation.stream_rows import StreamRow, read_stream
 from proxy.evaluation.windows import Prices, Window, total
+from proxy.requests_root import Clock
 from proxy.settings import Settings
 from proxy.upkeep import utc_now
 from store.policy_history import Seed, read_seed

@@ -12,10 +12,10 @@ from bench.pairs import Rows
 from bench.rivals_decision import VectorOf
 from bench.train.score import fitted
 from embed.encoder import Vectors
-from proxy.app import build_searcher
 from proxy.calibrated import LiveScore
 from proxy.evaluation.pair_rows import PairRow
 from proxy.evaluation.stage import Finder, Stage
+from proxy.requests_root import build_searcher
 
 Retrain = Callable[[Sequence[PairRow]], Awaitable[Finder]]
 

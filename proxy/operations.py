@@ -10,13 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from proxy.admin.access import Access
-from proxy.admin.checkpoints import CheckpointsAdmin
-from proxy.admin.entries import EntriesAdmin
-from proxy.admin.near_hits import NearHitsAdmin
-from proxy.admin.playground import PlaygroundAdmin
-from proxy.admin.policies import PoliciesAdmin
-from proxy.admin.trail import TrailAdmin
+from proxy.admin.desks import Desks
 from proxy.auth import Keyring, Role
 from proxy.errors import ApiError, as_api_error, envelope
 from proxy.feedback import Feedback, FeedbackDesk
@@ -89,43 +83,34 @@ def within(receive: Receive, limit: int) -> Receive:
     return bounded
 
 
-def operations_app(
-    operations: Operations,
-    access: Access,
-    entries: EntriesAdmin,
-    policies: PoliciesAdmin,
-    trail: TrailAdmin,
-    near_hits: NearHitsAdmin,
-    checkpoints: CheckpointsAdmin,
-    playground: PlaygroundAdmin,
-) -> FastAPI:
+def operations_app(operations: Operations, desks: Desks) -> FastAPI:
     """Return the FastAPI application; every error is OpenAI's envelope."""
     app = FastAPI(title="Nearhit admin API", docs_url=None, redoc_url=None, openapi_url=None)
-    admin: Sequence[Any] = [Depends(access.allow)]
+    admin: Sequence[Any] = [Depends(desks.access.allow)]
     routes: list[tuple[str, str, Callable[..., Any]]] = [
-        ("GET", "/overview", trail.overview),
-        ("GET", "/categories", policies.list_categories),
-        ("GET", "/categories/{name}", policies.show_category),
-        ("PUT", "/categories/{name}", policies.put_category),
-        ("DELETE", "/categories/{name}", policies.delete_category),
-        ("GET", "/categories/{name}/what-if", policies.what_if),
-        ("GET", "/policies/versions", policies.list_versions),
-        ("POST", "/policies/rollback", policies.roll_back),
-        ("GET", "/entries", entries.list_entries),
-        ("GET", "/entries/{id}", entries.show_entry),
-        ("GET", "/entries/{id}/neighbors", entries.list_neighbors),
-        ("DELETE", "/entries/{id}", entries.delete_entry),
-        ("POST", "/entries/{id}/quarantine", entries.quarantine),
-        ("POST", "/entries/{id}/approve", entries.approve),
-        ("POST", "/purge", entries.purge),
-        ("GET", "/pairs", trail.list_pairs),
-        ("GET", "/audit", trail.list_audit),
-        ("POST", "/explain", playground.explain),
-        ("GET", "/router", near_hits.router),
-        ("POST", "/replay", near_hits.replay),
-        ("GET", "/checkpoints", checkpoints.list_checkpoints),
-        ("POST", "/checkpoints/promote", checkpoints.promote),
-        ("POST", "/checkpoints/rollback", checkpoints.roll_back),
+        ("GET", "/overview", desks.trail.overview),
+        ("GET", "/categories", desks.policies.list_categories),
+        ("GET", "/categories/{name}", desks.policies.show_category),
+        ("PUT", "/categories/{name}", desks.policies.put_category),
+        ("DELETE", "/categories/{name}", desks.policies.delete_category),
+        ("GET", "/categories/{name}/what-if", desks.policies.what_if),
+        ("GET", "/policies/versions", desks.policies.list_versions),
+        ("POST", "/policies/rollback", desks.policies.roll_back),
+        ("GET", "/entries", desks.entries.list_entries),
+        ("GET", "/entries/{id}", desks.entries.show_entry),
+        ("GET", "/entries/{id}/neighbors", desks.entries.list_neighbors),
+        ("DELETE", "/entries/{id}", desks.entries.delete_entry),
+        ("POST", "/entries/{id}/quarantine", desks.entries.quarantine),
+        ("POST", "/entries/{id}/approve", desks.entries.approve),
+        ("POST", "/purge", desks.entries.purge),
+        ("GET", "/pairs", desks.trail.list_pairs),
+        ("GET", "/audit", desks.trail.list_audit),
+        ("POST", "/explain", desks.playground.explain),
+        ("GET", "/router", desks.near_hits.router),
+        ("POST", "/replay", desks.near_hits.replay),
+        ("GET", "/checkpoints", desks.checkpoints.list_checkpoints),
+        ("POST", "/checkpoints/promote", desks.checkpoints.promote),
+        ("POST", "/checkpoints/rollback", desks.checkpoints.roll_back),
     ]
     accepted = {"/checkpoints/promote": 202}  # it goes on after the answer
     for method, path, endpoint in routes:

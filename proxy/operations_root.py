@@ -7,32 +7,22 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any
 
 from fastapi import FastAPI
 
-from proxy.admin.access import Access
-from proxy.admin.entries import EntriesAdmin
-from proxy.admin.near_hits import NearHitsAdmin
-from proxy.admin.playground import PlaygroundAdmin
-from proxy.admin.policies import PoliciesAdmin
-from proxy.admin.sessions import Sessions
-from proxy.admin.trail import TrailAdmin
+from proxy.admin_root import build_desks
 from proxy.explain import Explainer
 from proxy.feedback import FeedbackDesk
 from proxy.host_metrics import HostMetrics, Place
 from proxy.observed import show_standing
 from proxy.operations import Operations, Ping, operations_app
-from proxy.overview import overview
 from proxy.parts import Parts
 from proxy.policy_editor import PolicyEditor
-from proxy.promoting_root import Promoting, checkpoints_admin, show_checkpoints
+from proxy.promoting_root import Promoting, show_checkpoints
 from proxy.rate_limit import RateLimit
 from proxy.replicas_root import event_elsewhere
-from proxy.sharing_root import build_sharing
-from proxy.standing import Standing, standing_of
+from proxy.standing import Standing
 from proxy.upkeep import encoder_ping, index_ping, refresher, utc_now
-from proxy.what_ifs import WhatIfs
 from store.errors import StoreUnavailable
 from store.journal import Complained
 
@@ -48,75 +38,20 @@ async def build_operations(
     stack: AsyncExitStack,
 ) -> FastAPI:
     """Return the FastAPI application; what it listens with besides is closed with `stack`."""
-    wanted = parts.settings.dashboard
-    sessions = None
-    if wanted.enabled and not parts.keyring.anonymous:
-        sessions = Sessions(parts.keyring, parts.shelves.records, wanted.session)
-    access = Access(parts.keyring, sessions)
-    standing = _standing(parts)
+    desks = build_desks(parts, editor, promoting, explainer)
     operations = Operations(
         keyring=parts.keyring,
         feedback=_feedback(parts),
-        metrics=await _metrics(parts, standing, promoting, place, stack),
+        metrics=await _metrics(parts, desks.standing, promoting, place, stack),
         pings=_pings(parts),
     )
-    entries = _entries(parts, access)
-    what_ifs = WhatIfs(recent=parts.recent, in_force=parts.in_force, point=parts.budgets.live.point)
-    policies = PoliciesAdmin(
-        access=access,
-        editor=editor,
-        in_force=parts.in_force,
-        records=parts.shelves.records,
-        standing=standing,
-        what_ifs=what_ifs,
-    )
-    trail = TrailAdmin(parts.shelves.records, _numbers(parts))
-    near = parts.near_hits
-    near_hits = NearHitsAdmin(
-        pairings=parts.settings.offload,
-        learning=None if near is None else near.learning,
-        replayer=None if near is None else near.replayer,
-        tier=None if near is None else near.tier,
-        cache=parts.cache,
-        clock=time.time,
-    )
-    checkpoints = checkpoints_admin(promoting, access)
-    playground = PlaygroundAdmin(explainer)
-    app = operations_app(
-        operations, access, entries, policies, trail, near_hits, checkpoints, playground
-    )
-    if wanted.enabled:
+    app = operations_app(operations, desks)
+    if parts.settings.dashboard.enabled:
         # Here, for whoever does without pages does without what they are made with.
-        from proxy.dashboard.root import CategoryServices, add_dashboard
+        from proxy.dashboard.root import add_dashboard
 
-        add_dashboard(
-            app,
-            parts,
-            access=access,
-            sessions=sessions,
-            trail=trail,
-            entries=entries,
-            near_hits=near_hits,
-            checkpoints=checkpoints,
-            explainer=explainer,
-            categories=CategoryServices(policies, editor, standing, what_ifs),
-            clock=utc_now,
-        )
+        add_dashboard(app, parts, desks, utc_now)
     return app
-
-
-def _entries(parts: Parts, access: Access) -> EntriesAdmin:
-    return EntriesAdmin(
-        access=access,
-        cache=parts.cache,
-        sharing=build_sharing(parts, utc_now),
-        quarantine=parts.quarantine,
-        documents=parts.shelves.documents,
-        records=parts.shelves.records,
-        in_force=parts.in_force,
-        clock=utc_now,
-        membership=parts.shelves.membership,
-    )
 
 
 async def _metrics(
@@ -164,48 +99,6 @@ def _pings(parts: Parts) -> dict[str, Ping]:
     if parts.shelves.membership.shared:
         pings["journal"] = parts.shelves.membership.ping
     return pings
-
-
-def _standing(parts: Parts) -> Callable[[str], Standing]:
-    def standing(category: str) -> Standing:
-        facts = parts.cache.facts()
-        return standing_of(
-            category,
-            parts.in_force.rules,
-            load_factor=parts.adaptation.factor(category),
-            semantic_open=not any(
-                name == category and not worth.open
-                for (name, _), worth in parts.economics.facts().items()
-            ),
-            entries=facts.entries,
-            bytes=facts.bytes,
-            budget=parts.budgets.standing(category),
-            calibration=parts.in_force.rules.encoding.score.decided_by(category),
-        )
-
-    return standing
-
-
-def _numbers(parts: Parts) -> Callable[[], dict[str, Any]]:
-    began = time.monotonic()
-
-    def numbers() -> dict[str, Any]:
-        now = time.monotonic()
-        return overview(
-            rules=parts.in_force.rules,
-            cache=parts.cache,
-            quarantine=parts.quarantine,
-            economics=parts.economics,
-            upstreams=parts.upstreams,
-            metrics=parts.metrics,
-            budgets=parts.budgets,
-            calibration=parts.in_force.rules.encoding.score.decided_by,
-            judge=None if parts.audits is None else parts.audits.standing(),
-            uptime=now - began,
-            now=now,
-        )
-
-    return numbers
 
 
 def _feedback(parts: Parts) -> FeedbackDesk:

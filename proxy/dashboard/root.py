@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import NamedTuple
 
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from proxy.admin.access import Access
-from proxy.admin.checkpoints import CheckpointsAdmin
-from proxy.admin.entries import EntriesAdmin
-from proxy.admin.near_hits import NearHitsAdmin
-from proxy.admin.policies import PoliciesAdmin
-from proxy.admin.sessions import Sessions
-from proxy.admin.trail import TrailAdmin
+from proxy.admin.desks import Desks
 from proxy.dashboard.assets import Assets
 from proxy.dashboard.audit import AuditPage
 from proxy.dashboard.categories import CategoryPages
@@ -30,45 +23,19 @@ from proxy.dashboard.policy_edits import PolicyEdits
 from proxy.dashboard.policy_versions import VersionPages
 from proxy.dashboard.purge_page import PurgePage
 from proxy.dashboard.settings_page import SettingsPage
-from proxy.explain import Explainer
 from proxy.parts import Parts
-from proxy.policy_editor import PolicyEditor
-from proxy.standing import Standing
-from proxy.what_ifs import WhatIfs
 
 Routes = list[tuple[str, str, Page]]  # method, path below /admin, what answers
 
 
-class CategoryServices(NamedTuple):
-    """What the pages of the categories ask."""
-
-    policies: PoliciesAdmin
-    editor: PolicyEditor
-    standing: Callable[[str], Standing]
-    what_ifs: WhatIfs
-
-
-def add_dashboard(
-    app: FastAPI,
-    parts: Parts,
-    *,
-    access: Access,
-    sessions: Sessions | None,
-    trail: TrailAdmin,
-    entries: EntriesAdmin,
-    near_hits: NearHitsAdmin,
-    checkpoints: CheckpointsAdmin,
-    explainer: Explainer,
-    categories: CategoryServices,
-    clock: Callable[[], datetime],
-) -> None:
-    """Give every page its address under /admin; `sessions` None: everybody on loopback is admin."""
-    pages, assets = Pages(access, clock), Assets()
+def add_dashboard(app: FastAPI, parts: Parts, desks: Desks, clock: Callable[[], datetime]) -> None:
+    """Give every page its address under /admin."""
+    pages, assets = Pages(desks.access, clock), Assets()
     login = Login(
         pages=pages,
-        access=access,
+        access=desks.access,
         keyring=parts.keyring,
-        sessions=sessions,
+        sessions=desks.sessions,
         records=parts.shelves.records,
         clock=clock,
     )
@@ -79,11 +46,11 @@ def add_dashboard(
         ("GET", "/static/{name}", assets.serve),
     ]
     guarded: Routes = [
-        *_category_pages(pages, parts, categories),
-        ("GET", "/audit", AuditPage(pages, trail).show),
-        *_entries(pages, parts, entries, trail),
+        *_category_pages(pages, parts, desks),
+        ("GET", "/audit", AuditPage(pages, desks.trail).show),
+        *_entry_pages(pages, parts, desks),
         ("GET", "/settings", SettingsPage(pages, parts.settings).show),
-        *_learning_pages(pages, parts, near_hits, checkpoints, explainer),
+        *_learning_pages(pages, parts, desks),
     ]
     for method, path, page in open_to_all:
         app.router.routes.append(Route(f"/admin{path}", pages.told(page), methods=[method]))
@@ -91,15 +58,13 @@ def add_dashboard(
         app.router.routes.append(Route(f"/admin{path}", pages.guarded(page), methods=[method]))
 
 
-def _entries(
-    pages: Pages, parts: Parts, entries: EntriesAdmin, trail: TrailAdmin
-) -> list[tuple[str, str, Page]]:
+def _entry_pages(pages: Pages, parts: Parts, desks: Desks) -> Routes:
     """Return the pages of entries; an id comes last, for it could be any word."""
-    purge = PurgePage(pages, entries, parts.in_force)
-    one = EntryPage(pages, entries, trail, parts.in_force)
+    purge = PurgePage(pages, desks.entries, parts.in_force)
+    one = EntryPage(pages, desks.entries, desks.trail, parts.in_force)
     return [
-        ("GET", "/entries", EntriesPage(pages, entries, parts.in_force).show),
-        ("GET", "/entries/map", MapPage(pages, entries, parts.cache, parts.in_force).show),
+        ("GET", "/entries", EntriesPage(pages, desks.entries, parts.in_force).show),
+        ("GET", "/entries/map", MapPage(pages, desks.entries, parts.cache, parts.in_force).show),
         ("GET", "/entries/purge", purge.show),
         ("POST", "/entries/purge", purge.purge),
         ("POST", "/entries/purge/count", purge.count),
@@ -112,16 +77,10 @@ def _entries(
     ]
 
 
-def _learning_pages(
-    pages: Pages,
-    parts: Parts,
-    near_hits: NearHitsAdmin,
-    checkpoints: CheckpointsAdmin,
-    explainer: Explainer,
-) -> list[tuple[str, str, Page]]:
+def _learning_pages(pages: Pages, parts: Parts, desks: Desks) -> Routes:
     """Return the pages of what decides: tried out, taught by judges, and trained elsewhere."""
-    near_hits_page = NearHitsPage(pages, near_hits, parts.in_force, parts.metrics)
-    playground = PlaygroundPage(pages, explainer, parts.in_force, _models(parts))
+    near_hits_page = NearHitsPage(pages, desks.near_hits, parts.in_force, parts.metrics)
+    playground = PlaygroundPage(pages, desks.explainer, parts.in_force, _models(parts))
     return [
         ("GET", "/playground", playground.show),
         ("POST", "/playground", playground.explain),
@@ -137,16 +96,16 @@ def _models(parts: Parts) -> list[str]:
     return [model for model in dict.fromkeys(named) if not set("*?[") & set(model)]
 
 
-def _category_pages(pages: Pages, parts: Parts, services: CategoryServices) -> Routes:
+def _category_pages(pages: Pages, parts: Parts, desks: Desks) -> Routes:
     shown = CategoryPages(
         pages,
         in_force=parts.in_force,
-        standing=services.standing,
+        standing=desks.standing,
         metrics=parts.metrics,
-        what_ifs=services.what_ifs,
+        what_ifs=desks.what_ifs,
     )
-    edits = PolicyEdits(pages, services.editor, services.what_ifs, services.standing)
-    versions = VersionPages(pages, services.policies, services.editor)
+    edits = PolicyEdits(pages, desks.editor, desks.what_ifs, desks.standing)
+    versions = VersionPages(pages, desks.policies, desks.editor)
     # No category can have a name with a ~ in it.
     return [
         ("GET", "/categories", shown.show),

@@ -20,14 +20,6 @@ import orjson
 from embed.encoder import Encoder
 from proxy.admission import Admitter
 from proxy.answer import JSON_TYPE
-from proxy.app import (
-    Clock,
-    build_admitter,
-    build_parts,
-    build_reader,
-    build_searcher,
-    prototypes_builder,
-)
 from proxy.auth import Caller
 from proxy.call import Call, CallReader, HeaderList, Request
 from proxy.documents_root import alone
@@ -37,6 +29,8 @@ from proxy.evaluation.jsonl import Asked
 from proxy.head import Head
 from proxy.outcome import Lookup, Outcome
 from proxy.parts import Parts
+from proxy.parts_root import build_parts, prototypes_builder
+from proxy.requests_root import Clock, build_admitter, build_reader, build_searcher
 from proxy.settings import Settings
 from proxy.upkeep import utc_now
 from proxy.wire import WIRES
