@@ -93,15 +93,7 @@ async def open_app(
         )
         faults.count = lambda: parts.metrics.faults.labels("redis").inc()
         changed = asyncio.Event()
-        editor = PolicyEditor(
-            history=history,
-            in_force=parts.in_force,
-            build=prototypes_builder(settings.data_dir),
-            seed=seed,
-            file=policies_file,
-            on_change=partial(_policies_changed, parts, changed),
-            clock=utc_now,
-        )
+        editor = _editor(parts, history, seed, policies_file, changed)
         if not await editor.make_up():
             on_progress("the encoder does not answer: no category can be told from a text yet")
         switch = await open_switch(parts, editor, state, file, open_named, score_of, stack)
@@ -118,6 +110,24 @@ async def open_app(
             switch,
             settings.server.body_limit,
         )
+
+
+def _editor(
+    parts: Parts,
+    history: PolicyHistory,
+    seed: Seed,
+    file: Path | None,
+    changed: asyncio.Event,
+) -> PolicyEditor:
+    return PolicyEditor(
+        history=history,
+        in_force=parts.in_force,
+        build=prototypes_builder(parts.settings.data_dir),
+        seed=seed,
+        file=file,
+        on_change=partial(_policies_changed, parts, changed),
+        clock=utc_now,
+    )
 
 
 def _keep_up(

@@ -93,16 +93,17 @@ async def explain(stage: Stage, proxy: Proxy, key: str = "root", **asked: Any) -
 
 
 def everything(parts: Parts) -> str:
-    """Return all that a request might change, but for what the encoder did."""
+    """Return all that a request might change, but for what the encoder and the processor did."""
     series = [
         line
         for line in parts.metrics.render().decode().splitlines()
-        if not line.startswith(("#", "nearhit_encode_"))
+        if not line.startswith(("#", "nearhit_encode_", "process_"))
     ]
     near = parts.near_hits
     known = {
         "series": series,
         "events": len(parts.events),
+        "recent lookups": len(parts.recent),
         "economics": {str(key): str(worth) for key, worth in parts.economics.facts().items()},
         "cache": str(parts.cache.facts()),
         "budgets": {n: parts.budgets.live.dump(n) for n in parts.in_force.rules.book.names},
