@@ -7,7 +7,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -42,6 +42,9 @@ class Source:
     licence: str
 
 
+MOST_JUDGED = 1000  # states of a run whose figures a checkpoint carries
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lineage:
     """What a checkpoint was trained from, and what came of it: counts and figures, never text."""
@@ -53,6 +56,8 @@ class Lineage:
     metrics: Mapping[str, float] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)  # category -> cosine; "": pooled
     privacy: Mapping[str, Any] = field(default_factory=dict)  # what kept the updates private
+    # One object a judged state, in order: its `round`, the pairs `judged`, and the figures.
+    history: Sequence[Mapping[str, float]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +162,8 @@ def write_manifest(
     del manifest["directory"]
     if lineage is None:
         del manifest["lineage"]
+    elif not lineage.history:
+        del manifest["lineage"]["history"]  # as it was written before there were any
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
     return checkpoint
 
@@ -222,7 +229,15 @@ def _parse_lineage(directory: Path, said: Any) -> Lineage | None:
             raise _fault(directory, f"lineage.thresholds.{category}", cosine, "a cosine")
     if not isinstance(said.get("privacy", {}), dict):
         raise _fault(directory, "lineage.privacy", said["privacy"], "an object")
-    return Lineage(**said)
+    return Lineage(**{**said, "history": _parse_history(directory, said.get("history", ()))})
+
+
+def _parse_history(directory: Path, said: Any) -> tuple[Mapping[str, float], ...]:
+    if not isinstance(said, list | tuple) or len(said) > MOST_JUDGED:
+        raise _fault(directory, "lineage.history", said, f"a list of at most {MOST_JUDGED}")
+    for number, judged in enumerate(said):
+        _check_numbers(directory, f"lineage.history[{number}]", judged)
+    return tuple(said)
 
 
 def _check_numbers(directory: Path, key: str, said: Any) -> None:

@@ -11,7 +11,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Strategy
 
-from embed.checkpoint import TRAINED, Checkpoint, Lineage, bundled_checkpoint_dir
+from embed.checkpoint import MOST_JUDGED, TRAINED, Checkpoint, Lineage, bundled_checkpoint_dir
 from embed.export import export_trained
 from federated import task
 from federated.aggregation import FedAdam, FedAvg, ServerOptimizer
@@ -119,6 +119,7 @@ def publish(
         metrics=record.best_metrics,
         thresholds=record.thresholds,
         privacy=told(options, record.round),
+        history=record.history[-MOST_JUDGED:],
     )
     checkpoint = export_trained(
         state,

@@ -11,6 +11,7 @@ from proxy.kept_budgets import KeptBudgets
 from proxy.lookup import Searcher
 from proxy.metrics import Metrics
 from proxy.parts import Parts
+from proxy.recent_lookups import RecentLookups
 from proxy.upkeep import utc_now
 from store import economics
 from store.decision import budgets as budgets_of
@@ -29,6 +30,7 @@ def build_explainer(
         parts,
         metrics=Metrics((), ()),
         economics=economics.Watching(parts.economics),
+        recent=RecentLookups(0),
         budgets=KeptBudgets(budgets, parts.shelves.records, parts.in_force),
     )
     return Explainer(

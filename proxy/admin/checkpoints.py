@@ -88,11 +88,19 @@ class CheckpointsAdmin:
 
     async def roll_back(self, request: Request) -> dict[str, Any]:
         """Put the checkpoint from before in force; a promotion under way is stopped instead."""
-        who = self._access.who(request)
-        stopped = await self._promoter.stop(who)
+        stopped = await self.stop(request)
         if stopped is None:
-            await self._go_back(who)
+            await self.go_back(request)
         return {"active": self._in_use()[0], "stopped": stopped}
+
+    async def stop(self, request: Request) -> str | None:
+        """Stop the promotion that this process runs; return its checkpoint, None if none runs."""
+        return await self._promoter.stop(self._access.who(request))
+
+    async def go_back(self, request: Request) -> str:
+        """Put the checkpoint from before in force and return its id; raise ApiError."""
+        await self._go_back(self._access.who(request))
+        return self._in_use()[0]
 
     async def _go_back(self, who: str) -> None:
         try:

@@ -49,20 +49,24 @@ class Chart:
     times: tuple[Tick, ...]
     rows: tuple[tuple[str, ...], ...]
     width: float = WIDTH
+    over: str = "Time (UTC)"  # what the values are by
     height: float = HEIGHT
     left: float = LEFT
 
 
 def chart(
     title: str,
-    times: Sequence[datetime],
+    times: Sequence[datetime] | Sequence[str],
     series: Sequence[Series],
     text: Format,
     *,
     stacked: bool = False,
     most: float | None = None,
+    over: str = "Time (UTC)",
 ) -> Chart:
     """Return lines over `times`, or areas on top of each other.
+
+    Instead of moments, `times` may be names, of rounds say; `over` says what they are.
 
     `text` writes a value, `most` is the top of the axis where that is known. Every series has as
     many values as there are times; with stacked ones None counts as 0.
@@ -89,6 +93,7 @@ def chart(
         ),
         times=_time_ticks(times, across),
         rows=_rows(times, series, text),
+        over=over,
     )
 
 
@@ -144,18 +149,25 @@ def _area(
     return f"M{'L'.join(there)}L{'L'.join(reversed(back))}Z"
 
 
-def _time_ticks(times: Sequence[datetime], across: Sequence[float]) -> tuple[Tick, ...]:
+def _time_ticks(
+    times: Sequence[datetime] | Sequence[str], across: Sequence[float]
+) -> tuple[Tick, ...]:
     """Return some five moments, away from the edges, where their words would be cut off."""
     if len(times) < 2:
         return ()
-    days = (times[-1] - times[0]).days >= 2
     chosen = range(len(times) // 10, len(times), max(1, len(times) // 5))
+    first, last = times[0], times[-1]
+    days = not isinstance(first, str) and not isinstance(last, str) and (last - first).days >= 2
     form = "%b %d" if days else "%H:%M"
-    return tuple(Tick(across[n], times[n].strftime(form)) for n in chosen)
+    return tuple(Tick(across[n], _written(times[n], form)) for n in chosen)
+
+
+def _written(moment: datetime | str, form: str) -> str:
+    return moment if isinstance(moment, str) else moment.strftime(form)
 
 
 def _rows(
-    times: Sequence[datetime], series: Sequence[Series], text: Format
+    times: Sequence[datetime] | Sequence[str], series: Sequence[Series], text: Format
 ) -> tuple[tuple[str, ...], ...]:
     """Return the numbers, the latest first, of moments at which there was anything."""
     rows: list[tuple[str, ...]] = []
@@ -163,7 +175,7 @@ def _rows(
         values = [each.values[number] for each in series]
         if any(values) and len(rows) < _MOST_ROWS:
             told = ["–" if value is None else text(value) for value in values]
-            rows.append((times[number].strftime("%Y-%m-%d %H:%M"), *told))
+            rows.append((_written(times[number], "%Y-%m-%d %H:%M"), *told))
     return tuple(rows)
 
 

@@ -14,6 +14,7 @@ from proxy.dashboard.audit import AuditPage
 from proxy.dashboard.categories import CategoryPages
 from proxy.dashboard.entries_page import EntriesPage
 from proxy.dashboard.entry_page import EntryPage
+from proxy.dashboard.federated import FederatedPage
 from proxy.dashboard.login import Login
 from proxy.dashboard.map_page import MapPage
 from proxy.dashboard.near_hits import NearHitsPage
@@ -79,6 +80,7 @@ def _entry_pages(pages: Pages, parts: Parts, desks: Desks) -> Routes:
 
 def _learning_pages(pages: Pages, parts: Parts, desks: Desks) -> Routes:
     """Return the pages of what decides: tried out, taught by judges, and trained elsewhere."""
+    federated = FederatedPage(pages, desks.checkpoints)
     near_hits_page = NearHitsPage(pages, desks.near_hits, parts.in_force, parts.metrics)
     playground = PlaygroundPage(pages, desks.explainer, parts.in_force, _models(parts))
     return [
@@ -87,6 +89,11 @@ def _learning_pages(pages: Pages, parts: Parts, desks: Desks) -> Routes:
         ("GET", "/near-hits", near_hits_page.show),
         ("GET", "/near-hits/live", near_hits_page.live),
         ("POST", "/near-hits/replay", near_hits_page.replay),
+        ("GET", "/federated", federated.show),
+        ("GET", "/federated/live", federated.live),
+        ("POST", "/federated/promote", federated.promote),
+        ("POST", "/federated/stop", federated.stop),
+        ("POST", "/federated/rollback", federated.roll_back),
     ]
 
 

@@ -97,15 +97,15 @@ def everything(parts: Parts) -> str:
     series = [
         line
         for line in parts.metrics.render().decode().splitlines()
-        if not line.startswith(("#", "nearhit_encode_", "process_"))
+        if not line.startswith(("#", "nearhit_encode_", "nearhit_process_", "process_"))
     ]
     near = parts.near_hits
     known = {
         "series": series,
         "events": len(parts.events),
-        "recent lookups": len(parts.recent),
         "economics": {str(key): str(worth) for key, worth in parts.economics.facts().items()},
         "cache": str(parts.cache.facts()),
+        "lookups": len(parts.recent),
         "budgets": {n: parts.budgets.live.dump(n) for n in parts.in_force.rules.book.names},
         "router": near and near.learning.router.as_data(),
         "examples": near and near.learning.book.as_data(),

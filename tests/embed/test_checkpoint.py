@@ -86,6 +86,17 @@ def test_where_a_trained_checkpoint_comes_from_is_written_and_read(tmp_path: Pat
     assert "lineage" not in json.loads((bundled / "manifest.json").read_text())
 
 
+def test_figures_of_rounds_are_read_and_a_manifest_without_them_is_as_before(
+    tmp_path: Path,
+) -> None:
+    judged = ({"round": 0, "judged": 40, "f05": 0.7}, {"round": 1, "judged": 40, "f05": 0.75})
+    known = replace(LINEAGE, history=judged)
+    assert Checkpoint.load(write(tmp_path / "known", lineage=known)).lineage == known
+    without = write(tmp_path / "without", lineage=LINEAGE)
+    assert "history" not in json.loads((without / "manifest.json").read_text())["lineage"]
+    assert Checkpoint.load(without).lineage == LINEAGE
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -190,6 +201,16 @@ def test_a_changed_file_is_named(tmp_path: Path, name: str) -> None:
         ),
         pytest.param(
             {"lineage": asdict(LINEAGE) | {"privacy": None}}, "lineage.privacy", id="no privacy"
+        ),
+        pytest.param(
+            {"lineage": asdict(LINEAGE) | {"history": [{"round": 0}, {"f05": "good"}]}},
+            r"lineage.history\[1\].f05 is 'good', allowed: a number",
+            id="a figure of a round that is a text",
+        ),
+        pytest.param(
+            {"lineage": asdict(LINEAGE) | {"history": {}}},
+            "lineage.history is {}, allowed: a list",
+            id="history as object",
         ),
     ],
 )

@@ -54,6 +54,7 @@ def test_the_checkpoint_says_where_it_comes_from(tmp_path: Path) -> None:
     assert told["thresholds"].keys() == {"", "faq", "code"}
     assert told["metrics"].keys() == {"f05", "precision", "recall", "false_hit_rate"}
     assert [row["round"] for row in record.history] == [0, 1, 2]
+    assert told["history"] == record.history
 
 
 def test_a_site_with_too_few_or_one_sided_labels_evaluates_but_does_not_train(

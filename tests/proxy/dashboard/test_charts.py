@@ -62,3 +62,10 @@ def test_the_numbers_are_the_latest_first_and_leave_out_empty_moments() -> None:
 def test_nothing_at_all_is_a_chart_without_lines() -> None:
     made = chart("t", [], [Series("a", [])], str)
     assert made.lines[0].path == "" and made.rows == () and made.times == ()
+
+
+def test_values_may_stand_over_names_as_well_as_moments() -> None:
+    drawn = chart("f", ["0", "1", "2"], [Series("a", [0.5, None, 0.7])], str, over="Round")
+    assert drawn.over == "Round"
+    assert drawn.rows == (("2", "0.7"), ("0", "0.5"))
+    assert [tick.text for tick in drawn.times] == ["0", "1", "2"]
