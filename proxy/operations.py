@@ -16,14 +16,14 @@ from proxy.admin.entries import EntriesAdmin
 from proxy.admin.near_hits import NearHitsAdmin
 from proxy.admin.policies import PoliciesAdmin
 from proxy.admin.trail import TrailAdmin
+from proxy.admin.usage import UsageAdmin
 from proxy.auth import Keyring, Role
 from proxy.errors import ApiError, as_api_error, envelope
 from proxy.feedback import Feedback, FeedbackDesk
 from proxy.headers import request_id
+from proxy.readiness import Ping, readiness
 from proxy.routes import Receive
 from store.errors import VersionTaken
-
-Ping = Callable[[], Awaitable[None]]
 
 
 class Operations:
@@ -45,15 +45,9 @@ class Operations:
 
     async def ready(self) -> JSONResponse:
         """Say which parts work: 200, or 503 when one does not."""
-        ok: list[str] = []
-        failing: dict[str, str] = {}
-        for name, ping in self._pings.items():
-            try:
-                await ping()
-                ok.append(name)
-            except Exception as error:
-                failing[name] = type(error).__name__
-        return JSONResponse({"ok": ok, "failing": failing}, 503 if failing else 200)
+        seen = await readiness(self._pings)
+        status = 503 if seen.failing else 200
+        return JSONResponse({"ok": seen.ok, "failing": seen.failing}, status)
 
     async def render_metrics(self) -> Response:
         """Return the Prometheus text."""
@@ -96,6 +90,7 @@ def operations_app(
     trail: TrailAdmin,
     near_hits: NearHitsAdmin,
     checkpoints: CheckpointsAdmin,
+    usage: UsageAdmin,
 ) -> FastAPI:
     """Return the FastAPI application; every error is OpenAI's envelope."""
     app = FastAPI(title="Nearhit admin API", docs_url=None, redoc_url=None, openapi_url=None)
@@ -116,6 +111,7 @@ def operations_app(
         ("POST", "/purge", entries.purge),
         ("GET", "/pairs", trail.list_pairs),
         ("GET", "/audit", trail.list_audit),
+        ("GET", "/usage", usage.usage),
         ("GET", "/router", near_hits.router),
         ("POST", "/replay", near_hits.replay),
         ("GET", "/checkpoints", checkpoints.list_checkpoints),

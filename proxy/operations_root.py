@@ -17,18 +17,21 @@ from proxy.admin.near_hits import NearHitsAdmin
 from proxy.admin.policies import PoliciesAdmin
 from proxy.admin.sessions import Sessions
 from proxy.admin.trail import TrailAdmin
+from proxy.admin.usage import UsageAdmin
 from proxy.feedback import FeedbackDesk
 from proxy.host_metrics import HostMetrics, Place
-from proxy.operations import Operations, Ping, operations_app
+from proxy.operations import Operations, operations_app
 from proxy.overview import overview
 from proxy.parts import Parts
 from proxy.policy_editor import PolicyEditor
 from proxy.promoting_root import Promoting, checkpoints_admin, show_checkpoints
 from proxy.rate_limit import RateLimit
+from proxy.readiness import Ping, Readiness
 from proxy.replicas_root import event_elsewhere
 from proxy.sharing_root import build_sharing
 from proxy.standing import Standing, standing_of
 from proxy.upkeep import encoder_ping, index_ping, refresher, utc_now
+from proxy.usage.reading import UsageReader
 from store.errors import StoreUnavailable
 from store.journal import Complained
 
@@ -48,12 +51,12 @@ async def build_operations(
     if wanted.enabled and not parts.keyring.anonymous:
         sessions = Sessions(parts.keyring, parts.shelves.records, wanted.session)
     access = Access(parts.keyring, sessions)
-    standing = _standing(parts)
+    standing, pings = _standing(parts), _pings(parts)
     operations = Operations(
         keyring=parts.keyring,
         feedback=_feedback(parts),
         metrics=await _metrics(parts, standing, promoting, place, stack),
-        pings=_pings(parts),
+        pings=pings,
     )
     entries = EntriesAdmin(
         access=access,
@@ -65,6 +68,7 @@ async def build_operations(
         in_force=parts.in_force,
         clock=utc_now,
         membership=parts.shelves.membership,
+        forget_usage=parts.usage.forget,
     )
     policies = PoliciesAdmin(
         access=access,
@@ -83,12 +87,27 @@ async def build_operations(
         clock=time.time,
     )
     checkpoints = checkpoints_admin(promoting, access)
-    app = operations_app(operations, access, entries, policies, trail, near_hits, checkpoints)
+    reader = UsageReader(parts.usage, clock=utc_now, monotonic=time.monotonic)
+    usage = UsageAdmin(reader, parts.settings.usage.currency, utc_now)
+    app = operations_app(
+        operations, access, entries, policies, trail, near_hits, checkpoints, usage
+    )
     if wanted.enabled:
         # Here, for whoever does without pages does without what they are made with.
         from proxy.dashboard.root import add_dashboard
 
-        add_dashboard(app, parts, access=access, sessions=sessions, trail=trail, clock=utc_now)
+        readiness = Readiness(pings, time.monotonic)
+        stack.push_async_callback(readiness.aclose)
+        add_dashboard(
+            app,
+            parts,
+            access=access,
+            sessions=sessions,
+            trail=trail,
+            usage=reader,
+            readiness=readiness,
+            clock=utc_now,
+        )
     return app
 
 

@@ -14,9 +14,12 @@ from proxy.admin.trail import TrailAdmin
 from proxy.dashboard.assets import Assets
 from proxy.dashboard.audit import AuditPage
 from proxy.dashboard.login import Login
+from proxy.dashboard.overview import OverviewPage
 from proxy.dashboard.pages import Page, Pages
 from proxy.dashboard.settings_page import SettingsPage
 from proxy.parts import Parts
+from proxy.readiness import Readiness
+from proxy.usage.reading import UsageReader
 
 
 def add_dashboard(
@@ -26,6 +29,8 @@ def add_dashboard(
     access: Access,
     sessions: Sessions | None,
     trail: TrailAdmin,
+    usage: UsageReader,
+    readiness: Readiness,
     clock: Callable[[], datetime],
 ) -> None:
     """Give every page its address under /admin; `sessions` None: everybody on loopback is admin."""
@@ -44,7 +49,18 @@ def add_dashboard(
         ("POST", "/logout", login.sign_out),
         ("GET", "/static/{name}", assets.serve),
     ]
+    overview = OverviewPage(
+        pages=pages,
+        trail=trail,
+        usage=usage,
+        readiness=readiness,
+        upstreams=parts.upstreams,
+        currency=parts.settings.usage.currency,
+        clock=clock,
+    )
     guarded: list[tuple[str, str, Page]] = [
+        ("GET", "", overview.show),
+        ("GET", "/overview/live", overview.live),
         ("GET", "/audit", AuditPage(pages, trail).show),
         ("GET", "/settings", SettingsPage(pages, parts.settings).show),
     ]
