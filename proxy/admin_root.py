@@ -14,6 +14,7 @@ from proxy.admin.playground import PlaygroundAdmin
 from proxy.admin.policies import PoliciesAdmin
 from proxy.admin.sessions import Sessions
 from proxy.admin.trail import TrailAdmin
+from proxy.admin.usage import UsageAdmin
 from proxy.explain import Explainer
 from proxy.overview import overview
 from proxy.parts import Parts
@@ -22,6 +23,7 @@ from proxy.promoting_root import Promoting, checkpoints_admin
 from proxy.sharing_root import build_sharing
 from proxy.standing import Standing, standing_of
 from proxy.upkeep import utc_now
+from proxy.usage.reading import UsageReader
 from proxy.what_ifs import WhatIfs
 
 
@@ -44,6 +46,7 @@ def build_desks(
         standing=standing,
         what_ifs=what_ifs,
     )
+    usage = UsageReader(parts.usage, clock=utc_now, monotonic=time.monotonic)
     return Desks(
         access=access,
         trail=TrailAdmin(records, _numbers(parts)),
@@ -52,11 +55,13 @@ def build_desks(
         near_hits=_near_hits(parts),
         checkpoints=checkpoints_admin(promoting, access),
         playground=PlaygroundAdmin(explainer),
+        usage=UsageAdmin(usage, parts.settings.usage.currency, utc_now),
         sessions=sessions,
         editor=editor,
         standing=standing,
         what_ifs=what_ifs,
         explainer=explainer,
+        usage_reader=usage,
     )
 
 
@@ -71,6 +76,7 @@ def _entries(parts: Parts, access: Access) -> EntriesAdmin:
         in_force=parts.in_force,
         clock=utc_now,
         membership=parts.shelves.membership,
+        forget_usage=parts.usage.forget,
     )
 
 

@@ -19,6 +19,7 @@ from proxy.reencoding import made_from
 from proxy.running_server import Unreachable, ask_server
 from proxy.settings import Settings
 from proxy.stored import Opened, holds_anything, open_documents
+from proxy.upkeep import utc_now
 from store.documents.base import Filter
 from store.entry import EntryId
 from store.errors import DirectoryInUse
@@ -165,6 +166,7 @@ async def _purge_store(settings: Settings, wanted: Purge) -> dict[str, int]:
         purged = 0 if wanted.dry_run else await store.documents.delete(found, purged=True)
         if wanted.tenant is not None and not wanted.dry_run:
             await store.records.forget_tenant(wanted.tenant)
+            await store.usage.fold(wanted.tenant, utc_now())
         if not wanted.dry_run:
             await store.settled()
     return {"matched": len(found), "purged": purged}

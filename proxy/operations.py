@@ -15,10 +15,9 @@ from proxy.auth import Keyring, Role
 from proxy.errors import ApiError, as_api_error, envelope
 from proxy.feedback import Feedback, FeedbackDesk
 from proxy.headers import request_id
+from proxy.readiness import Ping, readiness
 from proxy.routes import Receive
 from store.errors import VersionTaken
-
-Ping = Callable[[], Awaitable[None]]
 
 
 class Operations:
@@ -40,15 +39,9 @@ class Operations:
 
     async def ready(self) -> JSONResponse:
         """Say which parts work: 200, or 503 when one does not."""
-        ok: list[str] = []
-        failing: dict[str, str] = {}
-        for name, ping in self._pings.items():
-            try:
-                await ping()
-                ok.append(name)
-            except Exception as error:
-                failing[name] = type(error).__name__
-        return JSONResponse({"ok": ok, "failing": failing}, 503 if failing else 200)
+        seen = await readiness(self._pings)
+        status = 503 if seen.failing else 200
+        return JSONResponse({"ok": seen.ok, "failing": seen.failing}, status)
 
     async def render_metrics(self) -> Response:
         """Return the Prometheus text."""
@@ -105,6 +98,7 @@ def operations_app(operations: Operations, desks: Desks) -> FastAPI:
         ("POST", "/purge", desks.entries.purge),
         ("GET", "/pairs", desks.trail.list_pairs),
         ("GET", "/audit", desks.trail.list_audit),
+        ("GET", "/usage", desks.usage.usage),
         ("POST", "/explain", desks.playground.explain),
         ("GET", "/router", desks.near_hits.router),
         ("POST", "/replay", desks.near_hits.replay),

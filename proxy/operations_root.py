@@ -15,11 +15,12 @@ from proxy.explain import Explainer
 from proxy.feedback import FeedbackDesk
 from proxy.host_metrics import HostMetrics, Place
 from proxy.observed import show_standing
-from proxy.operations import Operations, Ping, operations_app
+from proxy.operations import Operations, operations_app
 from proxy.parts import Parts
 from proxy.policy_editor import PolicyEditor
 from proxy.promoting_root import Promoting, show_checkpoints
 from proxy.rate_limit import RateLimit
+from proxy.readiness import Ping, Readiness
 from proxy.replicas_root import event_elsewhere
 from proxy.standing import Standing
 from proxy.upkeep import encoder_ping, index_ping, refresher, utc_now
@@ -38,19 +39,21 @@ async def build_operations(
     stack: AsyncExitStack,
 ) -> FastAPI:
     """Return the FastAPI application; what it listens with besides is closed with `stack`."""
-    desks = build_desks(parts, editor, promoting, explainer)
+    desks, pings = build_desks(parts, editor, promoting, explainer), _pings(parts)
     operations = Operations(
         keyring=parts.keyring,
         feedback=_feedback(parts),
         metrics=await _metrics(parts, desks.standing, promoting, place, stack),
-        pings=_pings(parts),
+        pings=pings,
     )
     app = operations_app(operations, desks)
     if parts.settings.dashboard.enabled:
         # Here, for whoever does without pages does without what they are made with.
         from proxy.dashboard.root import add_dashboard
 
-        add_dashboard(app, parts, desks, utc_now)
+        readiness = Readiness(pings, time.monotonic)
+        stack.push_async_callback(readiness.aclose)
+        add_dashboard(app, parts, desks, readiness, utc_now)
     return app
 
 

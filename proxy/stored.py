@@ -13,6 +13,7 @@ from proxy.settings import Settings
 from store.documents.base import DocumentStore
 from store.documents.records import Bounds, Records
 from store.documents.sqlite import FILE, SqliteDocuments
+from store.documents.usage import UsageLedger
 from store.redis.documents import RedisDocuments
 from store.redis.keys import Keys
 from store.redis.replica_scripts import settled
@@ -25,6 +26,7 @@ class Opened(NamedTuple):
 
     documents: DocumentStore
     records: Records
+    usage: UsageLedger
     settled: Callable[[], Awaitable[None]]  # waits until no replica serves what was removed
 
 
@@ -50,11 +52,13 @@ async def open_documents(settings: Settings, *, read_only: bool) -> AsyncIterato
             )
             stack.push_async_callback(shared.aclose)
             staleness = settings.replication.max_staleness
-            yield Opened(shared, shared.records, lambda: settled(connection, keys, staleness))
+            yield Opened(
+                shared, shared.records, shared.usage, lambda: settled(connection, keys, staleness)
+            )
             return
         documents = SqliteDocuments.open(settings.data_dir, read_only=read_only, bounds=bounds)
         stack.push_async_callback(documents.aclose)
-        yield Opened(documents, documents.records, _alone)
+        yield Opened(documents, documents.records, documents.usage, _alone)
 
 
 def holds_anything(settings: Settings) -> bool:

@@ -13,9 +13,11 @@ from proxy.admin.playground import PlaygroundAdmin
 from proxy.admin.policies import PoliciesAdmin
 from proxy.admin.sessions import Sessions
 from proxy.admin.trail import TrailAdmin
+from proxy.admin.usage import UsageAdmin
 from proxy.explain import Explainer
 from proxy.policy_editor import PolicyEditor
 from proxy.standing import Standing
+from proxy.usage.reading import UsageReader
 from proxy.what_ifs import WhatIfs
 
 
@@ -30,9 +32,11 @@ class Desks:
     near_hits: NearHitsAdmin
     checkpoints: CheckpointsAdmin
     playground: PlaygroundAdmin
+    usage: UsageAdmin
     # For pages only.
     sessions: Sessions | None  # None: there are no pages, or nobody has to sign in
     editor: PolicyEditor
     standing: Callable[[str], Standing]
     what_ifs: WhatIfs
     explainer: Explainer
+    usage_reader: UsageReader

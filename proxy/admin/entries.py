@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -56,6 +56,7 @@ class EntriesAdmin:
         in_force: InForce,
         clock: Callable[[], datetime],
         membership: Membership,
+        forget_usage: Callable[[str], Awaitable[int]],
     ) -> None:
         self._access = access
         self._cache = cache
@@ -66,6 +67,7 @@ class EntriesAdmin:
         self._in_force = in_force
         self._clock = clock
         self._membership = membership
+        self._forget_usage = forget_usage
 
     async def list_entries(
         self,
@@ -176,7 +178,8 @@ class EntriesAdmin:
     async def purge(self, purge: Purge, request: Request) -> dict[str, int]:
         """Remove every entry that the selector names; count only on a dry run.
 
-        With a tenant go its labelled pairs, and what is kept from it by name.
+        With a tenant go its labelled pairs, what is kept from it by name, and its name in the
+        usage ledger.
         """
         found, matched = await self._selected(purge)
         if purge.dry_run:
@@ -186,6 +189,7 @@ class EntriesAdmin:
         done = {"matched": matched, "purged": matched if self._membership.shared else purged}
         if purge.tenant is not None:
             done |= (await self._quarantine.forget_tenant(purge.tenant))._asdict()
+            await self._forget_usage(purge.tenant)
         await self._membership.settled()
         wanted = purge.model_dump(exclude_none=True, exclude={"dry_run"})
         await self._audit(request, "purge", {**wanted, **done})

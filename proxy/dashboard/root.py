@@ -18,6 +18,7 @@ from proxy.dashboard.federated import FederatedPage
 from proxy.dashboard.login import Login
 from proxy.dashboard.map_page import MapPage
 from proxy.dashboard.near_hits import NearHitsPage
+from proxy.dashboard.overview import OverviewPage
 from proxy.dashboard.pages import Page, Pages
 from proxy.dashboard.playground import PlaygroundPage
 from proxy.dashboard.policy_edits import PolicyEdits
@@ -25,11 +26,18 @@ from proxy.dashboard.policy_versions import VersionPages
 from proxy.dashboard.purge_page import PurgePage
 from proxy.dashboard.settings_page import SettingsPage
 from proxy.parts import Parts
+from proxy.readiness import Readiness
 
 Routes = list[tuple[str, str, Page]]  # method, path below /admin, what answers
 
 
-def add_dashboard(app: FastAPI, parts: Parts, desks: Desks, clock: Callable[[], datetime]) -> None:
+def add_dashboard(
+    app: FastAPI,
+    parts: Parts,
+    desks: Desks,
+    readiness: Readiness,
+    clock: Callable[[], datetime],
+) -> None:
     """Give every page its address under /admin."""
     pages, assets = Pages(desks.access, clock), Assets()
     login = Login(
@@ -46,7 +54,18 @@ def add_dashboard(app: FastAPI, parts: Parts, desks: Desks, clock: Callable[[], 
         ("POST", "/logout", login.sign_out),
         ("GET", "/static/{name}", assets.serve),
     ]
+    overview = OverviewPage(
+        pages=pages,
+        trail=desks.trail,
+        usage=desks.usage_reader,
+        readiness=readiness,
+        upstreams=parts.upstreams,
+        currency=parts.settings.usage.currency,
+        clock=clock,
+    )
     guarded: Routes = [
+        ("GET", "", overview.show),
+        ("GET", "/overview/live", overview.live),
         *_category_pages(pages, parts, desks),
         ("GET", "/audit", AuditPage(pages, desks.trail).show),
         *_entry_pages(pages, parts, desks),
