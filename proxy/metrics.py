@@ -186,6 +186,18 @@ class Metrics:
             ["upstream", "outcome"],
             registry=r,
         )
+        self.upstream_tokens = Counter(
+            "nearhit_upstream_tokens",
+            "Tokens that upstreams say they used, by the model that was asked for",
+            ["model", "direction"],
+            registry=r,
+        )
+        self.saved_tokens = Counter(
+            "nearhit_saved_tokens",
+            "Tokens that upstreams need not have used, as stored answers say",
+            ["category", "direction"],
+            registry=r,
+        )
         self.upstream_in_flight = Gauge(
             "nearhit_upstream_in_flight", "Calls being answered", ["upstream"], registry=r
         )
@@ -327,6 +339,18 @@ class Metrics:
             bound = self.lookups.labels(self.category(category), verdict)
             self._lookups[category, verdict] = bound
         bound.inc()
+
+    def count_tokens(
+        self, category: str, model: str, *, used: tuple[int, int], saved: tuple[int, int]
+    ) -> None:
+        """Count tokens, input and output, of a category's requests for a model."""
+        for number, direction in enumerate(("input", "output")):
+            if used[number]:
+                label = self.model(model)
+                self.upstream_tokens.labels(label, direction).inc(used[number])
+            if saved[number]:
+                label = self.category(category)
+                self.saved_tokens.labels(label, direction).inc(saved[number])
 
     def lookup_counts(self) -> dict[str, int]:
         """Return how many requests got each verdict, all categories together."""

@@ -109,6 +109,13 @@ class Usage:
     def take(self, at: datetime) -> list[UsageRow]:
         """Return the rows, and begin anew."""
         rows = self.rows(at)
+        for (_, category, model, _), tally in self._tallies.items():
+            self._metrics.count_tokens(
+                category,
+                model,
+                used=(tally.prompt, tally.completion),
+                saved=(tally.saved_prompt, tally.saved_completion),
+            )
         self._tallies = {}
         return rows
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from proxy.host_metrics import labelled
+from proxy.usage import keeping
 from tests.e2e.conftest import Ask, Stage
 from tests.e2e.ground import chat, counted
 from tests.exposition import faults
@@ -101,6 +104,22 @@ async def test_after_traffic_of_every_kind_the_lint_finds_nothing(stage: Stage, 
     assert 'nearhit_error_budget{category="default"}' not in text
     verdicts = await counted(stage.http, proxy, "nearhit_lookups_total", "verdict")
     assert verdicts.keys() >= {"hit", "miss", "request", "bypass"}
+
+
+async def test_tokens_that_were_used_and_saved_are_counted(
+    stage: Stage, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "EVERY", 0.1)
+    proxy = await stage.proxy()
+    client = stage.openai(proxy)
+    for _ in range(2):
+        await ask(client, QUESTION)
+    saved: dict[str, int] = {}
+    async with asyncio.timeout(5):
+        while not saved:
+            saved = await counted(stage.http, proxy, "nearhit_saved_tokens_total", "direction")
+    used = await counted(stage.http, proxy, "nearhit_upstream_tokens_total", "direction")
+    assert used == saved and used.keys() == {"input", "output"} and min(used.values()) > 0
 
 
 async def test_what_is_under_way_is_in_the_gauges(stage: Stage) -> None:
