@@ -99,10 +99,7 @@ def _standing(parts: Parts) -> Callable[[str], Standing]:
             category,
             parts.in_force.rules,
             load_factor=parts.adaptation.factor(category),
-            semantic_open=not any(
-                name == category and not worth.open
-                for (name, _), worth in parts.economics.facts().items()
-            ),
+            semantic_open=parts.economics.is_open(category),
             entries=facts.entries,
             bytes=facts.bytes,
             budget=parts.budgets.standing(category),

@@ -361,12 +361,13 @@ class Metrics:
                 counts[verdict] = counts.get(verdict, 0) + int(sample.value)
         return counts
 
-    def lookup_counts_of(self, category: str) -> dict[str, int]:
-        """Return how many requests in a category got each verdict."""
-        counts: dict[str, int] = {}
+    def lookup_counts_by_category(self) -> dict[str, dict[str, int]]:
+        """Return how many requests of each category got each verdict."""
+        counts: dict[str, dict[str, int]] = {}
         for sample in next(iter(self.lookups.collect())).samples:
-            if sample.name.endswith("_total") and sample.labels["category"] == category:
-                counts[sample.labels["verdict"]] = int(sample.value)
+            if sample.name.endswith("_total"):
+                of = counts.setdefault(sample.labels["category"], {})
+                of[sample.labels["verdict"]] = int(sample.value)
         return counts
 
     def model(self, name: str) -> str:

@@ -166,6 +166,12 @@ class Economics:
         account.skipped = 0
         return True
 
+    def is_open(self, category: str) -> bool:
+        """Whether the gates of a category are open, for every upstream group."""
+        return all(
+            account.open for (name, _), account in self._accounts.items() if name == category
+        )
+
     def facts(self) -> dict[Key, Worth]:
         """Return the numbers of this moment."""
         return {key: _worth(account) for key, account in self._accounts.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +96,7 @@ class CategoryPages:
             request,
             "category.html",
             name=name,
-            row=self._row(name),
+            row=self._row(name, self._metrics.lookup_counts_by_category()),
             groups=GROUPS,
             values=values_of(policy),
             faults={},
@@ -110,7 +110,8 @@ class CategoryPages:
     async def live_one(self, request: Request) -> Response:
         """Return the standing of one category alone."""
         name = self._name(request)
-        return self._pages.show(request, "category_live.html", row=self._row(name))
+        row = self._row(name, self._metrics.lookup_counts_by_category())
+        return self._pages.show(request, "category_live.html", row=row)
 
     async def what_if(self, request: Request) -> Response:
         """Return what another hit threshold would have made of the last lookups."""
@@ -130,12 +131,12 @@ class CategoryPages:
         return name
 
     def _rows(self) -> list[Row]:
-        return [self._row(name) for name in self._in_force.rules.book.names]
+        counts = self._metrics.lookup_counts_by_category()
+        return [self._row(name, counts) for name in self._in_force.rules.book.names]
 
-    def _row(self, name: str) -> Row:
+    def _row(self, name: str, by_category: Mapping[str, Mapping[str, int]]) -> Row:
         policy, standing = self._in_force.rules.book[name], self._standing(name)
-        counts = self._metrics.lookup_counts_of(name)
-        quota = policy.quota
+        counts, quota = by_category.get(name, {}), policy.quota
         return Row(
             policy=policy,
             standing=standing,

@@ -162,6 +162,8 @@ def test_categories_and_groups_close_on_their_own() -> None:
     assert is_open(gate, group="large")
     assert is_open(gate, category="docs")
     assert gate.worthwhile("docs", GROUP)
+    assert gate.is_open("docs") and gate.is_open("never heard of")
+    assert not gate.is_open(CATEGORY)  # one of its two is closed
 
 
 @given(st.integers(0, 2**32))
