@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, async_playwright, expect
+from playwright.async_api import Browser, StorageState, async_playwright, expect
 
 from tests.browser.reader import LOOPBACK, Reader
 from tests.e2e.conftest import Stage, ask
@@ -74,10 +74,13 @@ class Readers:
         self._chromium = chromium
         self.all: list[Reader] = []
 
-    async def come(self, proxy: Proxy, *, narrow: bool = False) -> Reader:
-        """Return somebody who has not signed in."""
-        self.all.append(await Reader.open(self._chromium, proxy, narrow=narrow))
-        return self.all[-1]
+    async def come(
+        self, proxy: Proxy, *, narrow: bool = False, session: StorageState | None = None
+    ) -> Reader:
+        """Return somebody who has not signed in, or who has been in `session` before."""
+        reader = await Reader.open(self._chromium, proxy, narrow=narrow, session=session)
+        self.all.append(reader)
+        return reader
 
     async def sign_in(
         self, proxy: Proxy, key: str, path: str = "/admin/audit", *, narrow: bool = False
