@@ -103,13 +103,8 @@ async def open_app(
         explainer = build_explainer(parts, build_reader(parts), build_searcher)
         operations = await build_operations(parts, editor, promoting, explainer, place, stack)
         down = partial(written_down, keyring=parts.keyring, wanted=settings.logging.access)
-        yield App(
-            down(build_routes(parts, tracing)),
-            down(operations),
-            editor,
-            switch,
-            settings.server.body_limit,
-        )
+        routes = down(build_routes(parts, tracing))
+        yield App(routes, down(operations), editor, switch, settings.server.body_limit)
 
 
 def _editor(

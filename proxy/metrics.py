@@ -46,6 +46,7 @@ class Metrics:
         self._make_audits()
         self._make_near_hits()
         self._make_checkpoints()
+        self._make_said()
         self.lookup_duration = Histogram(
             "nearhit_lookup_duration_seconds",
             "Time to decide, encoding included",
@@ -78,6 +79,13 @@ class Metrics:
         self.lease_outcomes = Counter(
             "nearhit_lease_outcomes", "Misses by who led their call", ["outcome"], registry=r
         )
+        build = Gauge("nearhit_build_info", "The running version", ["version"], registry=r)
+        build.labels(version("nearhit")).set(1)
+        ProcessCollector(namespace="nearhit", registry=r)  # says nothing but on Linux
+
+    def _make_said(self) -> None:
+        """Make what clients say of answers, and what we had to say ourselves."""
+        r = self.registry
         self.feedback = Counter(
             "nearhit_feedback", "Verdicts of clients that were taken in", ["verdict"], registry=r
         )
@@ -87,9 +95,6 @@ class Metrics:
             ["code"],
             registry=r,
         )
-        build = Gauge("nearhit_build_info", "The running version", ["version"], registry=r)
-        build.labels(version("nearhit")).set(1)
-        ProcessCollector(namespace="nearhit", registry=r)  # says nothing but on Linux
 
     def _make_standing(self) -> None:
         """Make what a category comes to now; these are set when somebody looks."""

@@ -65,8 +65,7 @@ async def build_parts(
     specs = upstream_specs(settings, environ)
     metrics = _metrics_of(book, specs)
     encoding = as_it_serves(settings, encoder, metrics, score or live_score(encoder.checkpoint))
-    await stack.enter_async_context(encoding.batcher)
-    _warn_of_no_score(encoding, on_progress)
+    await _begin(encoding, stack, on_progress)
     in_force = InForce(Rules(book=book, encoding=encoding))
     cache, keeper = await open_cache(settings, in_force, shelves, made, stack, on_progress)
     economics = Economics(gated=settings.lookup_gate)
@@ -122,7 +121,9 @@ def _open_flights(settings: Settings, stack: AsyncExitStack) -> Flights:
     return flights
 
 
-def _warn_of_no_score(encoding: Encoding, on_progress: Progress) -> None:
+async def _begin(encoding: Encoding, stack: AsyncExitStack, on_progress: Progress) -> None:
+    """Have texts encoded from here on, and say so if nothing tells how sure a hit is."""
+    await stack.enter_async_context(encoding.batcher)
     if encoding.score.now is None:
         on_progress(
             f"no score is fitted to the encoder {encoding.checkpoint}: categories with an"
