@@ -5,9 +5,33 @@ const offline = document.getElementById("offline");
 let silentSince = null;
 
 // A part that is asked for again and again is not asked for while nobody looks.
+const repeated = (part) => (part.getAttribute("hx-trigger") || "").includes("every");
 document.addEventListener("htmx:beforeRequest", (event) => {
-  const repeated = (event.detail.elt.getAttribute("hx-trigger") || "").includes("every");
-  if (repeated && document.hidden) event.preventDefault();
+  if (repeated(event.detail.elt) && document.hidden) event.preventDefault();
+});
+
+// When it is replaced, its reader keeps what they had: the focus, what they opened, and how far they
+// moved a wide table. What stands at the same place is taken for the same.
+let kept = null;
+const held = (part) => ({
+  focusable: [...part.querySelectorAll("a, summary, [tabindex]")],
+  openable: [...part.querySelectorAll("details")],
+  movable: [...part.querySelectorAll(".scroll")],
+});
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const { focusable, openable, movable } = held(event.detail.target);
+  kept = {
+    focused: focusable.indexOf(document.activeElement),
+    open: openable.map((each) => each.open),
+    moved: movable.map((each) => each.scrollLeft),
+  };
+});
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (!repeated(event.detail.target)) return;
+  const { focusable, openable, movable } = held(event.detail.target);
+  openable.forEach((each, place) => { each.open = kept.open[place] ?? each.open; });
+  movable.forEach((each, place) => { each.scrollLeft = kept.moved[place] ?? 0; });
+  focusable[kept.focused]?.focus({ preventScroll: true });
 });
 
 // No answer at all: say so, and for how long, instead of showing old numbers as if they were new.
