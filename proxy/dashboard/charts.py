@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640.0, 220.0, 52.0, 22.0, 8.0
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 480.0, 190.0, 58.0, 24.0, 8.0
 _MOST_ROWS = 60  # of the table of numbers, the latest
 _LEVELS = 4  # lines across, at the most five
 
