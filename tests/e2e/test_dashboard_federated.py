@@ -23,7 +23,7 @@ from store.entry import EntryId
 from tests.checkpoints_made import questions
 from tests.e2e.test_dashboard import KEYS
 from tests.fake_upstream import FakeUpstream
-from tests.harness import policies, proxy_running, settings_for
+from tests.harness import Proxy, policies, proxy_running, settings_for
 from tests.word_encoder import DIMENSION, WordEncoder, direction
 
 PAGE = "/admin/federated"
@@ -88,7 +88,8 @@ async def label(directory: Path, count: int = 160) -> None:
 class Reader:
     """Looks at the page, and sends its forms."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, proxy: Proxy, session: aiohttp.ClientSession) -> None:
+        self.proxy = proxy
         self._session = session
         self.slow = 0.0  # seconds that a promoted encoder takes for a batch
 
@@ -138,7 +139,7 @@ async def reading(directory: Path, key: str = "", **config: Any) -> AsyncIterato
             ) as proxy,
             aiohttp.ClientSession(proxy.url, headers=headers) as session,
         ):
-            readers.append(Reader(session))
+            readers.append(Reader(proxy, session))
             yield readers[0]
 
 
