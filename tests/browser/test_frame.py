@@ -83,3 +83,12 @@ async def test_the_theme_follows_the_system_until_it_is_chosen_and_then_stays(
     await page.emulate_media(color_scheme="light")
     await page.get_by_role("button", name="Theme").click()
     assert await page.evaluate(paper) == dark
+
+
+async def test_the_open_section_is_in_sight_on_a_narrow_screen(
+    stage: Stage, readers: Readers
+) -> None:
+    reader = await readers.sign_in(
+        await stage.proxy(auth=KEYS), "root", "/admin/settings", narrow=True
+    )
+    await expect(reader.page.get_by_role("link", name="Settings")).to_be_in_viewport(ratio=1)

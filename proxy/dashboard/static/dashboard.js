@@ -50,6 +50,9 @@ document.addEventListener("htmx:afterRequest", (event) => {
   }
 });
 
+// Where the sections are a row that is too long, the one that is open is in sight.
+document.querySelector(".sections [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+
 document.getElementById("theme").addEventListener("click", () => {
   const root = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
