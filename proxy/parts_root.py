@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from embed.encoder import Encoder
 from proxy import prototypes
@@ -40,9 +39,6 @@ from store.policy import PolicyBook
 from store.quarantine import Quarantine
 from store.vectors import Maker, nothing_made
 
-if TYPE_CHECKING:
-    pass
-
 Progress = Callable[[str], None]
 
 
@@ -65,8 +61,7 @@ async def build_parts(
     specs = upstream_specs(settings, environ)
     metrics = _metrics_of(book, specs)
     encoding = as_it_serves(settings, encoder, metrics, score or live_score(encoder.checkpoint))
-    await _begin(encoding, stack, on_progress)
-    in_force = InForce(Rules(book=book, encoding=encoding))
+    in_force = await _begun(book, encoding, stack, on_progress)
     cache, keeper = await open_cache(settings, in_force, shelves, made, stack, on_progress)
     economics = Economics(gated=settings.lookup_gate)
     usage = open_usage(settings, shelves, metrics, economics, stack)  # closed after the flights
@@ -121,7 +116,9 @@ def _open_flights(settings: Settings, stack: AsyncExitStack) -> Flights:
     return flights
 
 
-async def _begin(encoding: Encoding, stack: AsyncExitStack, on_progress: Progress) -> None:
+async def _begun(
+    book: PolicyBook, encoding: Encoding, stack: AsyncExitStack, on_progress: Progress
+) -> InForce:
     """Have texts encoded from here on, and say so if nothing tells how sure a hit is."""
     await stack.enter_async_context(encoding.batcher)
     if encoding.score.now is None:
@@ -129,6 +126,7 @@ async def _begin(encoding: Encoding, stack: AsyncExitStack, on_progress: Progres
             f"no score is fitted to the encoder {encoding.checkpoint}: categories with an"
             " error_budget answer the same request again and nothing by meaning"
         )
+    return InForce(Rules(book=book, encoding=encoding))
 
 
 def prototypes_builder(data_dir: Path) -> Build:
