@@ -55,8 +55,7 @@ async def build_parts(
 ) -> Parts:
     """Build everything that requests pass through, in order; `score` None: as it is shipped.
 
-    The book's examples are not encoded yet. `made` gives vectors of entries that were stored
-    under another checkpoint.
+    The book's examples are not encoded yet. `made` gives vectors of another checkpoint's entries.
     """
     specs = upstream_specs(settings, environ)
     metrics = _metrics_of(book, specs)

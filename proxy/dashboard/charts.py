@@ -107,8 +107,8 @@ def _stack(series: Sequence[Series]) -> list[list[float | None]]:
 
 
 def _round_up(value: float) -> float:
-    """Return the next of 1, 2, 5 times a power of ten; 1 of nothing."""
-    if value <= 0:
+    """Return the next of 1, 2, 5 times a power of ten; 1 of nothing, or next to nothing."""
+    if value < 1e-300:  # whose power of ten would be 0
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in (1.0, 2.0, 5.0, 10.0) if value <= step * power * 1.0001)

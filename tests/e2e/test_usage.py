@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
+import sqlite3
 from contextlib import AsyncExitStack
 from typing import Any
 
 import openai
 import pytest
 
+from proxy.usage.reading import EVERY
 from tests.e2e.conftest import Ask, Stage
 from tests.fake_upstream import Script
 from tests.harness import Proxy, digest
@@ -115,3 +118,23 @@ async def test_a_purged_tenant_is_no_longer_named(stage: Stage, ask: Ask) -> Non
         assert answer.status == 200
     (line,) = await usage_of(stage, proxy)
     assert (line["tenant"], line["requests"]) == ("other", 1)
+
+
+async def test_a_store_that_fails_is_said_on_the_page_which_shows_the_rest(
+    stage: Stage, ask: Ask
+) -> None:
+    proxy = await stage.proxy(auth=KEYS)
+    await ask(stage.openai(proxy, "acme"), QUESTION)
+    assert "The numbers cannot be read" not in await page(stage, proxy, "/admin/overview/live")
+    with sqlite3.connect(stage.data_dir / "nearhit.sqlite") as connection:
+        connection.execute("ALTER TABLE usage RENAME TO usage_away")
+    connection.close()
+    await asyncio.sleep(EVERY)
+    shown = await page(stage, proxy, "/admin/overview/live")
+    assert "The numbers cannot be read" in shown and 'role="alert"' in shown
+    assert "Upstreams" in shown and "healthy" in shown
+    with sqlite3.connect(stage.data_dir / "nearhit.sqlite") as connection:
+        connection.execute("ALTER TABLE usage_away RENAME TO usage")
+    connection.close()
+    assert "The numbers cannot be read" not in await page(stage, proxy, "/admin/overview/live")
+    assert (await usage_of(stage, proxy))[0]["requests"] == 1
