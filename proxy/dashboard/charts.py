@@ -159,7 +159,7 @@ def _time_ticks(
     first, last = times[0], times[-1]
     days = not isinstance(first, str) and not isinstance(last, str) and (last - first).days >= 2
     form = "%b %d" if days else "%H:%M"
-    return tuple(Tick(across[n], _written(times[n], form)) for n in chosen)
+    return tuple(Tick(min(across[n], WIDTH - 6), _written(times[n], form)) for n in chosen)
 
 
 def _written(moment: datetime | str, form: str) -> str:

@@ -160,8 +160,8 @@ def verdict_said(verdict: Mapping[str, Any] | None) -> list[str]:
         said.append(
             f"On {overall['pairs']} held-out pairs its F0.5 is"
             f" {overall['candidate']['f_beta']:.3f}, the running one's"
-            f" {overall['running']['f_beta']:.3f}: a gain of {gain:+.3f}, with 95 % certainty"
-            f" between {interval[0]:+.3f} and {interval[1]:+.3f}."
+            f" {overall['running']['f_beta']:.3f}: a gain of {gain:+.3f}, with a 95 %"
+            f" interval from {interval[0]:+.3f} to {interval[1]:+.3f}."
         )
     return said + [f"{reason[:1].upper()}{reason[1:]}." for reason in verdict["reasons"]]
 
