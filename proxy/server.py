@@ -65,7 +65,7 @@ async def serve(
                 )
             except COULD_NOT as error:
                 raise CannotStart(str(error)) from None
-            told = greeting(listener, model)
+            told = greeting(listener, model, pages=settings.dashboard.enabled)
             await serve_app(app, listener, settings.server, lambda: say(told))
 
 

@@ -34,10 +34,11 @@ def say(line: str) -> None:
     sys.stderr.flush()
 
 
-def greeting(listener: socket.socket, model: str) -> str:
-    """Return what a person is told once it serves: the command to try it with."""
+def greeting(listener: socket.socket, model: str, *, pages: bool) -> str:
+    """Return what a person is told once it serves: the command to try it with, and the `pages`."""
     host, port = listener.getsockname()[:2]
-    return _CURL.format(address=f"{host}:{port}", model=model)
+    told = _CURL.format(address=f"{host}:{port}", model=model)
+    return f"{told}\nwhat becomes of it: http://{host}:{port}/admin" if pages else told
 
 
 def listen(host: str, port: int, *, beside_others: bool = False) -> socket.socket:

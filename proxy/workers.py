@@ -198,7 +198,7 @@ async def serve(settings: Settings, policies_file: Path | None, environ: Mapping
                 for sign in (signal.SIGTERM, signal.SIGINT):
                     loop.add_signal_handler(sign, host.stop, sign)
                 loop.add_signal_handler(signal.SIGHUP, host.hang_up)
-                told = greeting(held, model)
+                told = greeting(held, model, pages=settings.dashboard.enabled)
                 await host.run(lambda: say(told))
         except (DemoFleetFailed, OSError) as error:
             raise CannotStart(str(error)) from None

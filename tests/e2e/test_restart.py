@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from pathlib import Path
 
@@ -93,6 +94,7 @@ async def test_ctrl_c_stops_cleanly(tmp_path: Path) -> None:
         assert process.stop(signal.SIGINT) == 0
         words = process.last_words()
         assert "curl http://127.0.0.1" in words
+        assert re.search(r"http://127\.0\.0\.1:\d+/admin", words)
         assert "Traceback" not in words
     finally:
         process.close()
