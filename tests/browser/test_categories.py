@@ -43,7 +43,7 @@ async def test_an_edit_is_reviewed_and_applied_and_the_next_request_obeys_until_
     assert (await ask(client, REPHRASED)).hit  # a review changes nothing
     await reader.shoot("category-review", for_docs=True)
     await page.get_by_role("button", name="Apply").click()
-    await expect(page.locator("#notice")).not_to_be_empty()
+    await expect(page.locator("#notice p")).to_be_in_viewport()
     assert not (await ask(client, AGAIN)).hit
     assert (await ask(client, QUESTION)).hit
     await page.goto("/admin/categories/~versions")

@@ -114,9 +114,11 @@ async def test_a_proxy_that_stops_is_said_and_the_page_goes_on_when_it_is_back(
         reader.expects("ERR_|htmx:")
         page = reader.page
         await expect(page.get_by_text("No request yet")).to_be_visible()
+        await page.keyboard.press("End")
         process.kill()
         offline = page.locator("#offline")
         await expect(offline).to_contain_text("does not answer since")
+        await expect(offline).to_be_in_viewport(ratio=1)
         await reader.shoot("stopped")
         process.start()
         await process.ready()
