@@ -174,7 +174,7 @@ async def measured(
 
 def ratio_of(pairs: Sequence[dict[str, Any]]) -> float:
     """Return the median over pairs of p99 with the page open over p99 with it closed."""
-    return median(pair["open"]["p99"] / pair["closed"]["p99"] for pair in pairs)
+    return float(median(pair["open"]["p99"] / pair["closed"]["p99"] for pair in pairs))
 
 
 def failures(found: dict[str, Any]) -> list[str]:

@@ -57,8 +57,8 @@ class Asking:
             if not first or _is_error(first):
                 raise Unfit(f"{small} answered with a stream that is empty or an error")
             heard = _heard(call, chunks, done)
-            body = Streamed(told(call, heard), stack.pop_all())
-            return Answer(200, headers, body, Served.NEAR_HIT)
+            stream = Streamed(told(call, heard), stack.pop_all())
+            return Answer(200, headers, stream, Served.NEAR_HIT)
 
     def _upstream_call(self, call: Call, small: str, body: dict[str, Json]) -> UpstreamCall:
         """Return the call: no key goes to an upstream that its owner's own calls do not go to."""
