@@ -14,12 +14,19 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, StorageState
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    StorageState,
+    ViewportSize,
+)
 
 from tests.harness import ROOT, Proxy
 
-WIDE = {"width": 1280, "height": 800}
-NARROW = {"width": 390, "height": 844}
+WIDE: ViewportSize = {"width": 1280, "height": 800}
+NARROW: ViewportSize = {"width": 390, "height": 844}
 LOOPBACK = "127.0.0.1"
 # Where screenshots go: to be looked at, or into the docs.
 SHOTS = Path(os.environ.get("NEARHIT_SCREENSHOTS", ROOT / ".screenshots"))
