@@ -26,7 +26,7 @@ async def violations(page: Page) -> list[str]:
     before = page.viewport_size
     found: dict[str, str] = {}
     for theme, size in LOOKS:
-        await page.set_viewport_size(size)  # type: ignore[arg-type]
+        await page.set_viewport_size(size)
         await page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
         for told in await _run(page):
             found.setdefault(told, f"{theme}, {size['width']} px: {told}")

@@ -60,7 +60,7 @@ class Reader:
         context = await browser.new_context(
             base_url=proxy.url,
             storage_state=session,
-            viewport=NARROW if narrow else WIDE,  # type: ignore[arg-type]
+            viewport=NARROW if narrow else WIDE,
             reduced_motion="reduce",
             timezone_id="UTC",
             locale="en-GB",
