@@ -6,8 +6,8 @@ A real proxy process and a real Chromium that shows the overview, which renews i
 seconds. Exact hits are asked at a steady rate (an open loop: a request is due whether or not the
 one before was answered) in windows with the page open and with it closed, in turns. The browser
 would be on somebody else's machine: here it has the same cores, so it runs when they are idle
-(SCHED_IDLE). What it takes all the same is counted against the proxy. Results go to bench/results/dashboard.json, with
-how loaded the machine was by others.
+(SCHED_IDLE). What it takes all the same is counted against the proxy. Results go to
+bench/results/dashboard.json, with how loaded the machine was by others.
 """
 
 from __future__ import annotations
