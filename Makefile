@@ -57,7 +57,7 @@ checked: lint types parallel
 
 # Three workers on two cores, a file each at a time: much of what tests do is to wait.
 parallel: tools $(STAMP)
-	$(PY) -m pytest -n 3 --dist loadfile -m "not serial"
+	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not serial"
 
 # At the end, alone, what measures time or starts many processes.
 test:

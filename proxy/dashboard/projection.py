@@ -8,6 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 
+_NOTHING = 1e-300  # of a picture: what differs by less lies in one place
+
+
 class Projection(NamedTuple):
     """Where vectors lie on the plane that shows most of how they differ."""
 
@@ -46,6 +49,7 @@ def fitted(
     middle = (points.max(axis=0) + points.min(axis=0)) / 2
     spread = points.max(axis=0) - points.min(axis=0)
     room = np.array([width - 2 * margin, height - 2 * margin])
-    scale = min((room[i] / spread[i] for i in (0, 1) if spread[i] > 0), default=0.0)
+    fills = float((spread / room).max())  # how much of the room they take in the wider direction
+    scale = 1.0 / fills if fills > _NOTHING else 0.0
     placed = (points - middle) * scale * np.array([1, -1]) + np.array([width, height]) / 2
     return [(round(float(x), 1), round(float(y), 1)) for x, y in placed]

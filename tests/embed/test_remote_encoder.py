@@ -139,8 +139,8 @@ def test_in_whatever_order_rows_come_each_text_gets_its_own(order: list[int]) ->
         pytest.param({"error": "model not found"}, 200, "'data'", id="an error with status 200"),
         pytest.param(b"<html>", 200, "sent no embeddings", id="no JSON"),
         pytest.param(b"", 200, "sent no embeddings", id="nothing"),
-        pytest.param({"error": "too long"}, 413, "answered 413: .*too long", id="413"),
-        pytest.param(b"slow down", 429, "answered 429: slow down", id="429"),
+        pytest.param({"error": "too long"}, 413, "answered 413$", id="413"),
+        pytest.param(b"slow down", 429, "answered 429$", id="429"),
         pytest.param(b"", 307, "answered 307", id="a redirect is not followed"),
     ],
 )
