@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-
 _NOTHING = 1e-300  # of a picture: what differs by less lies in one place
 
 
