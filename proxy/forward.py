@@ -248,10 +248,14 @@ class Forwarder:
 
     def _count(self, call: Call, lookup: Lookup, head: Head, whole: dict[str, Json] | None) -> None:
         """Note what an answer used, and what whoever gets it later will not."""
-        if self._usage is not None and head.status == 200:
+        if self._usage is None or head.status != 200:
+            return
+        try:
             self._usage.used(call, whole, bypass=lookup.outcome is Outcome.BYPASS)
             if whole is not None:
                 self._usage.learn(call.id, whole)
+        except Exception:  # an upstream may say anything of what it used
+            log.exception("what %s used was not counted", call.request.request_id)
 
 
 def _body_to_send(call: Call, predicted: str | None) -> bytes:

@@ -99,7 +99,7 @@ class Routes:
         answer = self._pipeline.replay_exact(call)
         if answer is not None:
             await _send_answer(answer, send)
-            self._usage.answered(call, answer, time.perf_counter() - started)
+            self._count(call, answer, time.perf_counter() - started)
             return
         answers: list[Answer] = []  # at most one: who hangs up in the middle was answered too
         work = self._answer_into(answers, call)
@@ -112,7 +112,14 @@ class Routes:
             raise
         finally:
             for answer in answers:
-                self._usage.answered(call, answer, time.perf_counter() - started)
+                self._count(call, answer, time.perf_counter() - started)
+
+    def _count(self, call: Call, answer: Answer, seconds: float) -> None:
+        """Count a request that has its answer: what goes wrong here is no client's business."""
+        try:
+            self._usage.answered(call, answer, seconds)
+        except Exception:
+            log.exception("request %s was not counted", call.request.request_id)
 
     async def _answer_into(self, answers: list[Answer], call: Call) -> Answer:
         answer = await self._pipeline.answer(call)
