@@ -24,11 +24,11 @@ async def usable(reader: Reader, name: str) -> None:
         await page.emulate_media(color_scheme=theme, reduced_motion="reduce")
         assert await violations(page) == []
         for size in (WIDE, NARROW):
-            await page.set_viewport_size(size)  # type: ignore[arg-type]
+            await page.set_viewport_size(size)
             width, window = await reader.widths()
             assert width <= window, f"{width - window} px too wide at {size['width']}, {theme}"
             await reader.shoot(f"{name}-{theme}-{size['width']}", whole=True)
-    await page.set_viewport_size(WIDE)  # type: ignore[arg-type]
+    await page.set_viewport_size(WIDE)
 
 
 async def test_a_question_is_tried_out_by_keyboard(
