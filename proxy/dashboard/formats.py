@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -55,8 +56,12 @@ def money(amount: float | None) -> str:
 
 
 def cosine(similarity: float | None) -> str:
-    """Return a cosine, or a probability, with three digits."""
-    return NOTHING if similarity is None else f"{similarity:.3f}"
+    """Return a cosine, or a probability, with three digits; below 1 it never reads as 1."""
+    if similarity is None:
+        return NOTHING
+    if 0.9995 <= similarity < 1:
+        return f"{math.floor(similarity * 1e4) / 1e4:.4f}"
+    return f"{similarity:.3f}"
 
 
 def when(moment: datetime | str) -> str:

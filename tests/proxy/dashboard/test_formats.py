@@ -34,6 +34,7 @@ def test_other_numbers() -> None:
     assert formats.percent(0.123456).replace("\u202f", " ") == "12.3 %"
     assert (formats.money(0.00123), formats.money(1234.5)) == ("0.0012", "1\u202f234.50")
     assert (formats.cosine(0.98765), formats.cosine(None)) == ("0.988", "–")
+    assert [formats.cosine(c) for c in (1.0, 0.99999, 0.9996)] == ["1.000", "0.9999", "0.9996"]
 
 
 def test_times() -> None:
