@@ -257,9 +257,10 @@ async def switched(
             f"{order}: {state['active']} serves, {windows[order].mixed} of another similarity,"
             f" nothing found for {len(windows[order].missed)} of {windows[order].asked}"
         )
+        await orders.give("pause")
+        never |= await load.unfindable(missed)
         if not in_time:
             break
-        never |= await load.unfindable(missed)
     else:
         whole["switched"] = True
     return windows, whole, missed, never
