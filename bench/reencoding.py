@@ -7,8 +7,10 @@ semantic hits are asked at a steady rate (an open loop: a request is due whether
 before was answered) in pairs of windows, one quiet and one while entries are re-encoded, in turns.
 Then the re-encoding goes on to its end, the checkpoint is swapped and gone back from, all under the
 same load. The other checkpoint is the bundled one behind a rotation (bench/turned.py): whatever
-mixes up vectors of the two finds nothing or shows another similarity, and is counted. Results go to
-bench/results/reencoding.json, with how loaded the machine was by others.
+mixes up vectors of the two finds nothing or shows another similarity, and is counted. Nothing is
+also found by a search that is approximate: what missed is asked again once all is quiet, under
+either checkpoint, and whatever is never found then is not counted as mixed up, but as unfindable.
+Results go to bench/results/reencoding.json, with how loaded the machine was by others.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -44,7 +46,7 @@ from embed.onnx_encoder import OnnxEncoder
 EXACT_BOUND, SEMANTIC_BOUND = 2.0, 2.5  # times the p99 of a quiet window
 SAME = 0.002  # of a similarity: it is told with four digits
 REST = 1.0  # seconds between two windows
-FINISH_LIMIT = 240.0  # seconds for what is left of the re-encoding
+FINISH_LIMIT = 900.0  # seconds for what is left of the re-encoding
 SWAP_LIMIT = 60.0
 
 
@@ -55,7 +57,8 @@ class Window:
     exact: list[float] = field(default_factory=list)
     semantic: list[float] = field(default_factory=list)
     odd: Counter[str] = field(default_factory=Counter)
-    mixed: int = 0
+    missed: list[str] = field(default_factory=list)  # rewordings for which nothing was found
+    mixed: int = 0  # answers of another similarity than the two questions have
     asked: int = 0
 
     def p99(self) -> dict[str, float]:
@@ -101,6 +104,15 @@ class Load:
         await asyncio.gather(*tasks)
         return seen
 
+    async def unfindable(self, questions: Iterable[str]) -> set[str]:
+        """Return those for which nothing is found now either, one asked after the other."""
+        never = set[str]()
+        for question in dict.fromkeys(questions):
+            status, _, _ = await self._ask(question)
+            if not status.endswith("detail=semantic"):
+                never.add(question)
+        return never
+
     async def _exact(self, seen: Window, due: float) -> None:
         question = self._random.choice(self._filled.hot)
         status, _, _ = await self._ask(question)
@@ -118,7 +130,7 @@ class Load:
             seen.odd[f"semantic: {status}"] += 1  # slow, but no mixture
         elif not status.endswith("detail=semantic"):
             seen.odd[f"semantic: {status}"] += 1
-            seen.mixed += 1
+            seen.missed.append(question)
         elif abs(similarity - await self._filled.cosine(question, id)) > SAME:
             seen.mixed += 1
 
@@ -195,7 +207,7 @@ async def measured(load: Load, orders: Orders, plan: argparse.Namespace) -> dict
         pairs.append({"quiet": quiet, "busy": busy, "load": os.getloadavg()[0]})
         windows += found.values()
         say(f"pair {number + 1}: {quiet} -> {busy}, {at['done']} of {at['of']} re-encoded")
-    after, whole = await switched(load, orders, plan.finish)
+    after, whole, missed, never = await switched(load, orders, plan.finish, windows)
     ratios = {
         kind: median(pair["busy"][kind] / pair["quiet"][kind] for pair in pairs)
         for kind in ("exact", "semantic")
@@ -205,7 +217,9 @@ async def measured(load: Load, orders: Orders, plan: argparse.Namespace) -> dict
         "bounds": {"exact": EXACT_BOUND, "semantic": SEMANTIC_BOUND},
         "pairs": pairs,
         "requests": sum(window.asked for window in (*windows, *after.values())),
-        "mixed": sum(window.mixed for window in (*windows, *after.values())),
+        "mixed": sum(w.mixed for w in (*windows, *after.values()))
+        + sum(question not in never for question in missed),
+        "unfindable": len(never),
         "odd": dict(sum((w.odd for w in (*windows, *after.values())), Counter[str]())),
         "switch": {name: window.p99() for name, window in after.items()},
         **whole,
@@ -213,10 +227,16 @@ async def measured(load: Load, orders: Orders, plan: argparse.Namespace) -> dict
 
 
 async def switched(
-    load: Load, orders: Orders, finish: float
-) -> tuple[dict[str, Window], dict[str, Any]]:
-    """Go on to the end, swap and go back, under load."""
-    windows = dict[str, Window]()
+    load: Load, orders: Orders, finish: float, before: Sequence[Window]
+) -> tuple[dict[str, Window], dict[str, Any], list[str], set[str]]:
+    """Go on to the end, swap and go back, under load.
+
+    Returns the windows, how far it came, every rewording for which nothing was found in these or
+    in the windows `before`, and those for which nothing is found when all is quiet either.
+    """
+    windows, never = dict[str, Window](), set[str]()
+    missed = [question for window in before for question in window.missed]
+    whole: dict[str, Any] = {"switched": False}
     for order, limit in (("stage", finish), ("swap", SWAP_LIMIT), ("rollback", SWAP_LIMIT)):
         ended = asyncio.Event()
         await orders.give(order)
@@ -227,15 +247,23 @@ async def switched(
         windows[order] = await asking
         state = orders.state()
         if order == "stage":
-            whole = {
+            whole |= {
                 "re-encoded": state["done"],
                 "of": state["of"],
                 "staging seconds": state["staging seconds"],
             }
-        say(f"{order}: {state['active']} serves, {windows[order].mixed} mixed")
+        missed += windows[order].missed
+        say(
+            f"{order}: {state['active']} serves, {windows[order].mixed} of another similarity,"
+            f" nothing found for {len(windows[order].missed)} of {windows[order].asked}"
+        )
+        await orders.give("pause")
+        never |= await load.unfindable(missed)
         if not in_time:
-            return windows, whole | {"switched": False}
-    return windows, whole | {"switched": True}
+            break
+    else:
+        whole["switched"] = True
+    return windows, whole, missed, never
 
 
 async def run(plan: argparse.Namespace) -> dict[str, Any]:
