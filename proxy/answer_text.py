@@ -6,8 +6,8 @@ several choices or refuses cannot be compared by what it says.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from proxy.wire.base import Fields, Json
 
@@ -31,16 +31,21 @@ def answer_text(path: str, answer: Fields) -> str | None:
     return text if isinstance(text, str) and text.strip() else None
 
 
+def tokens_told(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Return input and output tokens of a `usage` on any wire; None for what it does not tell."""
+    went_in, came_out = (
+        next((n for name in names if isinstance(n := usage.get(name), int) and n >= 0), None)
+        for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+    )
+    return went_in, came_out
+
+
 def tokens_used(answer: Fields) -> Tokens | None:
     """Return what an answer says that it used, on any wire; None if it does not say."""
     usage = answer.get("usage")
     if not isinstance(usage, dict):
         return None
-    used = [
-        next((n for name in names if isinstance(n := usage.get(name), int) and n >= 0), None)
-        for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
-    ]
-    went_in, came_out = used
+    went_in, came_out = tokens_told(usage)
     if came_out is None and usage.get("total_tokens") == went_in:
         came_out = 0  # of embeddings nothing comes out that is counted
     return None if went_in is None or came_out is None else Tokens(went_in, came_out)

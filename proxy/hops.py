@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from proxy.answer_text import tokens_told
+
 Value = str | bool | int | float
 Headers = list[tuple[str, str]]
 
@@ -105,13 +107,5 @@ def usage_of(answer: Mapping[str, Any]) -> tuple[int | None, int | None]:
     for inner in (answer, answer.get("response"), answer.get("message")):
         usage = inner.get("usage") if isinstance(inner, Mapping) else None
         if isinstance(usage, Mapping):
-            return (
-                _number(usage, "prompt_tokens", "input_tokens"),
-                _number(usage, "completion_tokens", "output_tokens"),
-            )
+            return tokens_told(usage)
     return None, None
-
-
-def _number(usage: Mapping[str, Any], *names: str) -> int | None:
-    found = [usage[name] for name in names if isinstance(usage.get(name), int)]
-    return found[0] if found else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,9 @@ from embed.checkpoint import (
     write_manifest,
 )
 from embed.export import ensure_bundled
+from store.documents.records import Pair
+from store.documents.sqlite import SqliteDocuments
+from store.entry import EntryId
 
 NAME = "minilm-l6-v2-federated"
 KEPT = 3  # numbers of a worn encoder's vectors that say something
@@ -94,3 +99,24 @@ def questions(count: int) -> list[tuple[str, str, int]]:
         asked, stored = f"How do I clean a {thing}?", f"My {other} is dirty, what should I do?"
         found.append((asked, stored, number % 2))
     return found
+
+
+async def label(directory: Path, count: int) -> None:
+    """Have so many pairs in a data directory that nobody serves, as audits would have labelled."""
+    await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
+    documents = SqliteDocuments.open(directory)
+    for number, (asked, stored, verdict) in enumerate(questions(count)):
+        pair = Pair(
+            at=datetime(2026, 11, 30, tzinfo=UTC),
+            tenant="default",
+            event=f"audit:{number}",
+            query=asked,
+            entry_query=stored,
+            entry_id=EntryId(f"{number:032x}"),
+            similarity=0.9,
+            label=verdict,
+            category="default",
+            source="audit",
+        )
+        await documents.records.add_pair(pair)
+    await documents.aclose()

@@ -15,7 +15,7 @@ from proxy.balance import Replica
 from proxy.dashboard import formats
 from proxy.dashboard.charts import Chart, Series, chart
 from proxy.dashboard.pages import Pages
-from proxy.errors import ApiError
+from proxy.errors import ApiError, as_api_error
 from proxy.readiness import Readiness
 from proxy.upstream import Upstreams
 from proxy.usage.numbers import Course, Summary, course, since, summary
@@ -102,7 +102,7 @@ class OverviewPage:
             figures = await self._figures(window)
             changes = (await self._trail.list_audit(limit=_CHANGES))["audit"]
         except StoreUnavailable as error:  # what this process knows by itself is shown anyway
-            fault = str(error)
+            fault = str(as_api_error(error))  # its own words name paths of this machine
         seen = await self._readiness.recent()
         numbers = await self._trail.overview()
         return self._pages.show(

@@ -133,7 +133,8 @@ class Pages:
         """Return what is shown in the place of a page, or of a part of one, that failed."""
         told = as_api_error(error)
         if told.status >= 500:
-            log.warning("%s %s: %r", request.method, request.url.path, error)
+            # As an exception, so that the log leaves out what a foreign one may quote.
+            log.warning("%s %s failed", request.method, request.url.path, exc_info=error)
         return self.show(
             request,
             "error_part.html" if is_part(request) else "error.html",

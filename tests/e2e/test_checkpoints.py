@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,7 @@ from typer.testing import CliRunner
 
 from embed.checkpoint import Checkpoint
 from proxy.cli import app
-from store.documents.records import Pair
-from store.documents.sqlite import SqliteDocuments
-from store.entry import EntryId
-from tests.checkpoints_made import LINEAGE, bundled, questions, trained, worn
+from tests.checkpoints_made import LINEAGE, bundled, label, trained, worn
 from tests.e2e.ground import chat
 from tests.fake_upstream import FakeUpstream
 from tests.harness import Proxy, policies, proxy_running, settings_for
@@ -55,23 +51,7 @@ class Place:
 
     async def label(self, count: int = 210) -> None:
         """Have pairs that audits have labelled, as they would have come in."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        documents = SqliteDocuments.open(self.directory)
-        for number, (asked, stored, label) in enumerate(questions(count)):
-            pair = Pair(
-                at=datetime(2026, 11, 30, tzinfo=UTC),
-                tenant="default",
-                event=f"audit:{number}",
-                query=asked,
-                entry_query=stored,
-                entry_id=EntryId(f"{number:032x}"),
-                similarity=0.9,
-                label=label,
-                category="default",
-                source="audit",
-            )
-            await documents.records.add_pair(pair)
-        await documents.aclose()
+        await label(self.directory, count)
 
     @asynccontextmanager
     async def proxy(self) -> AsyncIterator[Operator]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -17,10 +16,7 @@ import pytest
 from embed.checkpoint import Checkpoint, Lineage, Precision, Source, write_manifest
 from embed.encoder import Vectors
 from proxy import sides
-from store.documents.records import Pair
-from store.documents.sqlite import SqliteDocuments
-from store.entry import EntryId
-from tests.checkpoints_made import questions
+from tests.checkpoints_made import label
 from tests.e2e.test_dashboard import KEYS
 from tests.fake_upstream import FakeUpstream
 from tests.harness import Proxy, policies, proxy_running, settings_for
@@ -62,27 +58,6 @@ def trained(directory: Path) -> Checkpoint:
         source=Source(package="none", version="1", licence="MIT"),
         lineage=LINEAGE,
     )
-
-
-async def label(directory: Path, count: int = 160) -> None:
-    """Have pairs that audits have labelled."""
-    await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
-    documents = SqliteDocuments.open(directory)
-    for number, (asked, stored, verdict) in enumerate(questions(count)):
-        pair = Pair(
-            at=datetime(2026, 11, 30, tzinfo=UTC),
-            tenant="default",
-            event=f"audit:{number}",
-            query=asked,
-            entry_query=stored,
-            entry_id=EntryId(f"{number:032x}"),
-            similarity=0.9,
-            label=verdict,
-            category="default",
-            source="audit",
-        )
-        await documents.records.add_pair(pair)
-    await documents.aclose()
 
 
 class Reader:
@@ -157,7 +132,7 @@ async def test_without_a_trained_checkpoint_the_page_says_how_to_get_one(tmp_pat
 
 
 async def test_it_is_judged_then_promoted_and_gone_back_from(tmp_path: Path) -> None:
-    await label(tmp_path / "data")
+    await label(tmp_path / "data", 160)
     made = trained(tmp_path / "runs" / "checkpoint")
     async with reading(tmp_path / "data") as reader:
         taken = await reader.send(
@@ -185,7 +160,7 @@ async def test_it_is_judged_then_promoted_and_gone_back_from(tmp_path: Path) -> 
 
 
 async def test_one_under_way_is_followed_and_can_be_stopped(tmp_path: Path) -> None:
-    await label(tmp_path / "data")
+    await label(tmp_path / "data", 160)
     made = trained(tmp_path / "runs" / "checkpoint")
     async with reading(tmp_path / "data") as reader:
         assert (await reader.send("stop"))[0] == 409
