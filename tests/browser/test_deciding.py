@@ -9,6 +9,7 @@ from playwright.async_api import expect
 from tests.browser.axe import violations
 from tests.browser.conftest import KEYS, Readers
 from tests.browser.reader import NARROW, WIDE, Reader
+from tests.checkpoints_made import label
 from tests.e2e import test_dashboard_federated as checkpoints
 from tests.e2e.conftest import Ask, Stage
 from tests.e2e.test_near_hits import FIRST, OPEN, PAIR, ask_large
@@ -80,7 +81,7 @@ async def test_arms_and_examples_are_shown_and_poor_ones_replayed(
 async def test_a_checkpoint_is_judged_promoted_and_gone_back_from(
     tmp_path: Path, readers: Readers
 ) -> None:
-    await checkpoints.label(tmp_path / "data")
+    await label(tmp_path / "data", 160)
     made = checkpoints.trained(tmp_path / "runs" / "checkpoint")
     async with checkpoints.reading(tmp_path / "data", "root", auth=KEYS) as known:
         reader = await readers.sign_in(known.proxy, "root", "/admin/federated")
