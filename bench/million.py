@@ -95,7 +95,8 @@ async def measure(plan: Plan) -> list[Outcome]:
         spent, samples = await build(books, plan.entries)
         say(f"filled: {in_large(plan.entries) / sum(spent):.0f}/s")
         gc.collect()
-        outcomes = [rate(plan, compared, bare, spent), memory(resident() - before, plan.entries)]
+        held = resident() - before - samples.nbytes
+        outcomes = [rate(plan, compared, bare, spent), memory(held, plan.entries)]
         gc.freeze()  # as a server does after its start
         outcomes += await snapshots(books, Path(folder))
         say("snapshot taken")

@@ -11,6 +11,7 @@ from store.entry import Vector
 
 NO_LABEL = -1
 SMALL_CAPACITY = 64  # rows below which giving memory back is not worth a copy
+GROWTH = 8  # a full matrix grows by this part of it: by half, ten rows would reserve thirteen
 
 Found = list[tuple[int, float]]  # (label, cosine), nearest first
 
@@ -100,7 +101,7 @@ class Flat:
             if slot < self._used and self._labels[slot] == NO_LABEL:
                 return slot
         if self._used == self.capacity:
-            self._resize(self.capacity + max(self.capacity // 2, 1))
+            self._resize(self.capacity + max(self.capacity // GROWTH, 1))
         self._used += 1
         return self._used - 1
 

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Protocol, TypeVar, TypeVarTuple
 
+from store.allocator import give_back
 from store.entry import EntryId, Neighbor, PartitionKey, Vector, check_vector
 from store.flat import Found, View, scan
 from store.hnsw import Graph
@@ -28,7 +29,7 @@ HURRIED_AT_ONCE = 4096  # the same while nobody searches
 BACKLOG = 8192  # rows of a matrix that `keep_pace` lets wait for their graph
 LONGEST_REST = 0.1  # seconds
 GRAPH_GROWTH = 2  # a new graph's capacity, in times of what the partition holds
-HURRIED_GROWTH = 1.5  # of a graph's capacity, while nobody searches
+HURRIED_GROWTH = 1.25  # of a graph's capacity, while nobody searches: an empty slot is 54 bytes
 
 logger = logging.getLogger(__name__)
 Ts = TypeVarTuple("Ts")
@@ -172,6 +173,7 @@ class PartitionedIndex:
             yield
         finally:
             self._hurried = False
+            give_back()
 
     async def keep_pace(self) -> None:
         while self._work is not None and not self._work.done():
