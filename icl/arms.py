@@ -9,6 +9,7 @@ from enum import StrEnum
 from math import isfinite
 from typing import Any, NamedTuple
 
+from icl.confidence import Confidence
 from store.entry import EntryId
 
 MOST_BYTES = 256_000  # of one observation on the wire; far above what five examples take
@@ -36,6 +37,7 @@ class Situation:
     examples: int  # selected; with 0 the arm EXAMPLES is not to be had
     load: float  # >= 0; 0 is at or below the operating point
     price: float  # the small model's over the requested one's, [0, 1]
+    cascade: bool = False  # what the small model says goes out only if it was sure enough
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,8 @@ class Observation:
     level: float = -1.0  # the least utility that its examples had to have; -1 if none were shown
     tokens: int = 0  # of its examples together
     bare: bool = True  # whether the question was all that was asked: no instructions before it
+    confidence: Confidence | None = None  # of the small model; None: nobody looked
+    sent: bool = True  # whether a client got this answer
 
     def to_bytes(self) -> bytes:
         """Return it as `from_bytes` reads it."""
@@ -108,6 +112,8 @@ def _checked(read: dict[str, Any]) -> Observation:
         level=float(read.get("level", -1.0)),
         tokens=int(read.get("tokens", 0)),
         bare=read.get("bare", False) is True,
+        confidence=_confidence(read.get("confidence")),
+        sent=read.get("sent", True) is True,
     )
     numbers = [observation.weight, observation.at, observation.level, *observation.context]
     numbers += [value for row in observation.features for value in row]
@@ -118,6 +124,15 @@ def _checked(read: dict[str, Any]) -> Observation:
     if max(len(observation.examples), len(observation.features)) > MOST_EXAMPLES:
         raise ValueError(f"more than {MOST_EXAMPLES} examples")
     return observation
+
+
+def _confidence(value: Any) -> Confidence | None:
+    if value is None:
+        return None
+    least, mean = _numbers(value)
+    if not (0.0 <= least <= 1.0 and 0.0 <= mean <= 1.0):
+        raise ValueError(f"a confidence of {least}, {mean}")
+    return Confidence(least, mean)
 
 
 def _text(value: Any) -> str:

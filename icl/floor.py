@@ -71,6 +71,11 @@ class Guard:
         self.state = State.TRIAL
 
     @property
+    def floor(self) -> float | None:
+        """What it is held to; None before a request came."""
+        return self._floor
+
+    @property
     def observations(self) -> float:
         """How many observations of full weight the record is worth."""
         if self._squares == 0.0:

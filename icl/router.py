@@ -19,6 +19,14 @@ alone, all of which is worth judging. Where the arm holds another category's flo
 shorter, and a fall in one category makes all others doubt the arm. With an exploration of 0 an arm
 never opens by itself, only by what is learnt from elsewhere.
 
+Where the small model's confidence is looked at (a cascade, `icl.confidence`) there are two
+decisions. Before it is asked: is it likely to say something that may go out, and right? What is
+believed of an arm is the quality of what it may send, 0 for what it may not, and a try pays from
+less than the floor on, for a small model's time is cheap. After it has answered: is the quality
+that goes with such a confidence at the bar above, and never under the floor? Held against the floor
+is what was sent or would have been: a part of a category that is too hard for an arm does not keep
+the rest from it.
+
 The router is unsure where the scores of the arms in contention, the requested model and those that
 hold the floor, have a standard deviation under 0.1 (the paper's rule), or the record is short.
 """
@@ -33,6 +41,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from icl.arms import Arm, Choice, Favour, Observation, Situation
+from icl.confidence import Confidence
 from icl.context import SIZE
 from icl.floor import State, Turn
 from icl.linear import Linear, Row
@@ -47,6 +56,7 @@ _HOPELESS = 0.2  # least weight of an arm in exploration; 1 is sure to reach the
 _BARE = 0.5  # weight of the small model alone, beside itself with examples: those mostly help
 _NEAR = 0.1  # standard deviation of the scores in contention, below which they tell little
 _SHOCK_OWN, _SHOCK_SHARED = 0.8, 0.5  # share that is forgotten of an arm that fell or rose
+_TRY = 0.8  # toll of the requested model where the small one is only tried
 _USUAL = Tuning()
 _LEAST_CHANCE = 1e-6  # of an arm that was chosen: it divides
 
@@ -110,6 +120,13 @@ class Router:
         shares = {arm: weighed.chance(arm, situation.exploration) for arm in weighed.expected}
         return Favour(weighed.favourite, shares, weighed.expected)
 
+    def passes(self, situation: Situation, arm: Arm, confidence: Confidence) -> bool:
+        """Whether an answer of this confidence may go out in the requested model's place."""
+        standing = self._standing(situation.category, situation.small)
+        toll = 1.0 - situation.floor + self.load_bias(situation.load)
+        bar = max(situation.floor, Prices(toll, situation.price).bar)
+        return standing.confidences[arm].quality(confidence) >= bar
+
     def learn(self, observation: Observation) -> None:
         """Take up a judged or reported answer; what can't be learnt from is passed over."""
         arm, trust = observation.arm, min(observation.weight, 1.0)
@@ -121,8 +138,12 @@ class Router:
         standing = self._standing(*key)
         self._standings[key] = self._standings.pop(key)  # who learnt last leaves last
         shared, own = self._common(observation.small, arm), standing.models[arm]
-        own.learn(x, y - _CENTRE - shared.predict(x)[0], trust)
-        shared.learn(x, y - _CENTRE, trust)
+        wanted = _take_confidence(standing, observation, y, trust)
+        worth = y if wanted else 0.0
+        own.learn(x, worth - _CENTRE - shared.predict(x)[0], trust)
+        shared.learn(x, worth - _CENTRE, trust)
+        if not wanted:
+            return
         others = [
             known.guards[arm]
             for (_, small), known in self._standings.items()
@@ -133,6 +154,7 @@ class Router:
         turn = guard.learn(y, observation.weight, observation.at, vouched=vouched)
         if turn is not None:
             own.forget(_SHOCK_OWN)
+            standing.confidences[arm].forget(_SHOCK_OWN)
             shared.forget(_SHOCK_SHARED)
         if turn is Turn.FELL:
             for other in others:
@@ -216,6 +238,8 @@ class Router:
 
     def _toll(self, situation: Situation) -> float:
         """Return what an arm of price 1 pays."""
+        if situation.cascade:
+            return _TRY
         return 1.0 - situation.floor + self.load_bias(situation.load)
 
     def _beliefs(
@@ -257,10 +281,20 @@ class Router:
         return standing
 
 
+def _take_confidence(standing: Standing, seen: Observation, quality: float, trust: float) -> bool:
+    """Learn what an answer's confidence is worth; return whether such an answer is sent."""
+    if seen.confidence is None:
+        return True
+    model, floor = standing.confidences[seen.arm], standing.guards[seen.arm].floor
+    passes = floor is None or model.quality(seen.confidence) >= floor
+    model.learn(seen.confidence, quality, trust)
+    return seen.sent or passes
+
+
 def _shadow(situation: Situation, standing: Standing, arm: Arm) -> float:
     """Return how probably examples are to be tried unseen; never where nothing is explored."""
     able = arm is Arm.REQUESTED and situation.examples > 0 and situation.exploration > 0.0
-    return standing.shadow() if able else 0.0
+    return standing.shadow(cascade=situation.cascade) if able else 0.0
 
 
 def _unjudged(situation: Situation, beliefs: Mapping[Arm, Belief]) -> Choice:

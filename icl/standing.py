@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from icl.arms import Arm
-from icl.context import BIAS, SIZE
+from icl.confidence import ConfidenceModel
+from icl.context import AGREEMENT, BIAS, SIZE
 from icl.floor import Guard, State
 from icl.linear import Linear
 
 SMALL_ARMS = (Arm.EXAMPLES, Arm.SMALL)
-SHARED_SPREAD = (0.25, 0.01)  # prior variance of the constant, and of each other weight
+# Prior variance of the weights of the constant and of agreement, and of each other.
+SHARED_SPREAD = (0.25, 0.01)
 _OWN_SPREAD = (0.1, 0.004)
 _FEW = 20.0  # observations, below which an arm's record is no certainty
 _SURE, _UNSURE, _DOUBTED = 0.1, 0.25, 0.8  # probability of an audit
@@ -43,6 +45,7 @@ class Standing:
     def __init__(self, settings: Tuning) -> None:
         self.models = {arm: regression(_OWN_SPREAD, settings) for arm in SMALL_ARMS}
         self.guards = {arm: Guard(memory=settings.memory) for arm in SMALL_ARMS}
+        self.confidences = {arm: ConfidenceModel(noise=settings.noise) for arm in SMALL_ARMS}
         self.judged = True
         self._shares = dict.fromkeys(Arm, 0.0)
         self._counted = 0.0  # requests that the shares are of
@@ -57,13 +60,15 @@ class Standing:
         """Whether the small arm has been judged often enough to speak of certainty."""
         return self.guards[arm].observations >= _FEW
 
-    def shadow(self) -> float:
+    def shadow(self, *, cascade: bool) -> float:
         """Return how probably the arm EXAMPLES is to be tried beside the requested model's answer.
 
         On trial always, so that no client's answer depends on a model that nobody has judged;
-        seldom once it has failed; never while it is trusted, for then it answers itself.
+        seldom once it has failed; never while it is trusted, for then it answers itself. In a
+        cascade a trusted arm may say nothing that goes out, and be tried no more: then seldom, too.
         """
-        return _SHADOWS[self.guards[Arm.EXAMPLES].state]
+        state = self.guards[Arm.EXAMPLES].state
+        return _SHADOWS[State.BACK if cascade and state is State.OPEN else state]
 
     def audit(self, arm: Arm, unsure: bool) -> float:
         """Return how probably an answer is to be judged; the requested model needs no judge.
@@ -104,6 +109,7 @@ class Standing:
             "shares": [self._shares[arm] for arm in Arm],
             "models": [self.models[arm].as_data() for arm in SMALL_ARMS],
             "guards": [self.guards[arm].as_data() for arm in SMALL_ARMS],
+            "confidences": [self.confidences[arm].as_data() for arm in SMALL_ARMS],
         }
 
     def restore(self, data: Mapping[str, Any]) -> None:
@@ -115,10 +121,12 @@ class Standing:
             self.models[arm].restore(learnt)
         for arm, learnt in zip(SMALL_ARMS, data["guards"], strict=True):
             self.guards[arm].restore(learnt)
+        for arm, learnt in zip(SMALL_ARMS, data["confidences"], strict=True):
+            self.confidences[arm].restore(learnt)
 
 
 def regression(spread: tuple[float, float], settings: Tuning) -> Linear:
     """Return a regression over a context that knows nothing yet."""
     variances = np.full(SIZE, spread[1])
-    variances[BIAS] = spread[0]
+    variances[[BIAS, AGREEMENT]] = spread[0]
     return Linear(variances, noise=settings.noise, memory=settings.memory)

@@ -23,7 +23,8 @@ from proxy.errors import ApiError, as_api_error
 from proxy.identity import InvalidJson, UserNotAllowed
 from proxy.lookup import Searcher, told_before
 from proxy.nearest import Point
-from proxy.nearhits.tier import Expected, NearHits
+from proxy.nearhits.plan import Expected
+from proxy.nearhits.tier import NearHits
 from proxy.outcome import Lookup, Outcome
 from proxy.prototypes import Near
 from proxy.wire import WIRES

@@ -7,7 +7,7 @@ from typing import Any
 from icl.arms import Arm
 from proxy.category import Told
 from proxy.explain import Explained
-from proxy.nearhits.tier import Expected
+from proxy.nearhits.plan import Expected
 from proxy.outcome import Barrier, Judgement, Outcome, exact_outcome
 from store.decision.guards import vetoes
 from store.entry import Candidate, Held
@@ -224,6 +224,7 @@ def _near_hit(expected: Expected | None) -> dict[str, Any] | None:
         "scores": {arm.value: round(score, 4) for arm, score in favour.scores.items()},
         "floor": prospect.situation.floor,
         "load": round(prospect.situation.load, 4),
+        "cascade": prospect.pairing.cascade,
         "examples": [
             {"id": each.id, "question": each.question, "utility": round(utility, 4)}
             for each, utility in zip(
@@ -360,7 +361,10 @@ def _said_of_near_hit(expected: Expected) -> str:
         )
     chance = favour.chances.get(favour.favourite, 0.0)
     shown = f"shown {count} examples" if favour.favourite is Arm.EXAMPLES else "without examples"
-    return f"{small}, {shown}, is the router's favourite: it answers {chance:.0%} of such requests."
+    does = f"answers {chance:.0%} of such requests"
+    if prospect.pairing.cascade:
+        does = f"is asked in {chance:.0%} of such requests, and answers where it is sure"
+    return f"{small}, {shown}, is the router's favourite: it {does}."
 
 
 def _said_of_answer(answered_by: dict[str, Any], stored: bool) -> str:

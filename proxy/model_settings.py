@@ -45,3 +45,11 @@ class Offload(Section):
     busy: int = Field(
         16, ge=1, description="calls that the requested model bears; beyond them load counts"
     )
+    small_busy: int = Field(
+        16, ge=1, description="calls that the small model bears; what is more it is not asked"
+    )
+    cascade: bool = Field(
+        False,
+        description="send a small answer only if the model was sure of it, else ask the requested"
+        " model; needs an engine that gives logprobs (llama.cpp, vLLM, SGLang, OpenAI)",
+    )

@@ -24,7 +24,7 @@ from proxy.upstream_errors import UpstreamBroken
 from proxy.wire.base import Fields, Json
 
 _LARGEST = 1024 * 1024  # bytes of an answer
-_CHAT = "/v1/chat/completions"
+CHAT = "/v1/chat/completions"
 _STREAMING = ("stream", "stream_options")
 _CHARACTERS = 3  # that a token has at the least, where an upstream does not count them
 # A key that makes a repeated call the same call would bring the stored answer of the first one.
@@ -74,18 +74,16 @@ class SideCalls:
             return None
         return answer_text(call.wire.path, whole)
 
-    async def instead(self, call: Call, model: str, body: Json) -> str | None:
+    async def instead(self, call: Call, model: str, body: Json) -> Fields | None:
         """Have another model answer a chat in the requested one's place, as JSON.
 
-        Returns the text; None if it is no whole answer. Raises an UpstreamError.
+        Returns the answer; None if it is no whole one. Raises an UpstreamError.
         """
         body = {key: value for key, value in body.items() if key not in _STREAMING}
         sent = json.dumps(body).encode()
         whose = self._credential_for(call, model)
-        whole = await self._ask(_CHAT, _own_headers(), sent, model, whose)
-        if call.wire.refuse(whole, store_tool_calls=False) is not None:
-            return None
-        return answer_text(_CHAT, whole)
+        whole = await self._ask(CHAT, _own_headers(), sent, model, whose)
+        return whole if call.wire.refuse(whole, store_tool_calls=False) is None else None
 
     async def chat(self, call: Call | None, model: str, messages: Json) -> str | None:
         """Have a model answer a chat on account of this call, or of nobody's.
@@ -94,8 +92,8 @@ class SideCalls:
         """
         whose = NO_CREDENTIAL if call is None else self._credential_for(call, model)
         body = orjson.dumps({"model": model, "messages": messages})
-        whole = await self._ask(_CHAT, _own_headers(), body, model, whose)
-        return answer_text(_CHAT, whole)
+        whole = await self._ask(CHAT, _own_headers(), body, model, whose)
+        return answer_text(CHAT, whole)
 
     def _credential_for(self, call: Call, model: str) -> Credential:
         groups = {self._upstreams.group_name(each) for each in (model, call.model)}

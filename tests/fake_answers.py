@@ -41,6 +41,7 @@ class Script:
     error_after: int | None = None  # an error event inside the 200 after so many events
     endless: bool = False  # repeat the text's events until the client goes away
     hold_after: int | None = None  # after so many events wait for FakeUpstream.release
+    logprob: float | None = -0.5  # of every token of a chat that asks for them; None: it tells none
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +125,11 @@ def _chat_message(say: Say) -> Json:
 
 
 def _chat_logprobs(say: Say, tokens: list[str]) -> Json:
-    if not say.body.get("logprobs"):
+    if not say.body.get("logprobs") or say.script.logprob is None:
         return None
     content: Json = [
-        {"token": t, "logprob": -0.5, "bytes": None, "top_logprobs": []} for t in tokens
+        {"token": t, "logprob": say.script.logprob, "bytes": None, "top_logprobs": []}
+        for t in tokens
     ]
     return {"content": content, "refusal": None}
 

@@ -8,6 +8,7 @@ Nearhit learns as it would in production: by having a part of them answered by t
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -34,6 +35,12 @@ PLACES, SERVICE_MS = 2, 2000.0
 CAPACITY = PLACES / SERVICE_MS * 1000  # answers of the large model a second
 FLOOR = 0.7  # of the category's quality: these models reach about 0.83 after examples
 JUDGE = {"model": "judge", "max_cost_per_hour": 1000.0}
+# One call at work and two that wait: more would only queue in an engine of one thread.
+# Three examples: five take 1.4 times as long to read, and an engine of one thread is the bound.
+PAIRING = {"busy": PLACES, "small_busy": 3, "cascade": True, "max_examples": 3}
+OFFLOADS = re.compile(
+    r'nearhit_offloads_total\{arm="(\w+)",category="\w+",outcome="(\w+)"\} (\S+)'
+)
 CATEGORY = {"offload": "on", "quality_floor": FLOOR, "exploration": 0.02}
 
 
@@ -105,7 +112,7 @@ async def ours(base_url: str, asks: Sequence[Ask], split: Split, plan: Phases) -
                 oracle,
                 (SMALL_MODEL, spoiler.origin + "/v1"),
                 category=CATEGORY,
-                pairing={"busy": PLACES},
+                pairing=PAIRING,
                 extra={"judge": JUDGE},
             ) as ground,
         ):
@@ -113,7 +120,16 @@ async def ours(base_url: str, asks: Sequence[Ask], split: Split, plan: Phases) -
             await fill(ground, split.stored)
             await _slow_down(ground, 1.0)
             served = await Live(ground, spoiler, plan).go(asks)
-    return {"served": [asdict(each) for each in served]}
+            outcomes = await _offloads(ground)
+    return {"served": [asdict(each) for each in served], "offloads": outcomes}
+
+
+async def _offloads(ground: Ground) -> dict[str, int]:
+    """Return what came of near-hits, by arm and outcome, as the proxy counts it."""
+    url = ground.nearhit.origin + "/metrics"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        told = await answer.text()
+    return {f"{arm} {outcome}": int(float(n)) for arm, outcome, n in OFFLOADS.findall(told)}
 
 
 async def _slow_down(ground: Ground, by: float) -> None:
@@ -166,8 +182,13 @@ async def measure(record: Record, split: Split, requests: int, seed: int, encode
             lambda: alone(base_url, asks, split, sample, encoded),
         )  # fmt: skip
         live = await record.measured(
-            "stream/ours", {**arguments, **CATEGORY}, lambda: ours(base_url, asks, split, plan)
+            "stream/ours",
+            {**arguments, **CATEGORY, **PAIRING},
+            lambda: ours(base_url, asks, split, plan),
         )
     rows = [Alone(**row) for row in direct["alone"]]
     served = [Served(**row) for row in live["served"]]
-    return table(summary(served, rows, plan, seed), rows, CAPACITY)
+    counted = ", ".join(f"{what} {count}" for what, count in sorted(live["offloads"].items()))
+    return (
+        f"{table(summary(served, rows, plan, seed), rows, CAPACITY)}\n\nWhat came of it: {counted}."
+    )

@@ -14,6 +14,13 @@ from proxy.auth import Keyring
 from proxy.call import Call
 from proxy.head import head_of
 from proxy.headers import NEAR_HIT, NO_CREDENTIAL, cache_status, credential, upstream_headers
+from proxy.nearhits.cascade import (
+    Check,
+    NoConfidence,
+    asking_confidence,
+    checked,
+    held_back,
+)
 from proxy.outcome import Served
 from proxy.upstream import UpstreamCall, Upstreams
 from proxy.wire.base import Fields, Json
@@ -34,12 +41,22 @@ class Asking:
         self._upstreams = upstreams
         self._keyring = keyring
 
-    async def ask(self, call: Call, small: str, body: dict[str, Json], done: Done) -> Answer:
+    async def ask(
+        self,
+        call: Call,
+        small: str,
+        body: dict[str, Json],
+        done: Done,
+        check: Check | None = None,
+    ) -> Answer:
         """Return the answer of `small` to `body`; `done` is told it whole.
 
-        Raises UpstreamError or Unfit while nothing has gone to the client. A stream that breaks
-        off later ends with an error event.
+        `check` says whether an answer may go out of which the model was so sure; None: any may.
+        Raises UpstreamError, Unfit or Unsure while nothing has gone to the client. A stream that
+        breaks off later ends with an error event.
         """
+        if check is not None:
+            body = asking_confidence(body)
         async with AsyncExitStack() as stack:
             upstream = await stack.enter_async_context(
                 await self._upstreams.open(self._upstream_call(call, small, body))
@@ -49,13 +66,17 @@ class Asking:
                 raise Unfit(f"{small} answered {head.status}, {head.content_type!r}")
             headers = head.headers + call_headers(call, cache_status(NEAR_HIT, head.received))
             if not call.stream:
-                raw = await upstream.read(_LARGEST)
-                _check(call, raw)
+                raw = _fit(call, await upstream.read(_LARGEST), check)
                 done(raw)
                 return Answer(200, headers, raw, Served.NEAR_HIT)
             first, chunks = await begun(upstream.chunks())
             if not first or _is_error(first):
                 raise Unfit(f"{small} answered with a stream that is empty or an error")
+            if check is not None:
+                try:
+                    chunks = await held_back(chunks, check, call.wire.assemble)
+                except NoConfidence as error:
+                    raise Unfit(str(error)) from None
             heard = _heard(call, chunks, done)
             stream = Streamed(told(call, heard), stack.pop_all())
             return Answer(200, headers, stream, Served.NEAR_HIT)
@@ -81,8 +102,12 @@ class Asking:
         )
 
 
-def _check(call: Call, raw: bytes) -> None:
-    """Raise Unfit unless this is a whole answer, in JSON where the client asked for JSON."""
+def _fit(call: Call, raw: bytes, check: Check | None) -> bytes:
+    """Return what the client gets of an answer.
+
+    Raises Unfit unless it is a whole one, in JSON where the client asked for JSON; Unsure if the
+    check says so.
+    """
     try:
         whole: Fields = orjson.loads(raw)
         refused = call.wire.refuse(whole, store_tool_calls=False)
@@ -95,6 +120,12 @@ def _check(call: Call, raw: bytes) -> None:
             orjson.loads(answer_text(call.wire.path, whole) or "")
         except ValueError:
             raise Unfit("the answer is not the JSON that was asked for") from None
+    if check is None:
+        return raw
+    try:
+        return orjson.dumps(checked(whole, check))
+    except NoConfidence as error:
+        raise Unfit(str(error)) from None
 
 
 def _is_error(first: bytes) -> bool:

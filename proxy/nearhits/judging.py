@@ -10,24 +10,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from icl.arms import Observation
 from icl.quality import exact_quality, quality_of, score, side_by_side_messages
+from proxy.answer_text import answer_text
 from proxy.call import Call
 from proxy.judge import LONGEST, same_text
 from proxy.metrics import Metrics
+from proxy.nearhits.cascade import confidence_in
 from proxy.nearhits.served import NearHit
-from proxy.side_calls import SideCalls
+from proxy.side_calls import CHAT, SideCalls
 from proxy.upkeep import stop
 from proxy.upstream_errors import UpstreamError
 from proxy.wire.base import Json
 
 log = logging.getLogger("nearhit.nearhits")
 
-_MAX_WAITING = 64
-_WORKERS = 2
+_MAX_WAITING = 64  # in each lane
+_TRIALS, _AUDITS = 2, 4  # at once
 _PATIENCE = 180.0  # seconds for one
 _MOST_WEIGHT = 10.0  # of one observation, however rarely such an answer is judged
 
@@ -40,8 +43,30 @@ class Question:
     served: NearHit
     probability: float  # with which it was chosen to be judged
     answer: str | None = None  # the small model's; None: it is to be asked, with `body`
-    body: dict[str, Json] | None = None
+    body: Callable[[], dict[str, Json] | None] | None = None  # None of it: there is no trial
     large: str | None = None  # the requested model's; None: it is to be asked
+    asked: str | None = None  # what both answer, where it isn't the call's own question
+
+
+class _Lane:
+    """Questions that wait, the latest first: it tells most of what a model is like now."""
+
+    def __init__(self) -> None:
+        self._waiting = deque[Question]()
+        self._count = asyncio.Semaphore(0)
+
+    def put(self, question: Question) -> Question | None:
+        """Have a question wait; return the oldest where there are too many."""
+        self._waiting.append(question)
+        if len(self._waiting) > _MAX_WAITING:
+            return self._waiting.popleft()
+        self._count.release()
+        return None
+
+    async def take(self) -> Question:
+        """Return the latest, as soon as there is one."""
+        await self._count.acquire()
+        return self._waiting.pop()
 
 
 class Judging:
@@ -59,14 +84,16 @@ class Judging:
         self._side_calls = side_calls
         self._observe = observe
         self._metrics = metrics
-        self._queue: asyncio.Queue[Question] = asyncio.Queue(_MAX_WAITING)
+        # Trials have the requested model's answer at hand. They do not wait for audits, which in an
+        # overload wait for that model behind all clients.
+        self._trials, self._audits = _Lane(), _Lane()
         self._workers: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to work off the queue, in tasks of the running loop."""
         self._workers = [
-            asyncio.create_task(self._work(), name="nearhit-near-hit-judge")
-            for _ in range(_WORKERS)
+            asyncio.create_task(self._work(lane), name="nearhit-near-hit-judge")
+            for lane in [self._trials] * _TRIALS + [self._audits] * _AUDITS
         ]
 
     async def aclose(self) -> None:
@@ -84,13 +111,14 @@ class Judging:
         if self._side_calls.exhausted:
             self._count(question, "over_budget")
             return
-        try:
-            self._queue.put_nowait(question)
-        except asyncio.QueueFull:
-            self._count(question, "dropped")
+        lane = self._audits if question.large is None else self._trials
+        if (dropped := lane.put(question)) is not None:
+            self._count(dropped, "dropped")
 
-    async def quality(self, call: Call, small: str, large: str) -> float | None:
+    async def quality(self, call: Call, asked: str, small: str, large: str) -> float | None:
         """Return how good an answer is beside the requested model's; None if undecided.
+
+        `asked` is what both answer.
 
         Raises an UpstreamError.
         """
@@ -99,13 +127,11 @@ class Judging:
             return checked
         if same_text(small, large):
             return 1.0
-        return await side_by_side(
-            self._side_calls, call, self._model, call.question.text, small, large
-        )
+        return await side_by_side(self._side_calls, call, self._model, asked, small, large)
 
-    async def _work(self) -> None:
+    async def _work(self, lane: _Lane) -> None:
         while True:
-            question = await self._queue.get()
+            question = await lane.take()
             try:
                 async with asyncio.timeout(_PATIENCE):
                     outcome = await self._judge(question)
@@ -120,18 +146,26 @@ class Judging:
     async def _judge(self, question: Question) -> str:
         if self._side_calls.exhausted:
             return "over_budget"
-        call, answer, large = question.call, question.answer, question.large
+        call, served = question.call, question.served
+        answer, large = question.answer, question.large
         if large is None:
             large = await self._side_calls.again(call)
         if answer is None and question.body is not None:
-            answer = await self._side_calls.instead(call, question.served.small, question.body)
+            body = question.body()
+            if body is None:
+                return "untried"
+            whole = await self._side_calls.instead(call, served.small, body)
+            if whole is not None:
+                answer = answer_text(CHAT, whole)
+                served = replace(served, confidence=confidence_in(whole))
         if large is None or answer is None:
             return "unreadable"
-        quality = await self.quality(call, answer, large)
+        asked = call.question.text if question.asked is None else question.asked
+        quality = await self.quality(call, asked, answer, large)
         if quality is None:
             return "undecided"
         weight = min(1.0 / max(question.probability, 1e-6), _MOST_WEIGHT)
-        await self._observe(observation_of(question.served, quality, weight))
+        await self._observe(observation_of(served, quality, weight))
         return "judged"
 
     def _count(self, question: Question, outcome: str) -> None:
@@ -154,6 +188,8 @@ def observation_of(served: NearHit, quality: float, weight: float) -> Observatio
         level=served.level,
         tokens=served.tokens,
         bare=served.bare,
+        confidence=served.confidence,
+        sent=served.sent,
     )
 
 

@@ -19,6 +19,7 @@ from proxy.nearhits.parts import NearHitParts
 from proxy.nearhits.preparing import Preparing, is_offered
 from proxy.nearhits.replaying import Replayer
 from proxy.nearhits.tier import NearHits
+from proxy.nearhits.verdicts import Verdicts
 from proxy.parts import Parts
 from proxy.upkeep import stop, utc_now
 
@@ -43,7 +44,7 @@ async def open_near_hits(parts: Parts, stack: AsyncExitStack) -> NearHitParts | 
         improved=learning.improved,
         clock=utc_now,
     )
-    judging, replayer = None, None
+    verdicts, replayer = None, None
     stack.push_async_callback(learning.save)
     upkeep = [learning.keep(), _preparing(parts, gatherer, learning).run()]
     if settings.judge is not None and parts.side_calls is not None:
@@ -55,6 +56,7 @@ async def open_near_hits(parts: Parts, stack: AsyncExitStack) -> NearHitParts | 
         )
         judging.start()
         stack.push_async_callback(judging.aclose)
+        verdicts = Verdicts(judging, learning, time.time, draw.random)
         replayer = Replayer(
             model=settings.judge.model,
             side_calls=parts.side_calls,
@@ -75,12 +77,11 @@ async def open_near_hits(parts: Parts, stack: AsyncExitStack) -> NearHitParts | 
         learning=learning,
         asking=Asking(parts.upstreams, parts.keyring),
         upstreams=parts.upstreams,
-        judging=judging,
+        verdicts=verdicts,
         metrics=metrics,
         touch=parts.cache.touch,
         clock=time.time,
         monotonic=time.monotonic,
-        draw=draw.random,
         usage=parts.usage.usage,
     )
     return NearHitParts(tier=tier, learning=learning, replayer=replayer)

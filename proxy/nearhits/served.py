@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from icl.arms import Arm
+from icl.confidence import Confidence
 from store.entry import EntryId
 
 KEPT = 24 * 3600.0  # seconds
@@ -36,6 +37,8 @@ class NearHit:
     level: float  # the least utility that its examples had to have; -1 if none were shown
     tokens: int
     bare: bool = True  # whether the question was all that was asked: no instructions before it
+    confidence: Confidence | None = None  # of the small model; None: nobody looked
+    sent: bool = True  # whether the client got the answer
 
 
 class Recent(Generic[K, V]):

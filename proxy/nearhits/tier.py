@@ -6,33 +6,33 @@ stored: it is never replayed.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 import orjson
 
-from icl.arms import Arm, Choice, Favour, Situation
+from icl.arms import Arm, Situation
+from icl.confidence import Confidence
 from icl.context import build as build_context
-from icl.prompt import refusal, with_examples
-from icl.selection import Limits, Selection, select
+from icl.prompt import refusal
+from icl.selection import Limits, select
 from proxy.answer import Answer
-from proxy.answer_text import answer_text
 from proxy.call import Call
 from proxy.metrics import Metrics
 from proxy.model_settings import Offload as Pairing
 from proxy.nearhits.asking import Asking, Unfit
+from proxy.nearhits.cascade import Check, Unsure
 from proxy.nearhits.gathering import Gatherer
-from proxy.nearhits.judging import Judging, Question, observation_of
+from proxy.nearhits.judging import observation_of
 from proxy.nearhits.learning import Learning
+from proxy.nearhits.plan import Expected, Offer, Plan, Prospect
 from proxy.nearhits.planning import load_of, may_offload, pairing_for, room_for_examples
-from proxy.nearhits.served import NearHit, Served
+from proxy.nearhits.served import Served
+from proxy.nearhits.verdicts import Verdicts, asked_of_small
 from proxy.outcome import Lookup, Outcome
 from proxy.upstream import Upstreams
 from proxy.upstream_errors import ModelUnknown, UpstreamError
 from proxy.usage.counting import Usage
-from proxy.wire.base import Fields
 from store.entry import EntryId
 from store.policy import Offload
 
@@ -42,39 +42,6 @@ _AGAIN = 0.3  # weight of a question asked again: it may have been a habit
 _RECENT = 10.0  # seconds of calls that the latency is taken from
 _FEWEST = 5  # of them
 _HEARD = 24 * 3600.0  # seconds for which a client's verdict shows that there are such
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What is to be done with a near-hit."""
-
-    pairing: Pairing
-    choice: Choice
-    context: tuple[float, ...]
-    selection: Selection
-    level: float  # the least utility of an example
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prospect:
-    """What a near-hit would be decided from."""
-
-    pairing: Pairing
-    situation: Situation
-    selection: Selection
-    level: float  # the least utility of an example
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
-    """What would be done with a miss, for people to read."""
-
-    reason: str  # why no small model may answer, of REASONS; "": one may
-    prospect: Prospect | None = None
-    favour: Favour | None = None
-
-
-REASONS = ("pairing", "offload", "unjudged", "asked_again", "request", "examples")
 
 
 class NearHits:
@@ -88,12 +55,11 @@ class NearHits:
         learning: Learning,
         asking: Asking,
         upstreams: Upstreams,
-        judging: Judging | None,
+        verdicts: Verdicts | None,
         metrics: Metrics,
         touch: Callable[[EntryId], None],
         clock: Callable[[], float],
         monotonic: Callable[[], float],
-        draw: Callable[[], float],
         usage: Usage | None = None,
     ) -> None:
         """`touch` notes that an entry was of use; `clock` gives unix seconds."""
@@ -102,12 +68,11 @@ class NearHits:
         self._learning = learning
         self._asking = asking
         self._upstreams = upstreams
-        self._judging = judging
+        self._verdicts = verdicts
         self._metrics = metrics
         self._touch = touch
         self._clock = clock
         self._monotonic = monotonic
-        self._draw = draw
         self._usage = usage
         self._served = Served()
         self._heard: dict[str, float] = {}  # categories by when a client last gave a verdict
@@ -124,7 +89,7 @@ class NearHits:
         if pairing is None or not may_offload(call) or not self._may_learn(call):
             return lookup
         try:
-            if await self._asked_again(call):
+            if await self._asked_again(call) or self._is_busy(call, pairing):
                 return lookup
             plan = await self._plan(call, lookup, pairing)
         except Exception:
@@ -135,8 +100,8 @@ class NearHits:
             return lookup
         if plan.choice.arm is Arm.REQUESTED:
             self._count(call, Arm.REQUESTED, "chosen")
-            return self._shadowed(call, plan, lookup)
-        return await self._ask(call, plan) or lookup
+            return lookup if self._verdicts is None else self._verdicts.beside(plan, lookup)
+        return await self._ask(plan, lookup)
 
     async def expected(self, call: Call, lookup: Lookup) -> Expected:
         """Return what `answer` would do with a miss. Nothing is counted, asked or learnt."""
@@ -175,7 +140,7 @@ class NearHits:
         """Whether somebody tells how good the answers are, or the category needs nobody to."""
         if call.policy.offload is Offload.UNJUDGED or self._is_heard(call):
             return True
-        return self._judging is not None and call.policy.audit
+        return self._verdicts is not None and call.policy.audit
 
     def _is_heard(self, call: Call) -> bool:
         """Whether clients of the call's category give verdicts."""
@@ -183,7 +148,7 @@ class NearHits:
 
     def _exploration(self, call: Call) -> float:
         """Return the category's exploration; 0 while nobody could say what came of it."""
-        spent = self._judging is None or self._judging.exhausted
+        spent = self._verdicts is None or self._verdicts.exhausted
         return 0.0 if spent and not self._is_heard(call) else call.policy.exploration
 
     async def _asked_again(self, call: Call) -> bool:
@@ -201,13 +166,8 @@ class NearHits:
         prospect = await self._prospect(call, lookup, pairing, self._learning.level)
         if prospect is None:
             return None
-        return Plan(
-            pairing=pairing,
-            choice=self._learning.router.choose(prospect.situation),
-            context=prospect.situation.context,
-            selection=prospect.selection,
-            level=prospect.level,
-        )
+        choice = self._learning.router.choose(prospect.situation)
+        return Plan(call=call, prospect=prospect, choice=choice)
 
     async def _prospect(
         self, call: Call, lookup: Lookup, pairing: Pairing, level_of: Callable[[], float]
@@ -219,8 +179,7 @@ class NearHits:
         if not candidates:
             return None  # nothing like it is known: an ordinary miss
         room = room_for_examples(call.body, pairing.window, pairing.example_tokens)
-        level = level_of()
-        limits = Limits(most=pairing.max_examples, tokens=room, threshold=level)
+        limits = Limits(most=pairing.max_examples, tokens=room, threshold=level_of())
         selection = select(call.question.text, candidates, self._learning.utility, limits)
         context = build_context(
             lookup.vector,
@@ -228,6 +187,7 @@ class NearHits:
             selection.utilities,
             len(call.question.text),
             sum(len(each.answer) for each in candidates) // len(candidates),
+            [each.answer for each in selection.examples],
         )
         situation = Situation(
             category=call.category,
@@ -239,8 +199,15 @@ class NearHits:
             examples=len(selection.examples),
             load=self._load(call, pairing),
             price=pairing.price,
+            cascade=pairing.cascade,
         )
-        return Prospect(pairing=pairing, situation=situation, selection=selection, level=level)
+        return Prospect(
+            pairing=pairing,
+            situation=situation,
+            candidates=candidates,
+            selection=selection,
+            limits=limits,
+        )
 
     def load(self, pairing: Pairing) -> float:
         """Return the load on a pairing's requested models now, by calls in flight; the highest."""
@@ -258,94 +225,77 @@ class NearHits:
             p95 = group.latency_p95(self._monotonic(), _RECENT, _FEWEST)
         return load_of(group.in_flight, pairing.busy, p95, target)
 
-    async def _ask(self, call: Call, plan: Plan) -> Answer | None:
-        """Return the small model's answer; None when it failed before anything was sent."""
-        arm = plan.choice.arm
-        examples = plan.selection.examples if arm is Arm.EXAMPLES else ()
-        served = self._near_hit(call, plan, arm)
+    def _is_busy(self, call: Call, pairing: Pairing) -> bool:
+        """Whether the small model has as many calls as it bears: its queue would be the slower."""
+        if self._upstreams.route(pairing.small).in_flight < pairing.small_busy:
+            return False
+        self._count(call, Arm.REQUESTED, "busy")
+        return True
+
+    async def _ask(self, plan: Plan, lookup: Lookup) -> Answer | Lookup:
+        """Return the small model's answer; the lookup when none went out."""
+        call, arm = plan.call, plan.choice.arm
+        offer = Offer(plan, self._clock())
         try:
-            body = with_examples(json.loads(call.request.raw), examples, plan.pairing.small)
             answer = await self._asking.ask(
-                call, plan.pairing.small, body, self._done(call, plan, served)
+                call,
+                plan.prospect.pairing.small,
+                asked_of_small(plan, arm),
+                self._done(offer),
+                self._check(offer),
             )
+        except Unsure as unsure:
+            self._count(call, arm, "unsure")
+            if self._usage is not None:
+                told = None if unsure.whole is None else orjson.loads(unsure.whole)
+                self._usage.unsent(call, plan.prospect.pairing.small, told)
+            if self._verdicts is None:
+                return lookup
+            return self._verdicts.unsent(offer, unsure.whole, lookup)
         except (UpstreamError, Unfit) as error:
             log.info("near-hit of %s goes to the requested model: %s", call.model, error)
             self._count(call, arm, "failed" if isinstance(error, UpstreamError) else "unfit")
-            return None
+            return lookup
         except Exception:
             log.exception("near-hit of %s failed", call.request.request_id)
             self._count(call, arm, "fault")
-            return None
+            return lookup
+        served = offer.near_hit
         self._served.note(served)
         self._learning.offered(served.examples, served.at)
         for id in served.examples:
             self._touch(id)
         self._count(call, arm, "answered")
-        if examples:
-            self._metrics.example_tokens.observe(plan.selection.tokens)
+        if served.examples:
+            self._metrics.example_tokens.observe(served.tokens)
         return answer
 
-    def _near_hit(self, call: Call, plan: Plan, arm: Arm) -> NearHit:
-        shown = plan.selection if arm is Arm.EXAMPLES else None
-        return NearHit(
-            at=self._clock(),
-            tenant=call.caller.tenant,
-            request_id=call.request.request_id,
-            asked=call.id,
-            category=call.category,
-            small=plan.pairing.small,
-            arm=arm,
-            context=plan.context,
-            examples=() if shown is None else tuple(each.id for each in shown.examples),
-            features=() if shown is None else shown.features,
-            level=-1.0 if shown is None else plan.level,
-            tokens=0 if shown is None else shown.tokens,
-            bare=len(call.body["messages"]) == 1,
-        )
+    def _check(self, offer: Offer) -> Check | None:
+        """Return what says whether an answer may go out; None where any may."""
+        plan = offer.plan
+        if not plan.prospect.pairing.cascade:
+            return None
 
-    def _done(self, call: Call, plan: Plan, served: NearHit) -> Callable[[bytes], None]:
+        def check(confidence: Confidence) -> bool:
+            offer.sure(confidence)
+            router, situation = self._learning.router, plan.prospect.situation
+            return router.passes(situation, plan.choice.arm, confidence)
+
+        return check
+
+    def _done(self, offer: Offer) -> Callable[[bytes], None]:
         """Return what is told the whole answer, once it has gone out: perhaps to have it judged."""
-        probability = plan.choice.audit
 
         def done(whole: bytes) -> None:
+            served = offer.near_hit
             if self._usage is not None:
-                shown = served.tokens
-                self._usage.used_instead(call, served.small, orjson.loads(whole), shown)
-            if self._judging is None or not _may_judge(call) or self._draw() >= probability:
-                return
-            text = answer_text(call.wire.path, orjson.loads(whole))
-            question = Question(
-                call=call, served=served, answer=text or "", probability=probability
-            )
-            self._judging.put(question)
+                told = orjson.loads(whole)
+                self._usage.used_instead(offer.plan.call, served.small, told, served.tokens)
+            if self._verdicts is not None:
+                self._verdicts.sent(offer, whole)
 
         return done
-
-    def _shadowed(self, call: Call, plan: Plan, lookup: Lookup) -> Lookup:
-        """Return the lookup; perhaps the small model is to be tried beside what is answered."""
-        judging = self._judging
-        if judging is None or not _may_judge(call) or self._draw() >= plan.choice.shadow:
-            return lookup
-
-        def tell(whole: Fields) -> None:
-            examples, small = plan.selection.examples, plan.pairing.small
-            judging.put(
-                Question(
-                    call=call,
-                    served=self._near_hit(call, plan, Arm.EXAMPLES),
-                    body=with_examples(json.loads(call.request.raw), examples, small),
-                    large=answer_text(call.wire.path, whole),
-                    probability=1.0,
-                )
-            )
-
-        return replace(lookup, shadow=tell)
 
     def _count(self, call: Call, arm: Arm, outcome: str) -> None:
         category = self._metrics.category(call.category)
         self._metrics.offloads.labels(category, arm, outcome).inc()
-
-
-def _may_judge(call: Call) -> bool:
-    """Whether this call may be asked again and its answers shown to a judge."""
-    return call.policy.offload is not Offload.UNJUDGED and call.policy.audit

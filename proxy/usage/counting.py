@@ -95,6 +95,22 @@ class Usage:
         tally.spent += cost
         tally.saved += cost_of(large, without) - cost
 
+    def unsent(self, call: Call, small: str, whole: Json) -> None:
+        """Count what a small model's answer used that did not go out; None: it is not known."""
+        tally = self._of(call, Served.NEAR_HIT)
+        tokens, price = _tokens_of(whole), self.prices.of(small)
+        if tokens is None:
+            tally.unmetered += 1
+            return
+        tally.prompt += tokens.input
+        tally.completion += tokens.output
+        if price is None:
+            tally.unpriced += 1
+            return
+        cost = cost_of(price, tokens)
+        tally.spent += cost
+        tally.saved -= cost
+
     def rows(self, at: datetime) -> list[UsageRow]:
         """Return what was counted as rows of the spans in which `at` lies."""
         tallies = [

@@ -68,7 +68,7 @@ class World:
         top = self._draw.uniform(0.7, 0.95)
         utilities = [self._draw.uniform(0.4, 0.9) for _ in range(self.examples)]
         long = self._draw.randint(20, 400)
-        return context.build(vector, [top, top - 0.05, top - 0.1], utilities, long, 20)
+        return context.build(vector, [top, top - 0.05, top - 0.1], utilities, long, 20, [])
 
     def situation(self, row: tuple[float, ...]) -> Situation:
         return Situation(

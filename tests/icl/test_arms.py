@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icl.arms import MOST_BYTES, MOST_EXAMPLES, Arm, Observation
+from icl.confidence import Confidence
 from store.entry import EntryId
 
 NUMBERS = st.floats(-1e6, 1e6)
@@ -25,6 +26,8 @@ OBSERVATIONS = st.builds(
     examples=st.lists(st.text(max_size=9).map(EntryId), max_size=5).map(tuple),
     features=st.lists(ROWS, max_size=5).map(tuple),
     at=st.floats(0.0, 4e9),
+    confidence=st.none() | st.builds(Confidence, st.floats(0.0, 1.0), st.floats(0.0, 1.0)),
+    sent=st.booleans(),
 )
 ONE = Observation(
     category="code", small="tiny", arm=Arm.SMALL, context=(1.0,), quality=0.5, weight=2.0
@@ -49,6 +52,8 @@ def test_an_observation_arrives_as_it_was_sent(sent: Observation) -> None:
         pytest.param({"small": None}, id="no model"),
         pytest.param({"examples": [1]}, id="an id that is no text"),
         pytest.param({"examples": ["e"] * (MOST_EXAMPLES + 1)}, id="too many examples"),
+        pytest.param({"confidence": [0.5]}, id="half a confidence"),
+        pytest.param({"confidence": [0.5, 1.5]}, id="a confidence above 1"),
         pytest.param({"at": "noon"}, id="a time that is no number"),
     ],
 )

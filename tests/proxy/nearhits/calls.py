@@ -119,8 +119,9 @@ class Panel:
         reply = self.replies.pop(0) if self.replies else None
         return self._answer(model, messages[-1]["content"], reply)
 
-    async def instead(self, call: Call, model: str, body: Any) -> str | None:
-        return await self.chat(call, model, body["messages"])
+    async def instead(self, call: Call, model: str, body: Any) -> Any:
+        text = await self.chat(call, model, body["messages"])
+        return None if text is None else orjson.loads(chat_answer(text))
 
     def _answer(self, model: str, asked: str, reply: str | None) -> str | None:
         self.asked.append((model, asked))

@@ -204,7 +204,9 @@ async def test_both_orders_bear_the_same_mark_and_another_one_each_time() -> Non
 
 def unseen(large: str | None) -> Question:
     body = {"model": "small", "messages": [{"role": "user", "content": ASKED}]}
-    return Question(call=call_of(), served=near_hit(), probability=1.0, body=body, large=large)
+    return Question(
+        call=call_of(), served=near_hit(), probability=1.0, body=lambda: body, large=large
+    )
 
 
 async def test_an_answer_that_nobody_saw_is_asked_for_and_judged_beside_the_one_given() -> None:
@@ -218,3 +220,48 @@ async def test_a_small_model_that_gives_no_text_unseen_is_unreadable() -> None:
     async with bench(None) as here:
         assert await here.verdict(unseen("With oil.")) == {"unreadable": 1}
     assert here.observed == []
+
+
+async def test_a_stored_question_is_judged_beside_its_own_answer() -> None:
+    stored = "How do I oil a lock?"
+    body = {"model": "small", "messages": [{"role": "user", "content": stored}]}
+    rehearsed = replace(unseen("With graphite."), body=lambda: body, asked=stored)
+    async with bench("with oil", "SCORE: 0", "SCORE: 0") as here:
+        assert await here.verdict(rehearsed) == {"judged": 1}
+        texts = [text for _, text in here.panel.asked]
+    assert texts[0] == stored
+    assert all(stored in text and ASKED not in text for text in texts[1:])
+
+
+async def test_where_nothing_can_be_shown_for_it_it_is_not_tried() -> None:
+    async with bench() as here:
+        nothing = replace(unseen("With oil."), body=lambda: None)
+        assert await here.verdict(nothing) == {"untried": 1}
+        assert here.panel.asked == []
+
+
+async def test_what_the_large_model_need_not_answer_does_not_wait_for_what_it_must(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def overloaded(call: Any) -> str:
+        await asyncio.sleep(30)
+        return ""
+
+    async with bench("with oil") as here:
+        monkeypatch.setattr(here.panel, "again", overloaded)
+        for _ in range(20):
+            here.judging.put(question())
+        assert await here.verdict(unseen("With oil.")) == {"judged": 1}
+
+
+async def test_the_latest_answer_is_judged_first() -> None:
+    here = Bench(Panel("with oil", "with oil", "with oil", "with oil"))
+    for at in range(4):
+        seen = replace(unseen("With oil."), served=near_hit(at=float(at)))
+        here.judging.put(seen)
+    here.judging.start()
+    async with asyncio.timeout(10):
+        while len(here.observed) < 4:  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+    await here.judging.aclose()
+    assert [each.at for each in here.observed] == [3.0, 2.0, 1.0, 0.0]

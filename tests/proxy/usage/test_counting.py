@@ -120,6 +120,17 @@ def test_a_small_model_saves_the_difference_without_the_examples() -> None:
     assert found["saved"] == pytest.approx(600e-6 + 1000e-6 - 550e-6)
 
 
+def test_an_answer_that_does_not_go_out_costs_and_saves_nothing() -> None:
+    usage = counting()
+    usage.unsent(call_of(), "small", whole_of(Tokens(1000, 100)))
+    usage.unsent(call_of(), "small", None)
+    found = day(usage, Served.NEAR_HIT)
+    assert found == {
+        "prompt_tokens": 1000, "completion_tokens": 100, "unmetered": 1,
+        "spent": pytest.approx(1100 * 0.5e-6), "saved": pytest.approx(-1100 * 0.5e-6),
+    }  # fmt: skip
+
+
 def test_only_requests_that_nobody_answered_have_failed() -> None:
     usage = counting()
     usage.failed(call_of(), UpstreamTimeout("late"), 1.0)
