@@ -38,9 +38,7 @@ JUDGE = {"model": "judge", "max_cost_per_hour": 1000.0}
 # One call at work and two that wait: more would only queue in an engine of one thread.
 # Three examples: five take 1.4 times as long to read, and an engine of one thread is the bound.
 PAIRING = {"busy": PLACES, "small_busy": 3, "cascade": True, "max_examples": 3}
-OFFLOADS = re.compile(
-    r'nearhit_offloads_total\{arm="(\w+)",category="\w+",outcome="(\w+)"\} (\S+)'
-)
+OFFLOADS = re.compile(r'nearhit_offloads_total\{arm="(\w+)",category="\w+",outcome="(\w+)"\} (\S+)')
 CATEGORY = {"offload": "on", "quality_floor": FLOOR, "exploration": 0.02}
 
 
