@@ -56,7 +56,7 @@ _HOPELESS = 0.2  # least weight of an arm in exploration; 1 is sure to reach the
 _BARE = 0.5  # weight of the small model alone, beside itself with examples: those mostly help
 _NEAR = 0.1  # standard deviation of the scores in contention, below which they tell little
 _SHOCK_OWN, _SHOCK_SHARED = 0.8, 0.5  # share that is forgotten of an arm that fell or rose
-_TRY = 0.8  # toll of the requested model where the small one is only tried
+_TRY = 0.7  # toll of the requested model where the small one is only tried
 _USUAL = Tuning()
 _LEAST_CHANCE = 1e-6  # of an arm that was chosen: it divides
 

@@ -17,13 +17,15 @@ from icl.answer_form import common_form, near
 from icl.example import Example
 from icl.features import REDUNDANCY, Features, features_of, jaccard, with_redundancy
 from icl.shown import Asked
-from icl.template import Template, Tokens
+from icl.template import Template, Tokens, tokens_of
 from icl.utility import UtilityModel
 
 REFUSALS = frozenset(
-    {"empty", "long", "suspicious", "duplicate", "instruction", "form", "utility", "budget", "most"}
+    {"empty", "long", "suspicious", "duplicate", "instruction", "form", "lure"}
+    | {"utility", "budget", "most"}
 )
 _SAME_QUESTION = 0.8  # of the words, if the answer is the same: shown twice it says nothing new
+_SHORT = 60  # characters of an answer that may be picked from its question
 _BULKY = 0.5  # of the budget: what is longer waits until all others had their turn
 
 
@@ -122,7 +124,29 @@ def _of_one_kind(
     kept = [c for c in same if common is not None and near(common, c.example.shown.form)]
     if len(kept) < len(same):
         refused["form"] += len(same) - len(kept)
-    return kept
+    return _without_lures(template.input_of(request), kept, refused)
+
+
+def _without_lures(
+    asked: frozenset[str], kept: list[_Candidate], refused: Counter[str]
+) -> list[_Candidate]:
+    """Leave out examples whose answer the request says, too, if answers are picked from questions.
+
+    A small model repeats an answer that it has just seen once it meets the words again: asked for
+    the first word of "bowl, coral", after an example that was answered "coral", it says "coral".
+    """
+    picking = sum(_is_picked(c.example.answer, c.input) for c in kept)
+    if 2 * picking <= len(kept):
+        return kept
+    left = [c for c in kept if not _is_picked(c.example.answer, asked)]
+    if len(left) < len(kept):
+        refused["lure"] += len(kept) - len(left)
+    return left
+
+
+def _is_picked(answer: str, words: frozenset[str]) -> bool:
+    """Whether a short answer's words are all among these."""
+    return len(answer) <= _SHORT and words.issuperset(tokens_of(answer))
 
 
 def _alike(a: _Candidate, b: _Candidate) -> bool:

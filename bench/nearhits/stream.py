@@ -31,7 +31,7 @@ from bench.stand import say
 from proxy.demo_fleet import LARGE
 
 SMALL_MODEL = LARGE.name  # the faster of the two after examples: its prompts are read quickly
-PLACES, SERVICE_MS = 2, 2000.0
+PLACES, SERVICE_MS = 2, 2500.0
 CAPACITY = PLACES / SERVICE_MS * 1000  # answers of the large model a second
 FLOOR = 0.7  # of the category's quality: these models reach about 0.83 after examples
 JUDGE = {"model": "judge", "max_cost_per_hour": 1000.0}

@@ -189,6 +189,36 @@ def test_an_input_in_the_middle_of_an_instruction_is_no_other_instruction() -> N
     assert len(select("Translate cow into French, please.", ours, MODEL, Limits()).examples) == 3
 
 
+def test_an_example_whose_answer_lies_in_the_request_lures_where_answers_are_picked() -> None:
+    ours = [
+        example(words, FIRST.format(words), words.split(", ")[0], 0.8)
+        for words in ("jet, ant, bee", "up, in, at", "tea, tan, gin", "Tan, sky, sea")
+    ]
+    selection = select(FIRST.format("red, tan, jet, bay"), ours, MODEL, Limits())
+    assert set(chosen(selection)) == {"up, in, at", "tea, tan, gin"}
+    assert selection.refused == {"lure": 2}
+
+
+def test_an_answer_that_the_instruction_names_is_no_lure() -> None:
+    ask = "Is this review positive or negative? {}"
+    ours = [
+        example("a", ask.format("a lovely film"), "positive", 0.9),
+        example("b", ask.format("a dull evening"), "negative", 0.8),
+        example("c", ask.format("what a cast"), "positive", 0.7),
+    ]
+    assert len(select(ask.format("what a plot"), ours, MODEL, Limits()).examples) == 3
+
+
+def test_answers_that_are_seldom_picked_are_no_lures() -> None:
+    ask = "What is the intent of this message? {}"
+    ours = [
+        example("a", ask.format("please play music"), "play music", 0.9),
+        example("b", ask.format("put on some jazz"), "play music", 0.8),
+        example("c", ask.format("a table for two"), "book restaurant", 0.7),
+    ]
+    assert len(select(ask.format("play me some music"), ours, MODEL, Limits()).examples) == 3
+
+
 def test_answers_of_another_form_are_left_out() -> None:
     ours = [
         past("go", "went", 0.9),
