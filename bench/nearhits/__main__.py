@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench.nearhits import examples_help, latency, replaying, stream
+from bench.nearhits import examples_help, latency, orders, replaying, stream
 from bench.nearhits.neighbours import Encoded
 from bench.nearhits.record import Record
 from bench.nearhits.tasks import read_items, split
@@ -23,7 +23,7 @@ from bench.report import RESULTS, describe_machine
 from bench.stand import StandFailed, say
 from proxy.demo_fleet import DemoFleetFailed
 
-SECTIONS = ("examples", "stream", "latency", "replay")
+SECTIONS = ("examples", "orders", "stream", "latency", "replay")
 ARMS = examples_help.ARMS
 
 
@@ -95,6 +95,9 @@ async def main(plan: Plan) -> int:
         if "examples" in plan.sections:
             results = await examples_help.measure(record, parts, plan.seed, encoded, plan.arms)
             show("Examples help", examples_help.table(results, plan.seed))
+        if "orders" in plan.sections:
+            text = await orders.measure(record, parts, plan.seed, encoded)
+            show("The order of examples", text)
         if "stream" in plan.sections:
             text = await stream.measure(record, whole, plan.requests, plan.seed, encoded)
             show("A stream with an overload", text)

@@ -35,6 +35,7 @@ class Reply:
     seconds: float
     prompt_tokens: int
     request_id: str = ""
+    tokens_read: int = 0  # of the prompt, beyond what the engine had of an earlier one
 
     @property
     def near_hit(self) -> bool:
@@ -87,6 +88,7 @@ async def ask(
         seconds=time.perf_counter() - started,
         prompt_tokens=data.get("usage", {}).get("prompt_tokens", 0),
         request_id=answer.headers.get("x-request-id", ""),
+        tokens_read=data.get("timings", {}).get("prompt_n", 0),
     )
 
 

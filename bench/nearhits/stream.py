@@ -174,7 +174,7 @@ async def measure(record: Record, split: Split, requests: int, seed: int, encode
     arguments: dict[str, Any] = {"seed": seed, **asdict(plan), "stored": len(split.stored)}
     async with small_models() as smalls:
         base_url = smalls[SMALL_MODEL]
-        sample = max(100, requests // 5)
+        sample = max(100, requests // 10)
         direct = await record.measured(
             "stream/alone", {**arguments, "sample": sample},
             lambda: alone(base_url, asks, split, sample, encoded),
