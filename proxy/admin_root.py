@@ -52,7 +52,7 @@ def build_desks(
         trail=TrailAdmin(records, _numbers(parts)),
         entries=_entries(parts, access),
         policies=policies,
-        near_hits=_near_hits(parts),
+        near_hits=_near_hits(parts, access),
         checkpoints=checkpoints_admin(promoting, access),
         playground=PlaygroundAdmin(explainer),
         usage=UsageAdmin(usage, parts.settings.usage.currency, utc_now),
@@ -80,9 +80,11 @@ def _entries(parts: Parts, access: Access) -> EntriesAdmin:
     )
 
 
-def _near_hits(parts: Parts) -> NearHitsAdmin:
+def _near_hits(parts: Parts, access: Access) -> NearHitsAdmin:
     near = parts.near_hits
     return NearHitsAdmin(
+        access=access,
+        records=parts.shelves.records,
         pairings=parts.settings.offload,
         learning=None if near is None else near.learning,
         replayer=None if near is None else near.replayer,

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from heapq import nlargest
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
 
+from proxy.admin.access import Access
+from proxy.admin.entries import audit_row
 from proxy.errors import ApiError
 from proxy.model_settings import Offload
 from proxy.nearhits.learning import Learning
 from proxy.nearhits.replaying import Replayer
 from proxy.nearhits.tier import NearHits
 from store.cache import Cache
+from store.documents.records import Records
 from store.entry import EntryId
 
 _MOST_SHOWN = 50  # examples
@@ -36,6 +41,8 @@ class NearHitsAdmin:
     def __init__(
         self,
         *,
+        access: Access,
+        records: Records,
         pairings: Sequence[Offload],
         learning: Learning | None,
         replayer: Replayer | None,
@@ -43,6 +50,9 @@ class NearHitsAdmin:
         cache: Cache,
         clock: Callable[[], float],
     ) -> None:
+        """`clock` gives unix seconds."""
+        self._access = access
+        self._records = records
         self._pairings = pairings
         self._learning = learning
         self._replayer = replayer
@@ -66,8 +76,11 @@ class NearHitsAdmin:
             "examples": [self._example(account.id, now) for account in useful],
         }
 
-    async def replay(self, asked: Replay) -> dict[str, Any]:
-        """Replay poor examples now, or say which ones would be."""
+    async def replay(self, request: Request, asked: Replay) -> dict[str, Any]:
+        """Replay poor examples now, or say which ones would be.
+
+        A replay costs calls and changes what small models are shown, so it is in the audit trail.
+        """
         if self._replayer is None:
             raise ApiError(
                 409,
@@ -80,7 +93,10 @@ class NearHitsAdmin:
         if asked.dry_run:
             now = self._clock()
             return {"planned": len(ids), "examples": [self._example(id, now) for id in ids]}
-        return asdict(await self._replayer.run(ids))
+        came = asdict(await self._replayer.run(ids))
+        who, at = self._access.who(request), datetime.fromtimestamp(self._clock(), UTC)
+        await self._records.add_audit(audit_row(at, who, "examples.replay", came))
+        return came
 
     def _pairing(self, pairing: Offload, learning: Learning) -> dict[str, Any]:
         """Return a pairing with the load on its requested models, and what that comes to."""

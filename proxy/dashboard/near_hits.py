@@ -67,7 +67,7 @@ class NearHitsPage:
         confirmed = sent.get("confirmed") == "yes"
         ids = [id for id in sent.get("ids", "").split(",") if id][:_MOST_REPLAYED]
         asked = Replay(most=most, ids=ids if confirmed else None, dry_run=not confirmed)
-        came = await self._near_hits.replay(asked)
+        came = await self._near_hits.replay(request, asked)
         return self._pages.show(
             request, "near_hits_replay.html", most=most, confirmed=confirmed, came=came
         )

@@ -78,5 +78,7 @@ async def test_poor_examples_are_named_first_and_then_replayed(stage: Stage, ask
     async with admin.post(f"{PAGE}/replay", data=form, headers=headers) as answer:
         part = await answer.text()
     assert "1 of 1 examples were answered anew, 1 of them better" in part and len(calls) > asked
+    trail = await get(admin, "/admin/audit")
+    assert trail.count("examples.replay") == 1
     async with admin.post(f"{PAGE}/replay", data={"most": "0"}, headers=headers) as answer:
         assert answer.status == 400 and "most" in await answer.text()
