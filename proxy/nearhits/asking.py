@@ -72,6 +72,8 @@ class Asking:
             first, chunks = await begun(upstream.chunks())
             if not first or _is_error(first):
                 raise Unfit(f"{small} answered with a stream that is empty or an error")
+            if _wants_json(call.body):
+                chunks = await _whole_json(call, chunks)
             if check is not None:
                 try:
                     chunks = await held_back(chunks, check, call.wire.assemble)
@@ -116,16 +118,45 @@ def _fit(call: Call, raw: bytes, check: Check | None) -> bytes:
     if refused is not None:
         raise Unfit(f"the answer is {refused}")
     if _wants_json(call.body):
-        try:
-            orjson.loads(answer_text(call.wire.path, whole) or "")
-        except ValueError:
-            raise Unfit("the answer is not the JSON that was asked for") from None
+        _must_be_json(call, whole)
     if check is None:
         return raw
     try:
         return orjson.dumps(checked(whole, check))
     except NoConfidence as error:
         raise Unfit(str(error)) from None
+
+
+def _must_be_json(call: Call, whole: Fields) -> None:
+    """Raise Unfit unless the answer's text is JSON."""
+    try:
+        orjson.loads(answer_text(call.wire.path, whole) or "")
+    except ValueError:
+        raise Unfit("the answer is not the JSON that was asked for") from None
+
+
+async def _whole_json(call: Call, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Return a stream whose text is JSON, once it has ended: half of one tells nothing.
+
+    Raises Unfit for another one, and for one that is too long to be kept.
+    """
+    kept: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        kept.append(chunk)
+        size += len(chunk)
+        if size > _LARGEST:
+            raise Unfit("the stream is too long to see whether it is JSON")
+    whole = call.wire.assemble(SseReader().feed(b"".join(kept)))
+    if whole is None:
+        raise Unfit("the stream cannot be read")
+    _must_be_json(call, whole)
+
+    async def again() -> AsyncIterator[bytes]:
+        for chunk in kept:
+            yield chunk
+
+    return again()
 
 
 def _is_error(first: bytes) -> bool:

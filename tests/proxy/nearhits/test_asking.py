@@ -63,11 +63,29 @@ async def test_an_answer_is_the_small_model_s_own_and_told_whole() -> None:
     assert call.body["messages"] == [{"role": "user", "content": ASKED}]
 
 
+@pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("form", JSON_MODE)
 @pytest.mark.parametrize("text", ["", "With oil.", '{"a": ', '{"a": 1} and so on'])
-async def test_where_json_was_asked_for_anything_else_is_unfit(form: Any, text: str) -> None:
+async def test_where_json_was_asked_for_anything_else_is_unfit(
+    form: Any, text: str, stream: bool
+) -> None:
     with pytest.raises(Unfit):
-        await asked(Script(text=text), body={"response_format": form})
+        await asked(Script(text=text), body={"response_format": form, "stream": stream})
+
+
+@pytest.mark.parametrize("script", [{"cut_after": 2}, {"end_after": 2}, {"error_after": 2}])
+async def test_a_stream_of_json_that_breaks_off_is_never_seen(script: dict[str, Any]) -> None:
+    broken = Script(text='{"a": "one two three"}', token_delay=0.02, **script)
+    with pytest.raises((UpstreamError, Unfit)):
+        await asked(broken, body={"response_format": JSON_MODE[0], "stream": True})
+
+
+async def test_a_stream_of_json_goes_out_unchanged_once_it_is_known_to_be_one() -> None:
+    script = Script(text='{"a": "one two three"}')
+    _, plain, _, _ = await asked(script, body={"stream": True})
+    _, body, told, _ = await asked(script, body={"response_format": JSON_MODE[0], "stream": True})
+    assert body == plain
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("form", [*JSON_MODE, {"type": "text"}, None, "json_object"])
