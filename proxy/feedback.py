@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from icl.arms import Observation
 from proxy.auth import Caller
 from proxy.errors import ApiError
 from proxy.events import LONGEST_QUESTION, ServingEvent, ServingEvents
@@ -41,7 +42,7 @@ class FeedbackDesk:
         self,
         *,
         events: ServingEvents,
-        elsewhere: Callable[[str, str], Awaitable[ServingEvent | None]],
+        elsewhere: Callable[[str, str], Awaitable[ServingEvent | Observation | None]],
         cache: Cache,
         quarantine: Quarantine,
         records: Records,
@@ -53,7 +54,7 @@ class FeedbackDesk:
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
     ) -> None:
-        """`elsewhere` finds a tenant's event that another replica has, and does not raise.
+        """`elsewhere` finds a tenant's event or near-hit that another replica has; never raises.
 
         `complained` is told the category of a hit by meaning that was wrong.
 
@@ -87,12 +88,12 @@ class FeedbackDesk:
                 code="feedback_rate_limited",
                 retry_after=math.ceil(pause),
             )
-        if await self._is_near_hit(caller.tenant, feedback):
-            return
         now = self._clock()
-        event = self._events.find(caller.tenant, feedback.response_id, now)
-        if event is None:
-            event = await self._elsewhere(caller.tenant, feedback.response_id)
+        found = await self._find(caller.tenant, feedback.response_id, now)
+        if isinstance(found, Observation):
+            await self._judge(found, feedback)
+            return
+        event = found
         id = event.entry_id if event is not None else await self._named(caller.tenant, feedback)
         if id is None:
             raise ApiError(
@@ -113,15 +114,18 @@ class FeedbackDesk:
         if self._near_hits is not None and event is not None:
             self._near_hits.heard(event.category)
 
-    async def _is_near_hit(self, tenant: str, feedback: Feedback) -> bool:
-        """Whether the verdict is on a small model's answer, which is told: no entry is at fault."""
-        if self._near_hits is None:
-            return False
-        wrong = feedback.verdict == "wrong"
-        taken = await self._near_hits.verdict(tenant, feedback.response_id, wrong=wrong)
-        if taken:
-            self._metrics.feedback.labels(feedback.verdict).inc()
-        return taken
+    async def _find(
+        self, tenant: str, name: str, now: datetime
+    ) -> ServingEvent | Observation | None:
+        """Return what the tenant got under this name, here or from another replica."""
+        near = None if self._near_hits is None else self._near_hits.given(tenant, name)
+        return near or self._events.find(tenant, name, now) or await self._elsewhere(tenant, name)
+
+    async def _judge(self, given: Observation, feedback: Feedback) -> None:
+        """Take the verdict on a small model's answer: no entry is at fault."""
+        if self._near_hits is not None:
+            await self._near_hits.verdict(given, wrong=feedback.verdict == "wrong")
+        self._metrics.feedback.labels(feedback.verdict).inc()
 
     async def _named(self, tenant: str, feedback: Feedback) -> EntryId | None:
         """Return the entry with this id, or whose answer has it, if the tenant may have it."""

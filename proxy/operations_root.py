@@ -21,7 +21,7 @@ from proxy.policy_editor import PolicyEditor
 from proxy.promoting_root import Promoting, show_checkpoints
 from proxy.rate_limit import RateLimit
 from proxy.readiness import Ping, Readiness
-from proxy.replicas_root import event_elsewhere
+from proxy.replicas_root import given_elsewhere
 from proxy.standing import Standing
 from proxy.upkeep import encoder_ping, index_ping, refresher, utc_now
 from store.errors import StoreUnavailable
@@ -107,7 +107,7 @@ def _pings(parts: Parts) -> dict[str, Ping]:
 def _feedback(parts: Parts) -> FeedbackDesk:
     return FeedbackDesk(
         events=parts.events,
-        elsewhere=partial(event_elsewhere, parts),
+        elsewhere=partial(given_elsewhere, parts),
         cache=parts.cache,
         quarantine=parts.quarantine,
         records=parts.shelves.records,

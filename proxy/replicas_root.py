@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
+from icl.arms import Observation
 from proxy.admission import Admitter
 from proxy.documents_root import reached_end
 from proxy.events import ServingEvent, event_from_bytes, event_to_bytes
@@ -20,6 +21,8 @@ from store.journal import Complained, Record, Stopped
 from store.membership import Alone
 
 log = logging.getLogger("nearhit.replicas")
+
+_NEAR_HIT = b"near-hit "  # before a near-hit, where an event is JSON
 
 
 class Faults:
@@ -59,7 +62,7 @@ async def join_others(parts: Parts, editor: PolicyEditor, stack: AsyncExitStack)
     stack.push_async_callback(parts.keeper.take)
     await membership.start()
     if shelves.asking is not None:
-        await shelves.asking.start(partial(_event_here, parts))
+        await shelves.asking.start(partial(_given_here, parts))
 
 
 async def _reload(parts: Parts, editor: PolicyEditor) -> None:
@@ -73,18 +76,31 @@ async def _reload(parts: Parts, editor: PolicyEditor) -> None:
     await parts.quarantine.reload()
 
 
-def _event_here(parts: Parts, tenant: str, request_id: str) -> bytes | None:
+def _given_here(parts: Parts, tenant: str, request_id: str) -> bytes | None:
     event = parts.events.find(tenant, request_id, utc_now())
-    return None if event is None else event_to_bytes(event)
+    if event is not None:
+        return event_to_bytes(event)
+    near_hits = parts.near_hits
+    given = None if near_hits is None else near_hits.tier.given(tenant, request_id)
+    return None if given is None else _NEAR_HIT + given.to_bytes()
 
 
-async def event_elsewhere(parts: Parts, tenant: str, request_id: str) -> ServingEvent | None:
-    """Return a tenant's serving event that another replica has; None if none says so in time."""
+async def given_elsewhere(
+    parts: Parts, tenant: str, request_id: str
+) -> ServingEvent | Observation | None:
+    """Return what another replica gave a tenant: an event, or a near-hit for its verdict.
+
+    None if none says so in time.
+    """
     if parts.shelves.asking is None:
         return None
     try:
         told = await parts.shelves.asking.ask(tenant, request_id)
-        return None if told is None else event_from_bytes(told)
+        if told is None:
+            return None
+        if told.startswith(_NEAR_HIT):
+            return Observation.from_bytes(told.removeprefix(_NEAR_HIT))
+        return event_from_bytes(told)
     except (StoreUnavailable, ValueError, TypeError) as error:
         log.warning("other replicas cannot be asked what they served: %s", error)
         return None

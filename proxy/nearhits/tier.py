@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import orjson
 
-from icl.arms import Arm, Situation
+from icl.arms import Arm, Observation, Situation
 from icl.confidence import Confidence
 from icl.context import build as build_context
 from icl.prompt import refusal
@@ -123,14 +124,18 @@ class NearHits:
         favour = self._learning.router.favour(prospect.situation)
         return Expected(reason="", prospect=prospect, favour=favour)
 
-    async def verdict(self, tenant: str, request_id: str, *, wrong: bool) -> bool:
-        """Take a client's word on an answer; return whether a near-hit of it has this name."""
+    def given(self, tenant: str, request_id: str) -> Observation | None:
+        """Return the tenant's near-hit of this request for its verdict, once; None without one.
+
+        Its quality is to be said by whoever asked.
+        """
         served = self._served.named(tenant, request_id, self._clock())
-        if served is None:
-            return False
-        self.heard(served.category)
-        await self._learning.observe(observation_of(served, 0.0 if wrong else 1.0, 1.0))
-        return True
+        return None if served is None else observation_of(served, 0.0, 1.0)
+
+    async def verdict(self, given: Observation, *, wrong: bool) -> None:
+        """Take a client's word on a near-hit, of this process or another one."""
+        self.heard(given.category)
+        await self._learning.observe(replace(given, quality=0.0 if wrong else 1.0))
 
     def heard(self, category: str) -> None:
         """Note that clients of a category say how good its answers are."""

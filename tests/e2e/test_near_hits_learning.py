@@ -226,7 +226,11 @@ async def replicas(tmp_path: Path) -> AsyncIterator[Replicas]:
 
 
 @pytest.mark.serial
-async def test_what_one_replica_is_told_of_the_other_knows_once(replicas: Replicas) -> None:
+@pytest.mark.parametrize("served_it", [True, False])
+async def test_what_one_replica_is_told_of_the_other_knows_once(
+    replicas: Replicas, served_it: bool
+) -> None:
+    """Whichever is told: the one that served it, or the other one."""
     here, there = replicas.proxies
     await chat(replicas.http, here, FIRST, key="acme", model="large")
     request_id = ""
@@ -240,8 +244,12 @@ async def test_what_one_replica_is_told_of_the_other_knows_once(replicas: Replic
             return answer.headers["cache-status"] == NEAR_HIT
 
     await soon(near)
+    if not served_it:
+        here, there = there, here
     body = {"response_id": request_id, "verdict": "wrong"}
     url = f"{here.url}/nearhit/feedback"
+    async with replicas.http.post(url, json=body, headers=bearer("zeta")) as answer:
+        assert answer.status == 404  # another tenant's
     async with replicas.http.post(url, json=body, headers=bearer("acme")) as answer:
         assert answer.status == 202
     told = learnt(await arms(replicas.http, here))
