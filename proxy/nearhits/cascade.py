@@ -37,7 +37,7 @@ class NoConfidence(Exception):
 
 def asking_confidence(body: Mapping[str, Json]) -> dict[str, Json]:
     """Return the body of a chat that asks for the probabilities of tokens."""
-    return {**body, "logprobs": True}
+    return {**body, "logprobs": True, "top_logprobs": 1}  # engines tell more unless asked for few
 
 
 def checked(whole: Fields, check: Check) -> Fields:
