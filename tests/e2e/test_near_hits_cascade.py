@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Ask, Stage
+from tests.e2e.test_dashboard import browser, sign_in
 from tests.e2e.test_feedback import KEYS, bearer
 from tests.e2e.test_near_hits import (
     FIRST,
@@ -24,6 +25,7 @@ from tests.e2e.test_near_hits import (
 )
 from tests.e2e.test_near_hits_learning import verb
 from tests.e2e.test_replicas import soon
+from tests.harness import Proxy
 
 CASCADE = [{**PAIR[0], "cascade": True}]
 COUNTED = 'nearhit_offloads_total{arm="examples",category="default",outcome="%s"}'
@@ -55,6 +57,14 @@ async def test_so_does_a_stream(stage: Stage, ask: Ask) -> None:
     assert not any(part.logprobs for part in parts)
 
 
+async def page_of(stage: Stage, proxy: Proxy, path: str) -> str:
+    session = browser(proxy, stage)
+    assert (await sign_in(session, "root"))[0] == 303
+    async with session.get(path) as answer:
+        assert answer.status == 200
+        return await answer.text()
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_what_it_was_not_sure_of_is_answered_by_the_model_that_was_asked_for(
     stage: Stage, ask: Ask, stream: bool
@@ -77,6 +87,8 @@ async def test_what_it_was_not_sure_of_is_answered_by_the_model_that_was_asked_f
     assert len(small) == 1
     await asyncio.sleep(0.1)  # until the large model's answer is stored
     assert await metric(stage, proxy, COUNTED % "unsure") == 1
+    page = await page_of(stage, proxy, "/admin/near-hits")
+    assert "Held back" in page and "not sure" in page
     again = await ask_large(ask, stage, proxy, SECOND)
     assert again.status.startswith("nearhit; hit")  # stored, as any answer of the large model
 
