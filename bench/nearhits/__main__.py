@@ -49,6 +49,7 @@ def read_plan(arguments: Sequence[str]) -> Plan:
     how.add_argument("--quick", action="store_true", help="25 questions a task, 300 requests")
     how.add_argument("--full", action="store_true", help="60 questions a task, 3,000 requests")
     parser.add_argument("--each", type=int, help="questions of a task")
+    parser.add_argument("--requests", type=int, help="of the stream")
     parser.add_argument("--seed", type=int, default=6)
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"of {', '.join(SECTIONS)}")
     parser.add_argument("--arms", default=",".join(ARMS), help="of the examples")
@@ -65,7 +66,7 @@ def read_plan(arguments: Sequence[str]) -> Plan:
     return Plan(
         data=given.data,
         each=given.each or (60 if given.full else 25),
-        requests=3000 if given.full else 300,
+        requests=given.requests or (3000 if given.full else 300),
         quick=not given.full,
         seed=given.seed,
         sections=sections,

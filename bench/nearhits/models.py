@@ -20,7 +20,7 @@ SAMPLING: Mapping[str, Any] = {"temperature": 0, "stop": ["\n"]}
 MOST_TOKENS = 10
 BARE_TOKENS = 16  # without examples these models are verbose, which must not cost them the answer
 SMALL_MODELS = (SMALL.name, LARGE.name)  # both are small here: the large one is the oracle
-ANSWER_LIMIT = 120.0  # seconds
+ANSWER_LIMIT = 900.0  # seconds; in the overload of the stream minutes are waited for
 
 Turn = dict[str, str]
 
