@@ -27,6 +27,7 @@ SLOW_PACE = ("--first-token-ms", "20", "--token-ms", "2")
 GUIDE = "You answer questions about towns."  # one system prompt: one partition
 FILL_WORKERS = 32
 FILL_LIMIT = 300.0  # seconds
+VISIBLE_LIMIT = 10.0  # seconds until what was stored must hit
 QUIET = 0.3  # seconds without a call after which no more are under way
 QUIET_LIMIT = 10.0
 STORED_LIMIT = 5.0  # seconds until an answer must hit
@@ -179,11 +180,23 @@ async def fill(nearhit: Server, questions: Sequence[str]) -> None:
 async def check_filled(
     session: aiohttp.ClientSession, nearhit: Server, questions: Sequence[str]
 ) -> None:
-    """Raise StandFailed unless twenty of the questions, the last one included, hit exactly."""
-    await asyncio.sleep(0.2)  # an answer hits 100 ms after its last byte at the latest
+    """Raise StandFailed unless twenty of the questions, the last one included, hit exactly.
+
+    An answer hits 100 ms after its last byte, on a machine that is not busy with others' work.
+    """
     url = nearhit.origin + CHAT
+    until = time.monotonic() + VISIBLE_LIMIT
     for question in questions[:: -max(1, len(questions) // 20)]:
-        outcome = await ask(session, url, chat_body(question), {"cache-control": "only-if-cached"})
+        outcome = ""
+        while not outcome:
+            try:
+                outcome = await ask(
+                    session, url, chat_body(question), {"cache-control": "only-if-cached"}
+                )
+            except StandFailed:  # not in the cache
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(0.1)
         if outcome != EXACT_HIT:
             raise StandFailed(f"a question that was stored is {outcome!r}")
 
