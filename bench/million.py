@@ -95,7 +95,7 @@ async def measure(plan: Plan) -> list[Outcome]:
         spent, samples = await build(books, plan.entries)
         say(f"filled: {in_large(plan.entries) / sum(spent):.0f}/s")
         gc.collect()
-        held = resident() - before - samples.nbytes
+        held = resident() - before - samples.nbytes  # those are this benchmark's own
         outcomes = [rate(plan, compared, bare, spent), memory(held, plan.entries)]
         gc.freeze()  # as a server does after its start
         outcomes += await snapshots(books, Path(folder))

@@ -45,8 +45,8 @@ class Offload(Section):
     busy: int = Field(
         16, ge=1, description="calls that the requested model bears; beyond them load counts"
     )
-    small_busy: int = Field(
-        16, ge=1, description="calls that the small model bears; what is more it is not asked"
+    small_busy: int | None = Field(
+        None, ge=1, description="calls that the small model bears; what is more it is not asked"
     )
     cascade: bool = Field(
         False,

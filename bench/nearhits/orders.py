@@ -10,7 +10,6 @@ many tokens it had to read of each prompt; what it had from the request before i
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -54,9 +53,8 @@ async def measure(record: Record, split: Split, seed: int, encoded: Encoded) -> 
     """Measure what is not measured yet; return the table. Both models work at once."""
     # Tasks one after the other: two requests of one kind follow each other, as in a busy hour.
     items = sorted(split.of(*GENERATED, *CHOSEN), key=lambda item: item.task)
-    random.Random(seed).shuffle(stored := list(split.stored))
-    vectors = await encoded([item.question for item in (*items, *stored)])
-    near = nearest(vectors[: len(items)], vectors[len(items) :], stored)
+    vectors = await encoded([item.question for item in (*items, *split.stored)])
+    near = nearest(vectors[: len(items)], vectors[len(items) :], split.stored)
     found: dict[str, Result] = {}
     async with small_models() as smalls:
 
@@ -64,7 +62,7 @@ async def measure(record: Record, split: Split, seed: int, encoded: Encoded) -> 
             for order in ORDERS:
                 shown = arranged(order, near)
                 chats = [turns(i.question, some) for i, some in zip(items, shown, strict=True)]
-                arguments = {"seed": seed, "asked": len(items), "stored": len(stored)}
+                arguments = {"seed": seed, "asked": len(items), "stored": len(split.stored)}
 
                 async def run(chats: Any = chats, what: str = f"{small}, {order}") -> Result:
                     replies = await ask_each(smalls[small], small, chats, what)

@@ -122,7 +122,7 @@ def _fit(call: Call, raw: bytes, check: Check | None) -> bytes:
     if check is None:
         return raw
     try:
-        return orjson.dumps(checked(whole, check))
+        return checked(whole, check)
     except NoConfidence as error:
         raise Unfit(str(error)) from None
 

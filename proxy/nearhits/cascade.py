@@ -40,14 +40,14 @@ def asking_confidence(body: Mapping[str, Json]) -> dict[str, Json]:
     return {**body, "logprobs": True, "top_logprobs": 1}  # engines tell more unless asked for few
 
 
-def checked(whole: Fields, check: Check) -> Fields:
-    """Return a chat's answer as if no probabilities had been asked for.
+def checked(whole: Fields, check: Check) -> bytes:
+    """Return a chat's answer, as JSON, as if no probabilities had been asked for.
 
     Raises Unsure if the check fails, NoConfidence without probabilities.
     """
-    told = confidence_in(whole)
-    _decide(told, check, orjson.dumps(_without(whole)))
-    return _without(whole)
+    plain = orjson.dumps(_without(whole))
+    _decide(confidence_in(whole), check, plain)
+    return plain
 
 
 def confidence_in(whole: Fields) -> Confidence | None:

@@ -232,7 +232,8 @@ class NearHits:
 
     def _is_busy(self, call: Call, pairing: Pairing) -> bool:
         """Whether the small model has as many calls as it bears: its queue would be the slower."""
-        if self._upstreams.route(pairing.small).in_flight < pairing.small_busy:
+        most = pairing.small_busy
+        if most is None or self._upstreams.route(pairing.small).in_flight < most:
             return False
         self._count(call, Arm.REQUESTED, "busy")
         return True
