@@ -42,7 +42,7 @@ class Limits:
 class Selection:
     """What is shown, and why the rest is not."""
 
-    examples: tuple[Example, ...] = ()  # in the order of the prompt: the most similar last
+    examples: tuple[Example, ...] = ()  # in the order of the prompt, not of similarity
     utilities: tuple[float, ...] = ()  # in the same order
     tokens: int = 0
     refused: Mapping[str, int]  # how many by reason, of REFUSALS
@@ -74,7 +74,9 @@ def select(
     usable = _usable(ranked, limits, refused)
     same = _of_one_kind(request.words, usable, refused)
     chosen = _choose(request, same, model, limits, refused)
-    chosen.sort(key=lambda one: (one.candidate.example.similarity, one.candidate.example.id))
+    # Which examples come first makes no difference to what is right (docs/benchmarks.md). Two
+    # requests that share some show them in one order, so that an engine may reuse what it read.
+    chosen.sort(key=lambda one: (one.candidate.example.question, one.candidate.example.id))
     return Selection(
         examples=tuple(one.candidate.example for one in chosen),
         utilities=tuple(one.utility for one in chosen),

@@ -1,10 +1,10 @@
 """Does it matter in which order examples are shown, and what does a beginning that is shared save?
 
-The same examples, the five most similar of the store, in three orders: the most similar last (what
-Nearhit does), first, and always the same order (by question), in which two requests that are shown
-the same examples share their beginning wherever the engine has it still. `shared` is the most that
-reuse can bring: ten requests in a row are shown the same five, the first one's. The engine says how
-many tokens it had to read of each prompt; what it had from the request before it is not among them.
+The same examples, the five most similar of the store, in three orders: the most similar last,
+first, and always the same order (by question, what Nearhit does), in which two requests that are
+shown the same examples share their beginning wherever the engine has it still. `shared` is the most
+that reuse can bring: ten requests in a row are shown the same five, the first one's. The engine
+says how many tokens it had to read of each prompt, without what it had from the request before.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -31,14 +32,11 @@ def chosen(selection: Selection) -> list[str]:
     return [shown.id for shown in selection.examples]
 
 
-def test_the_most_similar_comes_last() -> None:
-    ours = [past("go", "went", 0.9), past("be", "was", 0.7), past("do", "did", 0.8)]
-    assert chosen(select(REQUEST, ours, MODEL, Limits())) == ["be", "do", "go"]
-
-
-def test_of_equally_similar_ones_the_order_is_always_the_same() -> None:
-    ours = [past("go", "went", 0.8), past("be", "was", 0.8), past("do", "did", 0.8)]
-    assert chosen(select(REQUEST, ours, MODEL, Limits())) == ["be", "do", "go"]
+def test_shared_examples_come_in_one_order_however_similar_they_are() -> None:
+    verbs = {"go": "went", "be": "was", "do": "did"}
+    for similarities in itertools.permutations((0.9, 0.8, 0.7)):
+        ours = [past(*each, at) for each, at in zip(verbs.items(), similarities, strict=True)]
+        assert chosen(select(REQUEST, ours, MODEL, Limits())) == ["be", "do", "go"]
 
 
 def test_no_candidates_give_no_examples() -> None:
@@ -48,7 +46,7 @@ def test_no_candidates_give_no_examples() -> None:
 def test_no_more_than_the_most_are_chosen() -> None:
     ours = [past(f"verb{at}", f"verb{at}ed", 0.9 - at / 100) for at in range(8)]
     selection = select(REQUEST, ours, MODEL, Limits(most=2))
-    assert chosen(selection) == ["verb1", "verb0"]
+    assert chosen(selection) == ["verb0", "verb1"]
     assert selection.refused == {"most": 6}
 
 
@@ -125,7 +123,7 @@ def test_the_same_answer_to_another_input_of_one_instruction_is_no_duplicate() -
         example("b", ask.format("play rock"), "PlayMusic", 0.8),
         example("c", ask.format("book a table"), "BookRestaurant", 0.7),
     ]
-    assert chosen(select(ask.format("play blues"), ours, MODEL, Limits())) == ["c", "b", "a"]
+    assert chosen(select(ask.format("play blues"), ours, MODEL, Limits())) == ["c", "a", "b"]
 
 
 def test_a_long_example_does_not_push_out_the_others() -> None:
@@ -134,7 +132,7 @@ def test_a_long_example_does_not_push_out_the_others() -> None:
         *(past(f"verb{at}", f"verb{at}ed", 0.8 - at / 100) for at in range(4)),
     ]
     selection = select(REQUEST, ours, MODEL, Limits(tokens=400))
-    assert chosen(selection) == ["verb3", "verb2", "verb1", "verb0"]
+    assert chosen(selection) == ["verb0", "verb1", "verb2", "verb3"]
     assert selection.refused == {"budget": 1}
 
 
@@ -228,7 +226,7 @@ def test_answers_of_another_form_are_left_out() -> None:
         past("eat", "The past tense of this verb is, as far as I know, ate.", 0.93),
     ]
     selection = select(REQUEST, ours, MODEL, Limits())
-    assert (chosen(selection), selection.refused) == (["do", "be", "go"], {"form": 2})
+    assert (chosen(selection), selection.refused) == (["be", "do", "go"], {"form": 2})
 
 
 def test_answers_without_any_common_form_give_no_examples() -> None:
@@ -261,8 +259,8 @@ def test_every_selection_keeps_its_promises(
     assert len(selection.examples) <= most
     spent = [estimate(e.question) + estimate(e.answer) + TURN_TOKENS for e in selection.examples]
     assert selection.tokens == sum(spent) <= tokens
-    similarities = [e.similarity for e in selection.examples]
-    assert similarities == sorted(similarities)
+    order = [(e.question, e.id) for e in selection.examples]
+    assert order == sorted(order)
     assert all(utility >= threshold for utility in selection.utilities)
     assert len(selection.utilities) == len(selection.features) == len(selection.examples)
     for shown in selection.examples:
