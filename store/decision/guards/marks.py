@@ -9,6 +9,7 @@ from typing import NamedTuple
 from store.decision.guards.asked import asked_of
 from store.decision.guards.code import identifiers_of, layout_of, operators_of
 from store.decision.guards.dates import calendar_of, spelled_out
+from store.decision.guards.further import Further, further_of
 from store.decision.guards.kinds import kinds_of
 from store.decision.guards.language import NO_LETTERS, Letters, language_of, letters_of
 from store.decision.guards.names import Names, names_of, quotes_of
@@ -39,6 +40,7 @@ class Marks(NamedTuple):
     polarity: Polarity
     kinds: frozenset[tuple[str, str]]  # (kind, member): ("colour", "red")
     asked: frozenset[str]
+    further: Further
     calendar: frozenset[str]
     names: Names
     quotes: frozenset[str]
@@ -75,6 +77,7 @@ def marks_of(text: str) -> Marks:
         polarity=polarity_of(stems),
         kinds=kinds_of(stems),
         asked=asked_of(folded, words.tokens, tokens),
+        further=further_of(folded),
         calendar=calendar_of(folded, tokens, language),
         names=names.loosely() if language in _CAPITAL_NOUNS else names,
         quotes=quotes_of(text),

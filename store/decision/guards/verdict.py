@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from store.decision.guards import asked as asking
 from store.decision.guards.dates import firm
+from store.decision.guards.further import only_one_further
 from store.decision.guards.kinds import exclusive
 from store.decision.guards.language import letters_differ
 from store.decision.guards.marks import Marks, marks_of
@@ -96,6 +97,10 @@ def _question(pair: Pair) -> bool:
     return asking.conflicting(pair.a.asked, pair.b.asked, pair.close)
 
 
+def _further(pair: Pair) -> bool:
+    return pair.close and pair.short and only_one_further(pair.a.further, pair.b.further)
+
+
 def _calendar(pair: Pair) -> bool:
     a, b = pair.a.calendar, pair.b.calendar
     if a == b:
@@ -168,6 +173,7 @@ GUARDS: tuple[tuple[str, Callable[[Pair], bool]], ...] = (
     ("negation", _negation),
     ("polarity", _polarity),
     ("question", _question),
+    ("further", _further),
     ("calendar", _calendar),
     ("quotes", _quotes),
     ("code", _code),

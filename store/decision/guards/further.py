@@ -1,0 +1,47 @@
+"""Whether a text asks for something beside what is known already: "what else", "another one".
+
+To the encoder "What other awards did she win?" is "What awards did she win?", 0.9 and more; whoever
+asks it has that answer already and wants none of it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+# "The other way round" and "one another" ask for nothing new, and "more" may compare.
+_ASKED = re.compile(
+    r"""\b(?:
+    (?:what|which|who|whom|where|when|why|how|(?:any|some)(?:thing|one|body|where)?|there|are|were
+      |have|had|has|his|her|its|their|your|my|the|two|three|few|many)
+      \s+(?:else|others?(?!\s+(?:hand|way|side|day|than\b))|more(?!\s+than))
+    |(?<!one\ )another|one\ more|again
+    |(?:(?:give|show|tell|get|find|list|name)\s+(?:me\s+|us\s+)?)?more
+      (?=\s+(?:example|idea|reason|detail|information|option|one)s?\b)
+    |noch\s+ein\w*|weitere\w*|andere[nrsm]?|sonst\s+noch|nochmal\w*
+    |d'autres|une?\s+autre|quel(?:le)?s?\s+autres?|otr[oa]s?|altr[oaie]
+    )\b""",
+    re.VERBOSE,
+)
+_LIKEWISE = re.compile(
+    r"\b(?:other|others|different|additional|additionally|further|extra|alternative|alternatives"
+    r"|alternatively|besides|apart|beyond|new|next|more|also|too|still|remaining|rest)\b"
+)
+
+
+class Further(NamedTuple):
+    """What a text says of there being more than it names."""
+
+    asked: bool  # for something else than what is known
+    likely: bool  # that, or something that may mean it
+
+
+def further_of(folded: str) -> Further:
+    """Read a text in lower case."""
+    asked = _ASKED.search(folded) is not None
+    return Further(asked, asked or _LIKEWISE.search(folded) is not None)
+
+
+def only_one_further(a: Further, b: Further) -> bool:
+    """Whether one of two texts asks for something else and the other surely does not."""
+    return (a.asked and not b.likely) or (b.asked and not a.likely)
