@@ -13,13 +13,14 @@ from store.decision.guards.further import Further, further_of
 from store.decision.guards.kinds import kinds_of
 from store.decision.guards.language import NO_LETTERS, Letters, language_of, letters_of
 from store.decision.guards.names import Names, names_of, quotes_of
+from store.decision.guards.order import Role, role_of
 from store.decision.guards.polarity import Polarity, negations_of, polarity_of
 from store.decision.guards.quantities import Quantity, quantities_of, wanted_units
 from store.decision.guards.tails import Tail, tail_of
 from store.decision.guards.words import Words, words_of
 
 # "Does A beat B": a letter that stands for something is no article.
-_NO_ARTICLE = re.compile(r"(?<=[^\W_] )A(?=[,;?!.]|$| [^A-Z])")
+_NO_ARTICLE = re.compile(r"(?<=[^\W_] )A(?=[,;?!.]|$| [^A-Z])|(?i:\ba(?= to z\b)|(?<=\bz to )a\b)")
 _CAPITAL_NOUNS = frozenset({"de"})  # where every noun is written like a name
 _SYMBOLIC = re.compile(r"(?<!\w)([a-z])(\+\+|#)")
 
@@ -32,6 +33,7 @@ class Marks(NamedTuple):
     """What the guards compare of one text."""
 
     words: Words
+    role: Role | None  # who does it, or whom it is done to, where that is asked
     tokens: frozenset[str]
     stems: frozenset[str]
     quantities: tuple[Quantity, ...]  # in order
@@ -69,6 +71,7 @@ def marks_of(text: str) -> Marks:
     names = names_of(text, words, spoken)
     return Marks(
         words=words,
+        role=role_of(words),
         tokens=tokens,
         stems=stems,
         quantities=quantities_of(folded, tokens),

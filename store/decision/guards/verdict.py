@@ -11,7 +11,7 @@ from store.decision.guards.further import only_one_further
 from store.decision.guards.kinds import exclusive
 from store.decision.guards.language import letters_differ
 from store.decision.guards.marks import Marks, marks_of
-from store.decision.guards.order import numbers_swapped, swapped
+from store.decision.guards.order import numbers_swapped, roles_reversed, swapped
 from store.decision.guards.polarity import denials, opposed, turned_round
 from store.decision.guards.quantities import Leftover, Quantity, unmatched
 from store.decision.guards.tails import added
@@ -167,6 +167,11 @@ def _language(pair: Pair) -> bool:
     return bool(a and b) and a != b
 
 
+def _order(pair: Pair) -> bool:
+    a, b = pair.a, pair.b
+    return swapped(a.words, b.words) or roles_reversed(a.role, b.role)
+
+
 GUARDS: tuple[tuple[str, Callable[[Pair], bool]], ...] = (
     ("language", _language),
     ("numbers", _numbers),
@@ -181,7 +186,7 @@ GUARDS: tuple[tuple[str, Callable[[Pair], bool]], ...] = (
     ("layout", lambda pair: pair.a.layout != pair.b.layout),
     # The encoder drops accents, and reads scripts beyond Latin letter by letter if at all.
     ("letters", _letters),
-    ("order", lambda pair: swapped(pair.a.words, pair.b.words)),
+    ("order", _order),
     ("names", _names),
     ("tail", lambda pair: added(pair.a.tail, pair.b.tail)),
 )
