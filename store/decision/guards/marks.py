@@ -10,7 +10,7 @@ from store.decision.guards.asked import asked_of
 from store.decision.guards.code import identifiers_of, layout_of, operators_of
 from store.decision.guards.dates import calendar_of, spelled_out
 from store.decision.guards.further import Further, further_of
-from store.decision.guards.kinds import kinds_of
+from store.decision.guards.kinds import Kinds, kinds_of
 from store.decision.guards.language import NO_LETTERS, Letters, language_of, letters_of
 from store.decision.guards.names import Names, names_of, quotes_of
 from store.decision.guards.order import Role, role_of
@@ -40,7 +40,7 @@ class Marks(NamedTuple):
     wanted: frozenset[str]  # units that are asked for
     negations: int
     polarity: Polarity
-    kinds: frozenset[tuple[str, str]]  # (kind, member): ("colour", "red")
+    kinds: Kinds
     asked: frozenset[str]
     further: Further
     calendar: frozenset[str]
@@ -68,17 +68,18 @@ def marks_of(text: str) -> Marks:
     stems = frozenset(words.stems)
     ascii_only = text.isascii()
     language = language_of(folded, tokens, ascii_only)
+    quantities = quantities_of(folded, tokens)
     names = names_of(text, words, spoken)
     return Marks(
         words=words,
         role=role_of(words),
         tokens=tokens,
         stems=stems,
-        quantities=quantities_of(folded, tokens),
+        quantities=quantities,
         wanted=wanted_units(folded, tokens),
         negations=negations_of(words.tokens, tokens, folded),
-        polarity=polarity_of(stems),
-        kinds=kinds_of(stems),
+        polarity=polarity_of(words, stems, bool(quantities)),
+        kinds=kinds_of(words.stems, stems),
         asked=asked_of(folded, words.tokens, tokens),
         further=further_of(folded),
         calendar=calendar_of(folded, tokens, language),

@@ -8,11 +8,11 @@ from typing import NamedTuple
 from store.decision.guards import asked as asking
 from store.decision.guards.dates import firm
 from store.decision.guards.further import only_one_further
-from store.decision.guards.kinds import exclusive
+from store.decision.guards.kinds import exclusive, naming
 from store.decision.guards.language import letters_differ
 from store.decision.guards.marks import Marks, marks_of
 from store.decision.guards.order import numbers_swapped, roles_reversed, swapped
-from store.decision.guards.polarity import denials, opposed, turned_round
+from store.decision.guards.polarity import denials, opposed, taking, turned_round, turns_round
 from store.decision.guards.quantities import Leftover, Quantity, unmatched
 from store.decision.guards.tails import added
 from store.decision.guards.words import framed, overlap, substitutions
@@ -81,16 +81,20 @@ def _negation(pair: Pair) -> bool:
 
 def _polarity(pair: Pair) -> bool:
     a, b = pair.a, pair.b
-    if pair.close and "from" in a.stems | b.stems and turned_round(framed(a.words, b.words)):
+    if pair.close and turns_round(a.stems, b.stems) and turned_round(framed(a.words, b.words)):
         return True
     denied = denials(a.words.content, b.words.content)
-    if not denied and not opposed(a.polarity, b.polarity):
+    pairs = opposed(a.polarity, b.polarity)
+    if not denied and not pairs:
         return False
-    # The opposites themselves are no reason to think that the texts have little in common.
-    apart = (a.polarity.said ^ b.polarity.said) | denied
-    shared = len(a.words.content & b.words.content)
-    longer = max(len(a.words.content - apart), len(b.words.content - apart))
-    return shared >= longer * (_CLOSE if pair.short else _TWIN)
+    return _alike_but_for(denied | taking(a.polarity, pairs) | taking(b.polarity, pairs), pair)
+
+
+def _alike_but_for(apart: frozenset[str], pair: Pair) -> bool:
+    """Whether two texts say much the same beside words that are known to set them apart."""
+    a, b = pair.a.words.content, pair.b.words.content
+    longer = max(len(a - apart), len(b - apart))
+    return len(a & b) >= longer * (_CLOSE if pair.short else _TWIN)
 
 
 def _question(pair: Pair) -> bool:
@@ -118,7 +122,10 @@ def names_missing(pair: Pair) -> tuple[frozenset[str], frozenset[str]]:
 
 def _names(pair: Pair) -> bool:
     a, b = pair.a, pair.b
-    if pair.close and exclusive(a.kinds, b.kinds):
+    kinds = exclusive(a.kinds, b.kinds)
+    if kinds and (
+        pair.close or _alike_but_for(naming(a.kinds, kinds) | naming(b.kinds, kinds), pair)
+    ):
         return True
     ours, theirs = names_missing(pair)
     related = pair.overlap >= _CLOSE  # else another name may be another word for the thing
