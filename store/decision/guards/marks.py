@@ -16,6 +16,7 @@ from store.decision.guards.names import Names, names_of, quotes_of
 from store.decision.guards.order import Role, role_of
 from store.decision.guards.polarity import Polarity, negations_of, polarity_of
 from store.decision.guards.quantities import Quantity, quantities_of, wanted_units
+from store.decision.guards.roman import in_digits
 from store.decision.guards.tails import Tail, tail_of
 from store.decision.guards.words import Words, words_of
 
@@ -58,7 +59,8 @@ class Marks(NamedTuple):
 @lru_cache(maxsize=4096)
 def marks_of(text: str) -> Marks:
     """Read a text's marks. Remembered for the most recent texts: stored queries come up again."""
-    folded = spelled_out(_NO_ARTICLE.sub("aa", text).casefold())
+    read = in_digits(text)
+    folded = spelled_out(_NO_ARTICLE.sub("aa", read).casefold())
     spoken: list[str] = []
     if "+" in folded or "#" in folded:
         spoken = [_spoken(match) for match in _SYMBOLIC.finditer(folded)]
@@ -69,7 +71,7 @@ def marks_of(text: str) -> Marks:
     ascii_only = text.isascii()
     language = language_of(folded, tokens, ascii_only)
     quantities = quantities_of(folded, tokens)
-    names = names_of(text, words, spoken)
+    names = names_of(read, words, spoken)
     return Marks(
         words=words,
         role=role_of(words),

@@ -89,13 +89,17 @@ _MACHINES = {
     "text_place": "starts_with/start_with contains/contain ends_with/end_with",
     "hardware": "ram cpu gpu",
     "account": "username password", "office": "excel word powerpoint",
-    "tunnel": "vpn proxy firewall", "user_right": "readable writable executable",
+    "tunnel": "vpn proxy firewall", "user_right": "readable writable executable read_only",
+    "mode": "text_mode binary_mode", "each": "map filter reduce", "undoing": "revert reset",
+    "company": "nvidia intel amd apple microsoft google amazon tesla ibm samsung sony toyota ford"
+    " bmw honda volkswagen nike adidas ebay netflix uber boeing airbus",
+    "password_of": "email_password bank_password wifi_password gmail_password",
 }  # fmt: skip
 _SUMS = {
     "operation": "plus/sum_of/add_#/#_added minus/subtract/difference_of/difference_between"
     " #_times/multiply/multiplied/product_of divided/divide/quotient_of",
     "discount": "percent_off/#_off percent_of/#_of",
-    "measure": "area/areas perimeter/circumference volume surface_area/surface",
+    "measure": "area/areas perimeter/circumference volume surface_area/surface hypotenuse",
     "circle": "radius/radii diameter/diameters circumference",
     "statistic": "mean_of/the_mean/mean_value/average/averages median mode_of/the_mode"
     " range_of/the_range variance standard_deviation",
@@ -122,7 +126,8 @@ _SUMS = {
     "money": "dollar/usd euro/eur yen rupee franc pound/gbp",
     "span": "second minute hour/hourly day/daily week/weekly month/monthly year/yearly/annual"
     "/annually decade century",
-    "level": "minimum/min/lowest average/typical maximum/max/highest/top/peak",
+    "aggregate": "sum/sum_of/total average count",
+    "level": "minimum/min/lowest resting average/typical maximum/max/highest/top/peak",
     "nutrient": "calorie/calories carb/carbs/carbohydrates protein/proteins fat/fats sugar/sugars"
     " fiber/fibre sodium",
 }  # fmt: skip
@@ -139,6 +144,12 @@ _LIFE = {
     "point": "melting_point boiling_point freezing_point",
     "rock": "igneous sedimentary metamorphic", "matter": "solid/solids liquid/liquids gas/gases",
     "class": "mammal/mammals bird/birds reptile/reptiles fish insect/insects amphibian/amphibians",
+    "making": "photosynthesis chemosynthesis respiration", "above": "sky sea/ocean",
+    "soluble": "water_soluble fat_soluble", "food": "fruit vegetable grain",
+    "laundry": "white/whites dark/darks", "of_age": "drive vote drink marry",
+    "holiday": "christmas easter thanksgiving halloween new_year hanukkah ramadan diwali",
+    "war": "vietnam_war gulf_war korean_war civil_war cold_war iraq_war",
+    "work": "hamlet macbeth othello iliad odyssey aeneid",
     "diet": "herbivore carnivore omnivore", "eclipse": "solar_eclipse lunar_eclipse",
     "pet": "dog/puppy cat/kitten horse rabbit hamster parrot",
     "animal": "lion wolf/wolves tiger bear goat sheep cow pig elephant giraffe spider ant bee wasp"
@@ -152,7 +163,9 @@ _LIFE = {
     "cooking": "boil/boiled bake/baked/roast/roasted fry/fried grill/grilled steam/steamed poach"
     " microwave",
     "cooker": "rice_cooker pressure_cooker slow_cooker air_fryer",
-    "stuff": "bleach vinegar ammonia alcohol",
+    "stuff": "bleach vinegar ammonia water", "doneness": "medium rare well_done",
+    "taken": "alcohol caffeine/coffee antidepressants antibiotics",
+    "when_taken": "with_food empty_stomach",
     "vitamin": "vitamin_a vitamin_b vitamin_c vitamin_d vitamin_e vitamin_k",
     "hepatitis": "hepatitis_a hepatitis_b hepatitis_c hepatitis_d hepatitis_e",
     "drug": "ibuprofen/advil paracetamol/acetaminophen/tylenol aspirin naproxen amoxicillin"
@@ -176,7 +189,8 @@ _SCHOOL = {
     "part": "noun verb adjective adverb pronoun preposition",
     "tense": "past_tense/past_simple present_tense/present_simple future_tense past_participle"
     " present_participle",
-    "about_word": "opposite/antonym synonym plural meaning/definition rhyme spelling",
+    "about_word": "opposite/antonym synonym plural meaning/meaning_of/the_meaning/definition"
+    " rhyme spelling",
     "step": "undergraduate graduate doctoral",
     "english": "british_english american_english",
     "work_by": "directed/director wrote/written/write/writer/author/composed/compose/composer"
@@ -198,9 +212,9 @@ _SCHOOL = {
     " astrologer/astrologers chemist physicist",
     "device": "telephone/phone television/tv telescope microscope radio"
     " laptop/computer/pc tablet printer",
-    "mail": "work_email private_email personal_email", "crime": "burglary robbery theft fraud"
+    "mail": "work_email private_email personal_email", "offence": "burglary robbery theft fraud"
     " murder manslaughter assault arson",
-    "order_act": "cancel track exchange renew", "seat": "economy business_class"
+    "order_act": "cancel change track exchange renew", "seat": "economy business_class"
     " first_class", "transit": "bus train plane/flight ferry taxi tram subway/metro",
     "text_kind": "poem essay story letter email speech song joke haiku resume/cv",
     "feast": "wedding funeral", "job": "nurse teacher lawyer doctor"

@@ -26,12 +26,12 @@ ENGLISH = (
     ("encrypt encode", "decrypt decode"), ("login logon signin", "logout logoff signout"),
     ("upload send push", "download receive pull"), ("install mount", "uninstall unmount"),
     ("lock", "unlock"), ("mute", "unmute"), ("subscribe", "unsubscribe"), ("connect", "disconnect"),
-    ("follow", "unfollow"), ("in", "out"), ("up", "down"), ("left", "right"), ("first", "last"),
-    ("top", "bottom"),
+    ("follow", "unfollow"), ("in", "out"), ("up", "down"), ("left", "right"),
+    ("first", "last final"), ("top", "bottom"),
     ("best good better pros advantage benefit", "worst bad worse cons disadvantage drawback"),
     ("cheap cheaper cheapest", "expensive"), ("above over", "below under"),
     ("inside internal", "outside external"), ("north northern", "south southern"),
-    ("east eastern", "west western"), ("true", "false"), ("win won", "lose lost losing"),
+    ("east eastern", "west western"), ("true", "false"), ("win won", "lose lost losing loss"),
     ("male males men mens man boy boys husband father brother son king prince gentleman"
      " boyfriend grandfather grandpa uncle nephew dad groom",
      "female females women womens woman girl girls wife mother sister daughter queen"
@@ -47,6 +47,8 @@ ENGLISH = (
     ("parent", "child"), ("sync synchronous", "async asynchronous"),
     ("horizontal horizontally", "vertical vertically"), ("push", "pop"), ("gain", "lose loss"),
     ("front", "back rear"), ("even", "odd"), ("rise rising", "fall falling"),
+    ("front", "end"), ("full", "half"), ("find", "remove delete"), ("add", "rename"),
+    ("clear", "see view"), ("stop", "restart"), ("parse", "format"), ("black_and", "color colour"),
     # Qualities.
     ("soft softer softest", "hard harder hardest"),
     ("easy easier easiest", "difficult hard hardest complicated"),
@@ -147,7 +149,8 @@ ENGLISH = (
      "child children kid kids baby babies infant infants toddler toddlers newborn newborns"),
     ("hypertension", "hypotension"), ("constrict", "dilate"),
     ("side_effect side_effects", "benefit benefits"), ("symptom_free", "symptomatic"),
-    ("nearsighted", "farsighted"), ("front_teeth", "back_teeth"), ("pregnant", "breastfeeding"),
+    ("nearsighted", "farsighted"), ("front_teeth", "back_teeth"),
+    ("pregnant pregnancy", "breastfeeding"),
     # School and kitchen.
     ("synonym synonyms", "antonym antonyms"), ("vowel vowels", "consonant consonants"),
     ("simile", "metaphor"), ("numerator", "denominator"), ("comedy", "tragedy"),

@@ -49,16 +49,22 @@ def swapped(a: Words, b: Words) -> bool:
 
     "A and B" is "B and A".
     """
-    found = _mirrored(a, b)
+    found = _mirrored(a.core, b.core) if a.bag == b.bag else None
     if found is not None:
-        return found
+        return found or _is_a(a, b)
+    if _is_a(a, b):
+        return True
+    if ("me" in a.tokens) != ("me" in b.tokens):  # "can I sue them", "can they sue me"
+        ours, theirs = _told(a), _told(b)
+        if sorted(ours) == sorted(theirs) and _mirrored(ours, theirs):
+            return True
     traded = _traded(a, b)
     return bool(traded) and not _joined(a).issuperset(map(frozenset, traded))
 
 
 def numbers_swapped(a: Words, b: Words) -> bool:
     """Whether two numbers hold each other's places: "5 from 2" and "2 from 5"."""
-    if _mirrored(a, b) is False:
+    if a.bag == b.bag and _mirrored(a.core, b.core) is False:
         return False
     return any(x.isdigit() and y.isdigit() for x, y in _traded(a, b))
 
@@ -72,23 +78,27 @@ def _joined(words: Words) -> set[frozenset[str]]:
     }
 
 
-def _mirrored(a: Words, b: Words) -> bool | None:
+def _told(words: Words) -> tuple[str, ...]:
+    return tuple("i" if word == "me" else word for word in words.stems)
+
+
+def _mirrored(a: tuple[str, ...], b: tuple[str, ...]) -> bool | None:
     """Whether one text says `X M Y` where the other says `Y M X` and M tells the two apart.
 
-    None if they do not have this form at all.
+    None if they do not have this form at all. Both are the same words in some order.
     """
-    if a.bag != b.bag or a.core == b.core:
+    if a == b:
         return None
-    first, end = 0, len(a.core)
-    while a.core[first] == b.core[first]:
+    first, end = 0, len(a)
+    while a[first] == b[first]:
         first += 1
-    while a.core[end - 1] == b.core[end - 1]:
+    while a[end - 1] == b[end - 1]:
         end -= 1
-    ours, theirs = a.core[first:end], b.core[first:end]
+    ours, theirs = a[first:end], b[first:end]
     size = len(ours)
     if size > _LONGEST:
         return None
-    mutual = not _MUTUAL.isdisjoint(a.core)
+    mutual = not _MUTUAL.isdisjoint(a)
     found = None
     for left in range(1, size - 1):
         for right in range(1, size - left):
@@ -97,8 +107,6 @@ def _mirrored(a: Words, b: Words) -> bool | None:
                 if not _either_way(ours[:left], middle, ours[size - right :], mutual):
                     return True
                 found = False
-    if found is None and size == 2:
-        return True if _is_a(a, b, ours[1], ours[0]) else None
     return found
 
 
@@ -116,13 +124,16 @@ def _either_way(
     return numbers and (said == {"by"} or all(word.isdigit() for word in middle))
 
 
-def _is_a(a: Words, b: Words, last: str, first: str) -> bool:
+def _is_a(a: Words, b: Words) -> bool:
     """Whether the texts ask "is X a Y" and "is Y an X", or "are Xs Ys"."""
+    ours, theirs = a.core, b.core
+    if len(ours) < 2 or ours[-2:] != theirs[:-3:-1] or ours[:-2] != theirs[:-2]:
+        return False
     return all(
         words.tokens[0] in ("is", "are", "was", "were")
-        and words.stems[-1] == kind
-        and (words.tokens[-2] in ("a", "an") or words.tokens[-1] != kind)
-        for words, kind in ((a, last), (b, first))
+        and len(words.tokens) > 2
+        and (words.tokens[-2] in ("a", "an") or words.tokens[-1] != words.stems[-1])
+        for words in (a, b)
     )
 
 

@@ -77,11 +77,12 @@ _AGAINST = frozenset(
     for first, last in (
         ("to", "from"), ("into", "from"), ("for", "against"), ("off", "of"), ("für", "gegen"),
         ("pour", "contre"), ("favor", "against"), ("all", "one"), ("all", "only"), ("all", "singl"),
-        ("all", "none"), ("every", "one"), ("at", "from"), ("by", "for"),
+        ("all", "none"), ("every", "one"), ("he", "she"),
     )
     for pair in ((first, last), (last, first))
 )  # fmt: skip
-_TURNING = frozenset(word for pair in _AGAINST for word in pair) - {"to", "of", "for", "at", "by"}
+_OF_ALL = frozenset(pair for pair in _AGAINST if "all" in pair)
+_TURNING = frozenset(word for pair in _AGAINST for word in pair) - {"to", "of", "for", "one"}
 # "Vaccines against flu" are vaccines for it.
 _EITHER_WAY = frozenset(
     map(
@@ -100,6 +101,11 @@ def turns_round(a: frozenset[str], b: frozenset[str]) -> bool:
 def turned_round(framed: frozenset[tuple[str, str]]) -> bool:
     """Whether a text says `to` between the same two words between which the other says `from`."""
     return not _AGAINST.isdisjoint(framed)
+
+
+def of_all(moved: frozenset[tuple[str, str]]) -> bool:
+    """Whether a text says `all` behind the words behind which the other says `only` or `one`."""
+    return not _OF_ALL.isdisjoint(moved)
 
 
 _PREFIX = re.compile(r"(?:un|in|im|il|ir|non|dis|mis|de|dés|des)(?=[^\W\d_]{3})")

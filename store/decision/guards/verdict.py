@@ -12,10 +12,17 @@ from store.decision.guards.kinds import exclusive, naming
 from store.decision.guards.language import letters_differ
 from store.decision.guards.marks import Marks, marks_of
 from store.decision.guards.order import numbers_swapped, roles_reversed, swapped
-from store.decision.guards.polarity import denials, opposed, taking, turned_round, turns_round
+from store.decision.guards.polarity import (
+    denials,
+    of_all,
+    opposed,
+    taking,
+    turned_round,
+    turns_round,
+)
 from store.decision.guards.quantities import Leftover, Quantity, unmatched
 from store.decision.guards.tails import added
-from store.decision.guards.words import framed, overlap, substitutions
+from store.decision.guards.words import framed, moved, overlap, substitutions
 
 _CLOSE = 0.5  # of the words are shared: what differs is then the difference
 _TWIN = 0.66  # the same text but for an edit; of long texts, rephrasings stay below
@@ -81,8 +88,11 @@ def _negation(pair: Pair) -> bool:
 
 def _polarity(pair: Pair) -> bool:
     a, b = pair.a, pair.b
-    if pair.close and turns_round(a.stems, b.stems) and turned_round(framed(a.words, b.words)):
-        return True
+    if pair.close and turns_round(a.stems, b.stems):
+        if turned_round(framed(a.words, b.words)):
+            return True
+        if "all" in a.stems ^ b.stems and of_all(moved(a.words, b.words)):
+            return True
     denied = denials(a.words.content, b.words.content)
     pairs = opposed(a.polarity, b.polarity)
     if not denied and not pairs:

@@ -40,6 +40,9 @@ class Words(NamedTuple):
     bag: tuple[str, ...]  # the core in order of the alphabet
 
 
+_WHOLE = frozenset({"https", "news"})  # whose ending makes another word
+
+
 @lru_cache(maxsize=8192)
 def stem(word: str) -> str:
     """Return a word without the endings that rephrasing changes; crude, and the same on both sides.
@@ -47,7 +50,7 @@ def stem(word: str) -> str:
     >>> stem("cities"), stem("stopped"), stem("uses"), stem("using")
     ('city', 'stop', 'us', 'us')
     """
-    if len(word) < 4 or not word.isascii():
+    if len(word) < 4 or word in _WHOLE or not word.isascii():
         return word
     if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "y"
