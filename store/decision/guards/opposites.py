@@ -48,6 +48,8 @@ ENGLISH = (
     ("horizontal horizontally", "vertical vertically"), ("push", "pop"), ("gain", "lose loss"),
     ("front", "back rear"), ("even", "odd"), ("rise rising", "fall falling"),
     ("front", "end"), ("full", "half"), ("find", "remove delete"), ("add", "rename"),
+    ("save", "delete discard"), ("sign_up", "cancel"), ("add", "multiply divide"),
+    ("subtract", "multiply divide"),
     ("clear", "see view"), ("stop", "restart"), ("parse", "format"), ("black_and", "color colour"),
     # Qualities.
     ("soft softer softest", "hard harder hardest"),

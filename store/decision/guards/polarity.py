@@ -14,9 +14,11 @@ from store.decision.guards.words import Words, stem
 _NEGATIVE = frozenset(
     "not no never none nor neither nobody nothing without cannot unable except dont cant wont"
     " doesnt isnt didnt shouldnt couldnt wasnt arent havent hasnt nicht nie niemals ohne pas"
-    " jamais sans nunca sin não sem non mai senza niet geen не нет без никогда".split()
+    " jamais sans nunca não sem non mai senza niet geen не нет без никогда".split()
 )
 _GERMAN_NO = "kein"
+# "Without" in Spanish; but not the sine, nor a sin.
+_SINE = re.compile(r"\bsin\s+(?:\d|of\b|and\b|[a-z]\b)|\b(?:the|a|is|what|of)\s+sin\b")
 
 _SIDES = Lexicon(
     (word, (number, sign))
@@ -76,10 +78,10 @@ _AGAINST = frozenset(
     pair
     for first, last in (
         ("to", "from"), ("into", "from"), ("for", "against"), ("off", "of"), ("für", "gegen"),
-        ("pour", "contre"), ("favor", "against"), ("all", "one"), ("all", "only"), ("all", "singl"),
-        ("all", "none"), ("every", "one"), ("he", "she"),
+        ("pour", "contre"), ("favor", "against"), ("all", "one"), ("all", "only"),
+        ("all", "single"), ("all", "none"), ("every", "one"), ("he", "she"),
     )
-    for pair in ((first, last), (last, first))
+    for pair in ((stem(first), stem(last)), (stem(last), stem(first)))
 )  # fmt: skip
 _OF_ALL = frozenset(pair for pair in _AGAINST if "all" in pair)
 _TURNING = frozenset(word for pair in _AGAINST for word in pair) - {"to", "of", "for", "one"}
@@ -156,6 +158,8 @@ def negations_of(tokens: tuple[str, ...], words: frozenset[str], folded: str) ->
     `words` are the tokens without repetition, `folded` is the text in lower case.
     """
     count = 0
+    if "sin" in words and _SINE.search(folded) is None:
+        count += sum(token == "sin" for token in tokens)
     if not words.isdisjoint(_NEGATIVE):
         count += sum(token in _NEGATIVE for token in tokens)
     if "n't" in folded or "n’t" in folded:

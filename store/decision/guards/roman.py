@@ -9,7 +9,7 @@ import re
 
 _VALUES = {"i": 1, "v": 5, "x": 10, "l": 50}
 _NUMERAL = re.compile(r"(?:l|xl)?(?:x{0,3})(?:ix|iv|v?i{0,3})")
-_WORD = re.compile(r"(?<![^\W_])[ivxl]+(?![^\W_])(?!['’])", re.IGNORECASE)
+_WORD = re.compile(r"(?<![^\W_])[ivxl]+(?![^\W_])(?!['’](?!s\b))", re.IGNORECASE)
 _HINT = re.compile(r"[^\W_] (?:[ivxl]|wwi|ww[12])|wwi|ww[12]", re.IGNORECASE)
 _WARS = re.compile(r"\bww(ii|i|[12])\b", re.IGNORECASE)
 # These are nothing else behind a word.

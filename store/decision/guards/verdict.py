@@ -27,6 +27,7 @@ from store.decision.guards.words import framed, moved, overlap, substitutions
 _CLOSE = 0.5  # of the words are shared: what differs is then the difference
 _TWIN = 0.66  # the same text but for an edit; of long texts, rephrasings stay below
 _SHORT = 15  # words of content; a longer text says much beside its question
+_DEGREES = frozenset({"most", "least", "more", "less"})  # "cheapest" is not "most expensive"
 _FEW = 8  # words in all, of which the empty ones count too
 
 
@@ -103,7 +104,7 @@ def _polarity(pair: Pair) -> bool:
 def _alike_but_for(apart: frozenset[str], pair: Pair) -> bool:
     """Whether two texts say much the same beside words that are known to set them apart."""
     a, b = pair.a.words.content, pair.b.words.content
-    longer = max(len(a - apart), len(b - apart))
+    longer = max(len(a - apart - _DEGREES), len(b - apart - _DEGREES))
     return len(a & b) >= longer * (_CLOSE if pair.short else _TWIN)
 
 
