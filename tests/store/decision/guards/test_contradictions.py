@@ -47,7 +47,7 @@ argumente für kernkraft | argumente gegen kernkraft
 arguments pour le nucléaire | arguments contre le nucléaire
 how do i keep my changes | how do i discard my changes
 how do i reply to all in gmail | how do i reply to one person in gmail
-do all employees get leave | do only full time employees get leave
+do all employees get paid leave | do only full time employees get paid leave
 install a package for one user | install a package for all users
 convert a string to lowercase | convert a string to uppercase
 run it in the foreground | run it in the background
