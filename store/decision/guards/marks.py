@@ -10,16 +10,18 @@ from store.decision.guards.asked import asked_of
 from store.decision.guards.code import identifiers_of, layout_of, operators_of
 from store.decision.guards.dates import calendar_of, spelled_out
 from store.decision.guards.further import Further, further_of
-from store.decision.guards.kinds import kinds_of
+from store.decision.guards.kinds import Kinds, kinds_of
 from store.decision.guards.language import NO_LETTERS, Letters, language_of, letters_of
 from store.decision.guards.names import Names, names_of, quotes_of
+from store.decision.guards.order import Role, role_of
 from store.decision.guards.polarity import Polarity, negations_of, polarity_of
 from store.decision.guards.quantities import Quantity, quantities_of, wanted_units
+from store.decision.guards.roman import in_digits
 from store.decision.guards.tails import Tail, tail_of
 from store.decision.guards.words import Words, words_of
 
 # "Does A beat B": a letter that stands for something is no article.
-_NO_ARTICLE = re.compile(r"(?<=[^\W_] )A(?=[,;?!.]|$| [^A-Z])")
+_NO_ARTICLE = re.compile(r"(?<=[^\W_] )A(?=[,;?!.]|$| [^A-Z])|(?i:\ba(?= to z\b)|(?<=\bz to )a\b)")
 _CAPITAL_NOUNS = frozenset({"de"})  # where every noun is written like a name
 _SYMBOLIC = re.compile(r"(?<!\w)([a-z])(\+\+|#)")
 
@@ -32,13 +34,14 @@ class Marks(NamedTuple):
     """What the guards compare of one text."""
 
     words: Words
+    role: Role | None  # who does it, or whom it is done to, where that is asked
     tokens: frozenset[str]
     stems: frozenset[str]
     quantities: tuple[Quantity, ...]  # in order
     wanted: frozenset[str]  # units that are asked for
     negations: int
     polarity: Polarity
-    kinds: frozenset[tuple[str, str]]  # (kind, member): ("colour", "red")
+    kinds: Kinds
     asked: frozenset[str]
     further: Further
     calendar: frozenset[str]
@@ -56,7 +59,8 @@ class Marks(NamedTuple):
 @lru_cache(maxsize=4096)
 def marks_of(text: str) -> Marks:
     """Read a text's marks. Remembered for the most recent texts: stored queries come up again."""
-    folded = spelled_out(_NO_ARTICLE.sub("aa", text).casefold())
+    read = in_digits(text)
+    folded = spelled_out(_NO_ARTICLE.sub("aa", read).casefold())
     spoken: list[str] = []
     if "+" in folded or "#" in folded:
         spoken = [_spoken(match) for match in _SYMBOLIC.finditer(folded)]
@@ -66,16 +70,18 @@ def marks_of(text: str) -> Marks:
     stems = frozenset(words.stems)
     ascii_only = text.isascii()
     language = language_of(folded, tokens, ascii_only)
-    names = names_of(text, words, spoken)
+    quantities = quantities_of(folded, tokens)
+    names = names_of(read, words, spoken)
     return Marks(
         words=words,
+        role=role_of(words),
         tokens=tokens,
         stems=stems,
-        quantities=quantities_of(folded, tokens),
+        quantities=quantities,
         wanted=wanted_units(folded, tokens),
         negations=negations_of(words.tokens, tokens, folded),
-        polarity=polarity_of(stems),
-        kinds=kinds_of(stems),
+        polarity=polarity_of(words, stems, bool(quantities)),
+        kinds=kinds_of(words.stems, stems),
         asked=asked_of(folded, words.tokens, tokens),
         further=further_of(folded),
         calendar=calendar_of(folded, tokens, language),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from store.decision.guards.dates import WORDS as DATES
+from store.decision.guards.measures import ORDINALS
 from store.decision.guards.words import Words, stem
 
 _CAPITALISED = re.compile(r"(?<![^\W_])[^\W\d_a-z][^\W_]*")
@@ -59,7 +60,7 @@ def names_of(text: str, words: Words, known: Iterable[str] = ()) -> Names:
             continue
         capitals += len(word) > 3
         folded = word.casefold()
-        if folded in _NEVER or folded in DATES:
+        if folded in _NEVER or folded in DATES or folded in ORDINALS:
             continue
         (opening if _begins(text, match.start()) else inside).add(folded)
     if not inside and not opening:

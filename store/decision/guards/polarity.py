@@ -3,120 +3,153 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
-from store.decision.guards.words import stem
+from store.decision.guards.lexicon import Lexicon
+from store.decision.guards.opposites import ABROAD, BEGINNINGS, COUNTED, ENGLISH
+from store.decision.guards.words import Words, stem
 
 _NEGATIVE = frozenset(
     "not no never none nor neither nobody nothing without cannot unable except dont cant wont"
     " doesnt isnt didnt shouldnt couldnt wasnt arent havent hasnt nicht nie niemals ohne pas"
-    " jamais sans nunca sin não sem non mai senza niet geen не нет без никогда".split()
+    " jamais sans nunca não sem non mai senza niet geen не нет без никогда".split()
 )
 _GERMAN_NO = "kein"
+# "Without" in Spanish; but not the sine, nor a sin.
+_SINE = re.compile(r"\bsin\s+(?:\d|of\b|and\b|[a-z]\b)|\b(?:the|a|is|what|of)\s+sin\b")
 
-# Either side contradicts the other; a text that takes both sides takes none.
-_OPPOSITES = (
-    ("enable activate on", "disable deactivate off"),
-    ("more increase raise grow greater greatest higher highest most max maximum maximal maximize"
-     " maximise largest biggest larger bigger longest longer tallest taller oldest",
-     "less fewer least decrease reduce lower lowest shrink min minimum minimal minimize minimise"
-     " smallest smaller shortest shorter youngest"),
-    ("before earlier earliest until prior", "after later latest since"),
-    ("newest newer", "oldest older"), ("ascending asc", "descending desc"),
-    ("add include insert attach append", "remove exclude delete detach subtract drop"),
-    ("allow permit accept approve approval grant", "deny denied denies forbid forbidden reject"
-     " rejection block prohibit revoke refuse refusal"),
-    ("start begin beginning open opening resume continue", "stop end close closing cancel pause"
-     " finish quit"),
-    ("buy bought purchase", "sell sold"), ("import incoming", "export outgoing"),
-    ("encrypt encode", "decrypt decode"), ("login logon signin", "logout logoff signout"),
-    ("upload send push", "download receive pull"), ("install mount", "uninstall unmount"),
-    ("lock", "unlock"), ("mute", "unmute"), ("subscribe", "unsubscribe"),
-    ("connect", "disconnect"), ("follow", "unfollow"), ("in", "out"), ("up", "down"),
-    ("left", "right"), ("first", "last"), ("top", "bottom"),
-    ("best good better pros advantage benefit", "worst bad worse cons disadvantage drawback"),
-    ("cheap cheaper cheapest", "expensive"), ("above over", "below under"),
-    ("inside internal", "outside external"), ("north northern", "south southern"),
-    ("east eastern", "west western"), ("true", "false"), ("win won", "lose lost losing"),
-    ("male men man boy husband father brother son", "female women woman girl wife mother sister"
-     " daughter"),
-    ("always", "never seldom rarely"), ("input read", "output write wrote written"),
-    ("public", "private"), ("legal lawful", "illegal unlawful"),
-    ("safe secure", "unsafe insecure dangerous"), ("hot warm heat hotter hottest", "cold cool"
-     " colder coldest"), ("fast quick faster fastest", "slow slower slowest"), ("old", "new"),
-    ("early", "late"), ("create creation", "destroy destruction"), ("lend", "borrow"),
-    ("arrive arrival", "depart departure"), ("encourage", "discourage"),
-    ("possible", "impossible"), ("with", "without"), ("dark", "light"), ("day", "night"),
-    ("client", "server"), ("parent", "child"), ("sync synchronous", "async asynchronous"),
-    ("horizontal horizontally", "vertical vertically"), ("push", "pop"), ("gain", "lose loss"),
-    ("front", "back rear"), ("even", "odd"), ("rise rising", "fall falling"),
-    ("mehr", "weniger"), ("vor", "nach"), ("öffnen öffne öffnet", "schließen schließe schließt"),
-    ("einschalten an ein", "ausschalten aus"), ("größte größer", "kleinste kleiner"),
-    ("plus", "moins"), ("avant", "après"), ("ouvrir", "fermer"), ("activer", "désactiver"),
-    ("más", "menos"), ("antes", "después"), ("abrir", "cerrar"), ("activar", "desactivar"),
-    ("più", "meno"), ("prima", "dopo"), ("aprire", "chiudere"),
-)  # fmt: skip
-
-
-def _by_stem() -> dict[str, tuple[tuple[int, int], ...]]:
-    table: dict[str, tuple[tuple[int, int], ...]] = {}
-    for pair, sides in enumerate(_OPPOSITES):
-        for sign, words in zip((1, -1), sides, strict=True):
-            for word in map(stem, words.split()):
-                table[word] = (*table.get(word, ()), (pair, sign))
-    return table
-
-
-_SIDES = _by_stem()
+_SIDES = Lexicon(
+    (word, (number, sign))
+    for number, sides in enumerate(ENGLISH + ABROAD)
+    for sign, words in zip((1, -1), sides, strict=True)
+    for word in words.split()
+)
+# By whole words: "find" and "give" begin many a request, "finds" and "gives" tell of somebody.
+_COUNTED = {
+    word: (-1 - number, sign)
+    for number, sides in enumerate(COUNTED)
+    for sign, words in zip((1, -1), sides, strict=True)
+    for word in words.split()
+}
 
 
 class Polarity(NamedTuple):
     """Which sides a text takes."""
 
     sides: frozenset[tuple[int, int]]  # (pair of opposites, side taken: 1 or -1)
-    said: frozenset[str]  # the stems that take them
+    said: Mapping[str, tuple[tuple[int, int], ...]]  # by the stems that take them
 
 
-def polarity_of(stems: frozenset[str]) -> Polarity:
-    """Return every opposite that the words take sides in, unless they take both."""
-    said = stems & _SIDES.keys()
+def polarity_of(words: Words, stems: frozenset[str], counted: bool) -> Polarity:
+    """Return every opposite that the words take sides in, unless they take both.
+
+    `stems` are those of the words without repetition, `counted`: the text has a number.
+    """
+    said = _SIDES.find(words.stems, stems)
+    if counted:
+        for word in words.tokens:
+            if word in _COUNTED:
+                said[stem(word)] = (*said.get(stem(word), ()), _COUNTED[word])
     if not said:
         return _NONE
-    sides = {side for word in said for side in _SIDES[word]}
+    sides = {side for taken in said.values() for side in taken}
     return Polarity(frozenset((p, sign) for p, sign in sides if (p, -sign) not in sides), said)
 
 
-_NONE = Polarity(frozenset(), frozenset())
+_NONE = Polarity(frozenset(), {})
 
 
-def opposed(a: Polarity, b: Polarity) -> bool:
-    """Whether two texts take different sides of an opposite."""
-    return any((pair, -side) in b.sides for pair, side in a.sides)
+def opposed(a: Polarity, b: Polarity) -> frozenset[int]:
+    """Return the pairs of opposites of which two texts take different sides."""
+    return frozenset(pair for pair, side in a.sides if (pair, -side) in b.sides)
 
 
-_DIRECTIONS = frozenset({("to", "from"), ("from", "to"), ("into", "from"), ("from", "into")})
+def taking(polarity: Polarity, pairs: frozenset[int]) -> frozenset[str]:
+    """Return the stems by which a text takes sides in some pairs."""
+    return frozenset(
+        word for word, taken in polarity.said.items() if any(pair in pairs for pair, _ in taken)
+    )
+
+
+# What the same words are said with: anywhere else these are no opposites.
+_AGAINST = frozenset(
+    pair
+    for first, last in (
+        ("to", "from"), ("into", "from"), ("for", "against"), ("off", "of"), ("für", "gegen"),
+        ("pour", "contre"), ("favor", "against"), ("all", "one"), ("all", "only"),
+        ("all", "single"), ("all", "none"), ("every", "one"), ("he", "she"),
+    )
+    for pair in ((stem(first), stem(last)), (stem(last), stem(first)))
+)  # fmt: skip
+_OF_ALL = frozenset(pair for pair in _AGAINST if "all" in pair)
+_TURNING = frozenset(word for pair in _AGAINST for word in pair) - {"to", "of", "for", "one"}
+# "Vaccines against flu" are vaccines for it.
+_EITHER_WAY = frozenset(
+    map(
+        stem,
+        "vaccine vaccines vaccination vaccinated remedy remedies medicine protect protection cure"
+        " insurance immune immunity drug drugs treatment help hilft impfung mittel".split(),
+    )
+)
+
+
+def turns_round(a: frozenset[str], b: frozenset[str]) -> bool:
+    """Whether one of two texts' stems say a word that may turn the other round."""
+    return not _TURNING.isdisjoint(a ^ b) and _EITHER_WAY.isdisjoint(a)
 
 
 def turned_round(framed: frozenset[tuple[str, str]]) -> bool:
-    """Whether a text says `to` between the same two words between which the other says `from`.
+    """Whether a text says `to` between the same two words between which the other says `from`."""
+    return not _AGAINST.isdisjoint(framed)
 
-    Anywhere else the two are no opposites: "to" belongs to most verbs.
-    """
-    return not _DIRECTIONS.isdisjoint(framed)
+
+def of_all(moved: frozenset[tuple[str, str]]) -> bool:
+    """Whether a text says `all` behind the words behind which the other says `only` or `one`."""
+    return not _OF_ALL.isdisjoint(moved)
 
 
 _PREFIX = re.compile(r"(?:un|in|im|il|ir|non|dis|mis|de|dés|des)(?=[^\W\d_]{3})")
+_TURNED: dict[str, tuple[str, ...]] = {}
+for _first, _last in BEGINNINGS:
+    _TURNED[_first] = (*_TURNED.get(_first, ()), _last)
+    _TURNED[_last] = (*_TURNED.get(_last, ()), _first)
+
+
+_BEGINNINGS = tuple(_TURNED)
 
 
 def denials(a: frozenset[str], b: frozenset[str]) -> frozenset[str]:
-    """Return stems that one text has and the other with a prefix that denies them; both forms."""
+    """Return stems that one text has and the other with a prefix that turns them; both forms.
+
+    "Possible" and "impossible", "upgrade" and "downgrade".
+    """
+    ours, theirs = a - b, b - a
+    if not (ours and theirs):
+        return _NOTHING
     found: set[str] = set()
-    for ours, theirs in ((a - b, b - a), (b - a, a - b)):
-        for word in ours:
-            prefix = _PREFIX.match(word)
-            if prefix and word[prefix.end() :] in theirs:
-                found.update((word, word[prefix.end() :]))
+    for some, others in ((ours, theirs), (theirs, ours)):
+        for word in some:
+            for other in _turned(word):
+                if other in others:
+                    found.update((word, other))
     return frozenset(found)
+
+
+_NOTHING: frozenset[str] = frozenset()
+
+
+@lru_cache(maxsize=8192)
+def _turned(word: str) -> tuple[str, ...]:
+    """Return what a word is without a denying prefix, and with an opposite one."""
+    if len(word) < 5:
+        return ()
+    found = [word[match.end() :] for match in (_PREFIX.match(word),) if match]
+    for beginning in _BEGINNINGS:
+        if word.startswith(beginning) and len(word) >= len(beginning) + 3:
+            found += [other + word[len(beginning) :] for other in _TURNED[beginning]]
+    return tuple(found)
 
 
 def negations_of(tokens: tuple[str, ...], words: frozenset[str], folded: str) -> int:
@@ -125,6 +158,8 @@ def negations_of(tokens: tuple[str, ...], words: frozenset[str], folded: str) ->
     `words` are the tokens without repetition, `folded` is the text in lower case.
     """
     count = 0
+    if "sin" in words and _SINE.search(folded) is None:
+        count += sum(token == "sin" for token in tokens)
     if not words.isdisjoint(_NEGATIVE):
         count += sum(token in _NEGATIVE for token in tokens)
     if "n't" in folded or "n’t" in folded:

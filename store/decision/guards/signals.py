@@ -58,7 +58,7 @@ def signals(query: str, stored: str) -> tuple[float, ...]:
         turned_round(a.words, b.words),
         swapped(a.words, b.words),
         len(framed(a.words, b.words)),
-        opposed(a.polarity, b.polarity),
+        bool(opposed(a.polarity, b.polarity)),
         (a.negations > 0) != (b.negations > 0),
         abs(a.negations - b.negations),
         sum(quote not in b.text for quote in a.quotes)

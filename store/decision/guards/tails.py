@@ -36,6 +36,17 @@ _COURTESY = frozenset(
         " daughter friend boss quiz".split(),
     )
 )
+_PHRASE = 2  # words: "per capita"
+# One word more that makes another thing or another act of what is asked of.
+_TURNING = frozenset(
+    map(
+        stem,
+        "stop stopping avoid prevent except half square root cube natural northern southern western"
+        " eastern vice deputy former ex stepfather assistant capita only false"
+        " bissau equatorial non fake unless opposite democratic reverse inverse surface"
+        " secondhand".split(),
+    )
+)
 _STOP = re.compile(r"[.?!;:…]+(?:\s|$)|[\r\n]+|\s[-–—|]+\s")
 
 
@@ -55,7 +66,10 @@ def tail_of(text: str, words: Words) -> Tail:
 
 
 def added(a: Tail, b: Tail) -> bool:
-    """Whether one text asks all that the other asks and says more: an order, or several words."""
+    """Whether one text asks all that the other asks and says more.
+
+    That is an order, several words, or one that turns it: "stop sharing" for "sharing".
+    """
     return _adds(a, b) or _adds(b, a)
 
 
@@ -69,6 +83,8 @@ def _adds(longer: Tail, shorter: Tail) -> bool:
             len(shorter.content) >= _ASKS and shorter.said in longer.said
         )
         if apart or len(more) > _FEW:
+            return True
+        if len(more) <= _PHRASE and not more.isdisjoint(_TURNING):
             return True
     short = len(shorter.content) <= _SHORT
     return kept >= _NEARLY_WHOLE and short and bool(more & _ORDERS)

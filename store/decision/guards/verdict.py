@@ -8,18 +8,26 @@ from typing import NamedTuple
 from store.decision.guards import asked as asking
 from store.decision.guards.dates import firm
 from store.decision.guards.further import only_one_further
-from store.decision.guards.kinds import exclusive
+from store.decision.guards.kinds import exclusive, naming
 from store.decision.guards.language import letters_differ
 from store.decision.guards.marks import Marks, marks_of
-from store.decision.guards.order import numbers_swapped, swapped
-from store.decision.guards.polarity import denials, opposed, turned_round
+from store.decision.guards.order import numbers_swapped, roles_reversed, swapped
+from store.decision.guards.polarity import (
+    denials,
+    of_all,
+    opposed,
+    taking,
+    turned_round,
+    turns_round,
+)
 from store.decision.guards.quantities import Leftover, Quantity, unmatched
 from store.decision.guards.tails import added
-from store.decision.guards.words import framed, overlap, substitutions
+from store.decision.guards.words import framed, moved, overlap, substitutions
 
 _CLOSE = 0.5  # of the words are shared: what differs is then the difference
 _TWIN = 0.66  # the same text but for an edit; of long texts, rephrasings stay below
 _SHORT = 15  # words of content; a longer text says much beside its question
+_DEGREES = frozenset({"most", "least", "more", "less"})  # "cheapest" is not "most expensive"
 _FEW = 8  # words in all, of which the empty ones count too
 
 
@@ -81,16 +89,23 @@ def _negation(pair: Pair) -> bool:
 
 def _polarity(pair: Pair) -> bool:
     a, b = pair.a, pair.b
-    if pair.close and "from" in a.stems | b.stems and turned_round(framed(a.words, b.words)):
-        return True
+    if pair.close and turns_round(a.stems, b.stems):
+        if turned_round(framed(a.words, b.words)):
+            return True
+        if "all" in a.stems ^ b.stems and of_all(moved(a.words, b.words)):
+            return True
     denied = denials(a.words.content, b.words.content)
-    if not denied and not opposed(a.polarity, b.polarity):
+    pairs = opposed(a.polarity, b.polarity)
+    if not denied and not pairs:
         return False
-    # The opposites themselves are no reason to think that the texts have little in common.
-    apart = (a.polarity.said ^ b.polarity.said) | denied
-    shared = len(a.words.content & b.words.content)
-    longer = max(len(a.words.content - apart), len(b.words.content - apart))
-    return shared >= longer * (_CLOSE if pair.short else _TWIN)
+    return _alike_but_for(denied | taking(a.polarity, pairs) | taking(b.polarity, pairs), pair)
+
+
+def _alike_but_for(apart: frozenset[str], pair: Pair) -> bool:
+    """Whether two texts say much the same beside words that are known to set them apart."""
+    a, b = pair.a.words.content, pair.b.words.content
+    longer = max(len(a - apart - _DEGREES), len(b - apart - _DEGREES))
+    return len(a & b) >= longer * (_CLOSE if pair.short else _TWIN)
 
 
 def _question(pair: Pair) -> bool:
@@ -118,7 +133,10 @@ def names_missing(pair: Pair) -> tuple[frozenset[str], frozenset[str]]:
 
 def _names(pair: Pair) -> bool:
     a, b = pair.a, pair.b
-    if pair.close and exclusive(a.kinds, b.kinds):
+    kinds = exclusive(a.kinds, b.kinds)
+    if kinds and (
+        pair.close or _alike_but_for(naming(a.kinds, kinds) | naming(b.kinds, kinds), pair)
+    ):
         return True
     ours, theirs = names_missing(pair)
     related = pair.overlap >= _CLOSE  # else another name may be another word for the thing
@@ -167,6 +185,11 @@ def _language(pair: Pair) -> bool:
     return bool(a and b) and a != b
 
 
+def _order(pair: Pair) -> bool:
+    a, b = pair.a, pair.b
+    return swapped(a.words, b.words) or roles_reversed(a.role, b.role)
+
+
 GUARDS: tuple[tuple[str, Callable[[Pair], bool]], ...] = (
     ("language", _language),
     ("numbers", _numbers),
@@ -181,7 +204,7 @@ GUARDS: tuple[tuple[str, Callable[[Pair], bool]], ...] = (
     ("layout", lambda pair: pair.a.layout != pair.b.layout),
     # The encoder drops accents, and reads scripts beyond Latin letter by letter if at all.
     ("letters", _letters),
-    ("order", lambda pair: swapped(pair.a.words, pair.b.words)),
+    ("order", _order),
     ("names", _names),
     ("tail", lambda pair: added(pair.a.tail, pair.b.tail)),
 )

@@ -20,6 +20,14 @@ EMPTY = frozenset(
 )
 # What stands between a word and the place it holds: "to the old town" is "to town".
 _SKIPPED = frozenset("a an the s my your his her its our their this that these those".split())
+# What a request begins with: "how to", "what is the best way to". It says "to" once more.
+_OPENING = frozenset(
+    "how do does did can could would should shall may might i you we one someone anyone it is"
+    " what the a an to of for me us there please tell show explain help let know want wanted need"
+    " like wonder wondering hi hello hey best good better easy easiest simplest quickest proper"
+    " correct way ways possible able any go about".split()
+)
+_CLOSING = frozenset("please thanks thank you".split())
 
 
 class Words(NamedTuple):
@@ -28,6 +36,11 @@ class Words(NamedTuple):
     tokens: tuple[str, ...]  # as written, possessives and short auxiliaries cut off
     stems: tuple[str, ...]  # one a token
     content: frozenset[str]  # stems that carry something
+    core: tuple[str, ...]  # stems in order, without articles and without how it is introduced
+    bag: tuple[str, ...]  # the core in order of the alphabet
+
+
+_WHOLE = frozenset({"https", "news"})  # whose ending makes another word
 
 
 @lru_cache(maxsize=8192)
@@ -37,7 +50,7 @@ def stem(word: str) -> str:
     >>> stem("cities"), stem("stopped"), stem("uses"), stem("using")
     ('city', 'stop', 'us', 'us')
     """
-    if len(word) < 4 or not word.isascii():
+    if len(word) < 4 or word in _WHOLE or not word.isascii():
         return word
     if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "y"
@@ -66,7 +79,20 @@ def words_of(folded: str) -> Words:
         )
     stems = tuple(map(stem, tokens))
     content = frozenset(s for t, s in zip(tokens, stems, strict=True) if t not in EMPTY)
-    return Words(tokens, stems, content)
+    core = _core(tokens, stems)
+    return Words(tokens, stems, content, core, tuple(sorted(core)))
+
+
+def _core(tokens: tuple[str, ...], stems: tuple[str, ...]) -> tuple[str, ...]:
+    first, end = 0, len(tokens)
+    while first < end and tokens[first] in _OPENING:
+        first += 1
+    while first < end and tokens[end - 1] in _CLOSING:
+        end -= 1
+    core = tuple(stem for stem in stems[first:end] if stem not in _SKIPPED)
+    if "from" in core and "to" in core:  # "from Rome to Milan" is "Rome to Milan"
+        core = tuple(stem for stem in core if stem != "from")
+    return core
 
 
 def overlap(a: Words, b: Words) -> float:
@@ -110,6 +136,11 @@ def substitutions(a: Words, b: Words, *, certain: bool = False) -> frozenset[tup
     that no alignment has to be searched for.
     """
     return _differing(_places(a.stems, certain), _places(b.stems, certain))
+
+
+def moved(a: Words, b: Words) -> frozenset[tuple[str, str]]:
+    """Return the same for what two texts ask, however that is introduced."""
+    return _differing(_places(a.core, False), _places(b.core, False))
 
 
 def framed(a: Words, b: Words) -> frozenset[tuple[str, str]]:

@@ -100,7 +100,7 @@ OTHER_QUESTIONS = [
     ("What does foo_bar do?", "What does foo_baz do?", "code"),
     ("What does useState do?", "What does useEffect do?", "code"),
     ("What does list.sort() return?", "What does list.copy() return?", "code"),
-    ("What does git reset --hard do?", "What does git reset --soft do?", "code"),
+    ("What does git reset --hard do?", "What does git reset --mixed do?", "code"),
     ("What does ls -a do?", "What does ls -A do?", "code"),
     ("Is a > b?", "Is a < b?", "code"),
     ("What is 2 + 3?", "What is 2 - 3?", "code"),
