@@ -54,7 +54,7 @@ from bench.rivals_decision import (
     verified,
 )
 from bench.thresholds import DISTRACTORS, FILES
-from bench.train.score import SETS
+from bench.train.score import CONTRASTS, SETS
 from proxy.cli_options import load
 from proxy.encoders import open_encoder
 from proxy.evaluation.ahead import EncodedAhead
@@ -116,7 +116,8 @@ class Comparison:
         return made + counted(UNREAD, *reread(rows), ways, found)
 
     async def _refitted(self, rows: Sequence[PairRow], folds: int) -> Way:
-        learnt = [row[side] for own in self._sets.values() for row in own for side in ("q1", "q2")]
+        own = [*self._sets.values(), rows_of(CONTRASTS)]
+        learnt = [row[side] for rows in own for row in rows for side in ("q1", "q2")]
         vector_of = await self._vectors([*self._others, *learnt])
         async with self._stage(self._seed) as stage:
             retrain = retrain_on(stage, self._sets, self._others, rows, vector_of)

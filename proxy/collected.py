@@ -11,7 +11,8 @@ import numpy as np
 from embed.held_out import components
 from store.decision.calibration import SHIPPED, Labels
 from store.decision.guards import veto
-from store.decision.score import POOLED, Floats, Score, wrong_of
+from store.decision.score import POOLED, Score
+from store.decision.score_model import Floats, wrong_of
 from store.documents.records import Pair, Records
 from store.policy import PolicyBook
 

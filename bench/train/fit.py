@@ -1,4 +1,4 @@
-"""Fit a score: a line and trees over the features, then what their sum means as a probability."""
+"""Fit a score: line, trees and kernel over the features, then what they mean as a probability."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.svm import SVC
 
 from bench.train.candidates import LEAST, Example
 from store.decision.features import FEATURE_NAMES
-from store.decision.score import Line, Model, Trees
+from store.decision.score_model import Kernel, Line, Model, Trees, standardised
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,10 +35,11 @@ BUDGETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3
 
 MOST_DOUBT = 0.5  # P(wrong) of an answer that is served for any budget
 STRENGTH = 0.03  # of the line's fit: scikit-learn's C
+WEIGHT = 1.5  # of the kernel's margins, which are smaller than log-odds
 
 
 def fit(examples: Sequence[Example]) -> Model:
-    """Fit line and trees to examples of both kinds; the scaling is still to be found."""
+    """Fit a model to examples of both kinds; the scaling is still to be found."""
     seen = np.array([each.features for each in examples])
     right = np.array([each.right for each in examples])
     mean, scale = seen.mean(axis=0), seen.std(axis=0)
@@ -51,7 +53,16 @@ def fit(examples: Sequence[Example]) -> Model:
     trees.fit(seen, right)
     slopes = line.coef_[0] / scale
     bias = float(line.intercept_[0] - slopes @ mean)
-    return Model(Line(slopes, bias), _flat(trees))
+    return Model(Line(slopes, bias), _flat(trees), _kernel(seen, right, mean, scale))
+
+
+def _kernel(seen: Floats, right: npt.NDArray[np.bool_], mean: Floats, scale: Floats) -> Kernel:
+    here = standardised(seen, mean, scale)
+    gamma = float(1 / (here.shape[1] * here.var()))
+    machine = SVC(C=1.0, gamma=gamma).fit(here, right)
+    weights = WEIGHT * machine.dual_coef_[0]
+    bias = float(WEIGHT * machine.intercept_[0])
+    return Kernel(mean, scale, machine.support_vectors_, weights, bias, gamma)
 
 
 def _flat(model: Any) -> Trees:
@@ -100,10 +111,10 @@ def platt(log_odds: Floats, right: Floats) -> tuple[float, float]:
 
 
 def served(examples: Sequence[Example], wrong: Floats) -> list[tuple[float, bool]]:
-    """Return (P(wrong), right) of the candidate that each question would get, safest first."""
+    """Return (P(wrong), right) of what each question that is judged by would get, safest first."""
     best: dict[str, tuple[float, bool]] = {}
     for each, risk in zip(examples, wrong, strict=True):
-        if not each.vetoed and each.similarity >= LEAST:
+        if each.judged and not each.vetoed and each.similarity >= LEAST:
             earlier = best.get(each.query)
             if earlier is None or risk < earlier[0]:
                 best[each.query] = (float(risk), each.right)

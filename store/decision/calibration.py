@@ -24,7 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from store.decision.score import Floats, Points, Recalibration, wrong_of
+from store.decision.score import Points, Recalibration
+from store.decision.score_model import Floats, wrong_of
 
 ALPHA = 0.05  # chance that a point is moved although it should not be
 SHIPPED = (1.0, 0.0)  # the line that changes nothing

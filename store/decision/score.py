@@ -1,4 +1,4 @@
-"""P(this stored answer is wrong for this query): a line and trees over features, made honest.
+"""P(this stored answer is wrong for this query): a model over features, made honest.
 
 `bench/train/score.py` fits it and writes `score.json`. Serving needs numpy only.
 """
@@ -13,75 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from store.decision.features import FEATURE_NAMES, Neighborhood, features
+from store.decision.score_model import Floats, Model, model_data, read_model
 from store.errors import ScoreInvalid
 
-FORMAT = 1
+FORMAT = 2
 SHIPPED = Path(__file__).with_name("score.json")
 POOLED = ""  # the head of categories without one of their own
 _AT_ONCE = 4096  # pairs
-Floats = npt.NDArray[np.float64]
 Points = tuple[tuple[float, float], ...]  # (error budget, largest P(wrong) to serve), rising
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Line:
-    """Log-odds of being right that rise and fall with each feature."""
-
-    slopes: Floats  # shape (f,)
-    bias: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Trees:
-    """Boosted decision trees as one table of nodes; a leaf leads to itself."""
-
-    base: float
-    depth: int
-    roots: npt.NDArray[np.int32]  # shape (trees,)
-    features: npt.NDArray[np.int32]  # shape (nodes,), as all below
-    thresholds: Floats
-    lefts: npt.NDArray[np.int32]
-    rights: npt.NDArray[np.int32]
-    values: Floats
-
-    def log_odds(self, seen: Floats) -> Floats:
-        """Return the log-odds of being right, shape (n,), of features of shape (n, f)."""
-        rows = np.arange(len(seen))[:, None]
-        at = np.broadcast_to(self.roots, (len(seen), len(self.roots)))
-        for _ in range(self.depth):
-            low = seen[rows, self.features[at]] <= self.thresholds[at]
-            at = np.where(low, self.lefts[at], self.rights[at])
-        odds: Floats = self.base + self.values[at].sum(axis=1)
-        return odds
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Model:
-    """Line and trees together, and what their sum means as a probability."""
-
-    line: Line
-    trees: Trees
-    scaling: tuple[float, float] = (1.0, 0.0)  # Platt's slope and bias, for honest log-odds
-
-    def log_odds(self, seen: Floats) -> Floats:
-        """Return raw log-odds of being right, shape (n,), of features of shape (n, f)."""
-        line: Floats = seen @ self.line.slopes + self.line.bias
-        both: Floats = (line + self.trees.log_odds(seen)) / 2
-        return both
-
-    def wrong(self, seen: Floats) -> Floats:
-        """Return P(wrong), shape (n,), of features of shape (n, f)."""
-        return wrong_of(self.log_odds(seen), self.scaling)
-
-
-def wrong_of(log_odds: Floats, scaling: tuple[float, float]) -> Floats:
-    """Return P(wrong) from raw log-odds of being right and Platt's slope and bias."""
-    slope, bias = scaling
-    wrong: Floats = 1 / (1 + np.exp(np.clip(slope * log_odds + bias, -30, 30)))
-    return wrong
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,41 +169,9 @@ def save_score(score: Score, file: Path, more: Mapping[str, Any]) -> None:
 
 def _head_of(said: Mapping[str, Any]) -> Head:
     points = tuple((float(budget), float(point)) for budget, point in said["points"])
-    return Head(_model_of(said["crowded"]), _model_of(said["sparse"]), points)
-
-
-def _model_of(said: Mapping[str, Any]) -> Model:
-    trees = said["trees"]
-    slope, bias = map(float, said["scaling"])
-    line = Line(np.array(said["line"]["slopes"], np.float64), float(said["line"]["bias"]))
-    nodes = Trees(
-        base=float(trees["base"]),
-        depth=int(trees["depth"]),
-        roots=np.array(trees["roots"], np.int32),
-        features=np.array(trees["features"], np.int32),
-        thresholds=np.array(trees["thresholds"], np.float64),
-        lefts=np.array(trees["lefts"], np.int32),
-        rights=np.array(trees["rights"], np.int32),
-        values=np.array(trees["values"], np.float64),
-    )
-    return Model(line, nodes, (slope, bias))
-
-
-_WHOLE = ("roots", "features", "lefts", "rights")
-_REAL = ("thresholds", "values")
+    return Head(read_model(said["crowded"]), read_model(said["sparse"]), points)
 
 
 def _data_of(head: Head) -> dict[str, Any]:
-    models = {"crowded": _model_data(head.crowded), "sparse": _model_data(head.sparse)}
+    models = {"crowded": model_data(head.crowded), "sparse": model_data(head.sparse)}
     return {"points": head.points, **models}
-
-
-def _model_data(model: Model) -> dict[str, Any]:
-    trees = model.trees
-    lists = {name: getattr(trees, name).tolist() for name in _WHOLE}
-    real = {name: [round(x, 7) for x in getattr(trees, name).tolist()] for name in _REAL}
-    return {
-        "scaling": model.scaling,
-        "line": {"slopes": model.line.slopes.tolist(), "bias": model.line.bias},
-        "trees": {"base": trees.base, "depth": trees.depth, **lists, **real},
-    }

@@ -23,7 +23,8 @@ from store.decision.calibration import (
     recalibrated,
     scaling_of,
 )
-from store.decision.score import Floats, Points, wrong_of
+from store.decision.score import Points
+from store.decision.score_model import Floats, wrong_of
 
 POINTS: Points = ((0.005, 0.0), (0.01, 0.02), (0.05, 0.1), (0.2, 0.3))
 NONE = Labels(np.empty(0), np.empty(0, bool), np.empty(0, bool), np.empty(0, int))

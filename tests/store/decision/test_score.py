@@ -15,15 +15,12 @@ from store.decision.score import (
     POOLED,
     SHIPPED,
     Head,
-    Line,
-    Model,
     Recalibration,
     Score,
-    Trees,
     load_score,
     save_score,
-    wrong_of,
 )
+from store.decision.score_model import Kernel, Line, Model, Trees, wrong_of
 from store.errors import ScoreInvalid
 
 SCORE = load_score()
@@ -46,9 +43,18 @@ def stump(value: float) -> Trees:
     )
 
 
+def nothing_known() -> Kernel:
+    """Return a kernel that resembles nothing and takes no side."""
+    width = len(FEATURE_NAMES)
+    return Kernel(
+        np.zeros(width), np.ones(width), np.zeros((0, width)), np.zeros(0), bias=0.0, gamma=1.0
+    )
+
+
 def head(bias: float, points: tuple[tuple[float, float], ...] = ()) -> Head:
     line = Line(np.zeros(len(FEATURE_NAMES)), bias)
-    return Head(Model(line, stump(1.0)), Model(line, stump(1.0)), points)
+    model = Model(line, stump(1.0), nothing_known())
+    return Head(model, model, points)
 
 
 def score_of(**heads: Head) -> Score:
@@ -66,6 +72,14 @@ def test_trees_go_left_up_to_the_threshold_and_right_above_it() -> None:
     seen = np.zeros((3, len(FEATURE_NAMES)))
     seen[:, 0] = (0.4, 0.5, 0.6)
     assert stump(2.0).log_odds(seen).tolist() == [-2.0, -2.0, 2.0]
+
+
+def test_a_kernel_sides_with_the_examples_it_resembles_and_with_none_far_from_all() -> None:
+    two = np.array([[0.0, 0.0], [3.0, 3.0]])
+    kernel = Kernel(np.zeros(2), np.ones(2), two, np.array([1.0, -1.0]), bias=-0.2, gamma=2.0)
+    near_right, near_wrong, nowhere = kernel.log_odds(np.array([[0.1, 0], [3, 2.9], [-3.9, 3.9]]))
+    assert near_right > 0.5 > -0.5 > near_wrong
+    assert nowhere == pytest.approx(-0.2)
 
 
 def test_where_two_categories_have_different_heads_the_more_doubtful_one_counts() -> None:

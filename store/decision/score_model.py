@@ -1,0 +1,147 @@
+"""What a score is made of: a line, trees and a kernel over features. Serving needs numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+_FAR = 4.0  # standard deviations; what is further out counts as there
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """Log-odds of being right that rise and fall with each feature."""
+
+    slopes: Floats  # shape (f,)
+    bias: float
+
+    def log_odds(self, seen: Floats) -> Floats:
+        """Return the log-odds of being right, shape (n,), of features of shape (n, f)."""
+        odds: Floats = seen @ self.slopes + self.bias
+        return odds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trees:
+    """Boosted decision trees as one table of nodes; a leaf leads to itself."""
+
+    base: float
+    depth: int
+    roots: npt.NDArray[np.int32]  # shape (trees,)
+    features: npt.NDArray[np.int32]  # shape (nodes,), as all below
+    thresholds: Floats
+    lefts: npt.NDArray[np.int32]
+    rights: npt.NDArray[np.int32]
+    values: Floats
+
+    def log_odds(self, seen: Floats) -> Floats:
+        """Return the log-odds of being right, shape (n,), of features of shape (n, f)."""
+        rows = np.arange(len(seen))[:, None]
+        at = np.broadcast_to(self.roots, (len(seen), len(self.roots)))
+        for _ in range(self.depth):
+            low = seen[rows, self.features[at]] <= self.thresholds[at]
+            at = np.where(low, self.lefts[at], self.rights[at])
+        odds: Floats = self.base + self.values[at].sum(axis=1)
+        return odds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kernel:
+    """Which examples that were known does it resemble? A support vector machine's Gaussians."""
+
+    mean: Floats  # shape (f,), as the next
+    scale: Floats
+    vectors: Floats  # shape (s, f), standardised
+    weights: Floats  # shape (s,)
+    bias: float
+    gamma: float
+    squares: Floats = field(init=False)  # shape (s,): of the vectors' lengths
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "squares", (self.vectors**2).sum(axis=1))
+
+    def log_odds(self, seen: Floats) -> Floats:
+        """Return something like log-odds of being right, shape (n,), of features (n, f)."""
+        here = standardised(seen, self.mean, self.scale)
+        apart = (here**2).sum(axis=1)[:, None] + self.squares - 2 * (here @ self.vectors.T)
+        odds: Floats = np.exp(-self.gamma * np.maximum(apart, 0.0)) @ self.weights + self.bias
+        return odds
+
+
+def standardised(seen: Floats, mean: Floats, scale: Floats) -> Floats:
+    """Return features as a Kernel sees them: in standard deviations, none of them far out."""
+    here: Floats = np.clip((seen - mean) / scale, -_FAR, _FAR)
+    return here
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """Line, trees and kernel together, and what their mean says as a probability."""
+
+    line: Line
+    trees: Trees
+    kernel: Kernel
+    scaling: tuple[float, float] = (1.0, 0.0)  # Platt's slope and bias, for honest log-odds
+
+    def log_odds(self, seen: Floats) -> Floats:
+        """Return raw log-odds of being right, shape (n,), of features of shape (n, f)."""
+        each = (self.line.log_odds(seen), self.trees.log_odds(seen), self.kernel.log_odds(seen))
+        mean: Floats = sum(each[1:], each[0]) / len(each)
+        return mean
+
+    def wrong(self, seen: Floats) -> Floats:
+        """Return P(wrong), shape (n,), of features of shape (n, f)."""
+        return wrong_of(self.log_odds(seen), self.scaling)
+
+
+def wrong_of(log_odds: Floats, scaling: tuple[float, float]) -> Floats:
+    """Return P(wrong) from raw log-odds of being right and Platt's slope and bias."""
+    slope, bias = scaling
+    wrong: Floats = 1 / (1 + np.exp(np.clip(slope * log_odds + bias, -30, 30)))
+    return wrong
+
+
+_WHOLE = ("roots", "features", "lefts", "rights")
+_REAL = ("thresholds", "values")
+_DIGITS = {"mean": 7, "scale": 7, "vectors": 4, "weights": 6}  # of a kernel; it has many numbers
+
+
+def read_model(said: Mapping[str, Any]) -> Model:
+    """Read what `model_data` wrote; raise KeyError, TypeError or ValueError if it did not."""
+    trees, kernel = said["trees"], said["kernel"]
+    slope, bias = map(float, said["scaling"])
+    arrays = {name: np.array(kernel[name], np.float64) for name in _DIGITS}
+    return Model(
+        line=Line(np.array(said["line"]["slopes"], np.float64), float(said["line"]["bias"])),
+        trees=Trees(
+            base=float(trees["base"]),
+            depth=int(trees["depth"]),
+            roots=np.array(trees["roots"], np.int32),
+            features=np.array(trees["features"], np.int32),
+            thresholds=np.array(trees["thresholds"], np.float64),
+            lefts=np.array(trees["lefts"], np.int32),
+            rights=np.array(trees["rights"], np.int32),
+            values=np.array(trees["values"], np.float64),
+        ),
+        kernel=Kernel(**arrays, bias=float(kernel["bias"]), gamma=float(kernel["gamma"])),
+        scaling=(slope, bias),
+    )
+
+
+def model_data(model: Model) -> dict[str, Any]:
+    """Return a model as JSON, its numbers rounded to what makes a difference."""
+    trees, kernel = model.trees, model.kernel
+    lists = {name: getattr(trees, name).tolist() for name in _WHOLE}
+    real = {name: [round(x, 7) for x in getattr(trees, name).tolist()] for name in _REAL}
+    many = {name: getattr(kernel, name).round(digits).tolist() for name, digits in _DIGITS.items()}
+    return {
+        "scaling": model.scaling,
+        "line": {"slopes": model.line.slopes.tolist(), "bias": model.line.bias},
+        "trees": {"base": trees.base, "depth": trees.depth, **lists, **real},
+        "kernel": {"gamma": kernel.gamma, "bias": kernel.bias, **many},
+    }
