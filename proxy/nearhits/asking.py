@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 import orjson
 
+from icl.scrub import placeholders
 from proxy.answer import Answer, Streamed, begun, call_headers, told
 from proxy.answer_text import answer_text
 from proxy.auth import Keyring
@@ -27,11 +28,58 @@ from proxy.wire.base import Fields, Json
 from proxy.wire.sse import BrokenStream, SseReader, payloads
 
 _LARGEST = 1024 * 1024  # bytes of an answer that is read whole
+_JSON_FORMS = ("json_object", "json_schema")
 Done = Callable[[bytes], None]  # told the JSON form of an answer that ended cleanly
 
 
 class Unfit(Exception):
     """The small model's answer is none that a client may get; says why."""
+
+
+class Terms:
+    """What the answer to one call has to be like."""
+
+    def __init__(self, call: Call, body: dict[str, Json]) -> None:
+        """`body` is what the small model gets."""
+        self._call = call
+        form = call.body.get("response_format")
+        self._form = form.get("type") if isinstance(form, dict) else None
+        # What scrubbing has put into the examples: the client has never seen it.
+        shown = placeholders(json.dumps(body))
+        self._foreign = shown and shown - placeholders(json.dumps(call.body))
+
+    @property
+    def need_all(self) -> bool:
+        """Whether half of an answer does not tell if it is fit."""
+        return self._form in _JSON_FORMS or bool(self._foreign)
+
+    def must_fit(self, whole: Fields) -> None:
+        """Raise Unfit unless this may go out: a whole answer, and in JSON where that was asked."""
+        try:
+            refused = self._call.wire.refuse(whole, store_tool_calls=False)
+        except (ValueError, TypeError, AttributeError):
+            raise Unfit("the answer cannot be read") from None
+        if refused is not None:
+            raise Unfit(f"the answer is {refused}")
+        text = answer_text(self._call.wire.path, whole) or ""
+        if self._form in _JSON_FORMS:
+            self._must_be_json(text)
+        if self._foreign & placeholders(text):
+            raise Unfit("the answer repeats a placeholder of an example")
+
+    def read(self, events: list[bytes]) -> Fields:
+        """Return the JSON form of a stream that has ended; raise Unfit unless it may go out."""
+        whole = self._call.wire.assemble(events)
+        if whole is None:
+            raise Unfit("the stream did not end as one should")
+        self.must_fit(whole)
+        return whole
+
+    def _must_be_json(self, text: str) -> None:
+        try:
+            orjson.loads(text)
+        except ValueError:
+            raise Unfit("the answer is not the JSON that was asked for") from None
 
 
 class Asking:
@@ -55,6 +103,7 @@ class Asking:
         Raises UpstreamError, Unfit or Unsure while nothing has gone to the client. A stream that
         breaks off later ends with an error event.
         """
+        terms = Terms(call, body)
         if check is not None:
             body = asking_confidence(body)
         async with AsyncExitStack() as stack:
@@ -66,14 +115,14 @@ class Asking:
                 raise Unfit(f"{small} answered {head.status}, {head.content_type!r}")
             headers = head.headers + call_headers(call, cache_status(NEAR_HIT, head.received))
             if not call.stream:
-                raw = _fit(call, await upstream.read(_LARGEST), check)
+                raw = _fit(terms, await upstream.read(_LARGEST), check)
                 done(raw)
                 return Answer(200, headers, raw, Served.NEAR_HIT)
             first, chunks = await begun(upstream.chunks())
             if not first or _is_error(first):
                 raise Unfit(f"{small} answered with a stream that is empty or an error")
-            if _wants_json(call.body):
-                chunks = await _whole_json(call, chunks)
+            if terms.need_all:
+                chunks = await _ended(terms, chunks)
             if check is not None:
                 try:
                     chunks = await held_back(chunks, check, call.wire.assemble)
@@ -104,21 +153,16 @@ class Asking:
         )
 
 
-def _fit(call: Call, raw: bytes, check: Check | None) -> bytes:
+def _fit(terms: Terms, raw: bytes, check: Check | None) -> bytes:
     """Return what the client gets of an answer.
 
-    Raises Unfit unless it is a whole one, in JSON where the client asked for JSON; Unsure if the
-    check says so.
+    Raises Unfit unless it fits the terms; Unsure if the check says so.
     """
     try:
         whole: Fields = orjson.loads(raw)
-        refused = call.wire.refuse(whole, store_tool_calls=False)
-    except (ValueError, TypeError, AttributeError):
+    except ValueError:
         raise Unfit("the answer cannot be read") from None
-    if refused is not None:
-        raise Unfit(f"the answer is {refused}")
-    if _wants_json(call.body):
-        _must_be_json(call, whole)
+    terms.must_fit(whole)
     if check is None:
         return raw
     try:
@@ -127,16 +171,8 @@ def _fit(call: Call, raw: bytes, check: Check | None) -> bytes:
         raise Unfit(str(error)) from None
 
 
-def _must_be_json(call: Call, whole: Fields) -> None:
-    """Raise Unfit unless the answer's text is JSON."""
-    try:
-        orjson.loads(answer_text(call.wire.path, whole) or "")
-    except ValueError:
-        raise Unfit("the answer is not the JSON that was asked for") from None
-
-
-async def _whole_json(call: Call, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Return a stream whose text is JSON, once it has ended: half of one tells nothing.
+async def _ended(terms: Terms, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Return a stream once it has ended and fits the terms.
 
     Raises Unfit for another one, and for one that is too long to be kept.
     """
@@ -146,11 +182,8 @@ async def _whole_json(call: Call, chunks: AsyncIterator[bytes]) -> AsyncIterator
         kept.append(chunk)
         size += len(chunk)
         if size > _LARGEST:
-            raise Unfit("the stream is too long to see whether it is JSON")
-    whole = call.wire.assemble(SseReader().feed(b"".join(kept)))
-    if whole is None:
-        raise Unfit("the stream cannot be read")
-    _must_be_json(call, whole)
+            raise Unfit("the stream is too long to see all of it before it goes out")
+    terms.read(SseReader().feed(b"".join(kept)))
 
     async def again() -> AsyncIterator[bytes]:
         for chunk in kept:
@@ -167,11 +200,6 @@ def _is_error(first: bytes) -> bool:
     except BrokenStream:
         return True
     return False
-
-
-def _wants_json(body: dict[str, Json]) -> bool:
-    form = body.get("response_format")
-    return isinstance(form, dict) and form.get("type") in ("json_object", "json_schema")
 
 
 async def _heard(call: Call, chunks: AsyncIterator[bytes], done: Done) -> AsyncIterator[bytes]:

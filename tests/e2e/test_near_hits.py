@@ -167,6 +167,17 @@ async def test_a_secret_in_an_earlier_answer_cannot_be_recited(stage: Stage, ask
         assert "ann.smith" not in recited.text
 
 
+async def test_an_answer_with_personal_data_is_no_example(stage: Stage, ask: Ask) -> None:
+    """The small model would repeat what was put in its place, and the client would get that."""
+    proxy = await stage.proxy(OPEN, auth=KEYS, offload=PAIR)
+    small = past(stage)
+    stage.upstream.play(Script(text="Write to walk@harbour.example."))
+    await ask_large(ask, stage, proxy, FIRST)
+    near = await ask_large(ask, stage, proxy, SECOND)
+    assert (near.status, near.text) == ("nearhit; fwd=miss", "jumped")
+    assert small == []
+
+
 async def test_an_instruction_in_an_earlier_answer_is_not_shown(stage: Stage, ask: Ask) -> None:
     proxy = await stage.proxy(OPEN, auth=KEYS, offload=PAIR)
     small = past(stage)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -10,6 +10,7 @@ import pytest
 
 from proxy.answer import Answer, Streamed
 from proxy.auth import ApiKey, Keyring
+from proxy.call import Call
 from proxy.nearhits.asking import Asking, Unfit
 from proxy.upstream import Upstreams, UpstreamSpec
 from proxy.upstream_errors import UpstreamError
@@ -30,8 +31,15 @@ def spec(name: str, model: str, upstream: FakeUpstream, key: str | None = None) 
     )
 
 
+def as_asked(call: Call) -> dict[str, Any]:
+    return {**call.body, "model": "small"}
+
+
 async def asked(
-    script: Script, *, body: Mapping[str, Any] | None = None
+    script: Script,
+    *,
+    body: Mapping[str, Any] | None = None,
+    sent: Callable[[Call], dict[str, Any]] = as_asked,
 ) -> tuple[Answer, bytes, list[Any], FakeUpstream]:
     """Have a small model answer so; return the answer, its body, what was told, and the fake."""
     told: list[Any] = []
@@ -39,9 +47,8 @@ async def asked(
         upstream.default = script
         async with Upstreams([spec("a", "*", upstream)]) as upstreams:
             call = call_of(headers=CLIENT, body=body)
-            sent = {**call.body, "model": "small"}
             answer = await Asking(upstreams, Keyring(())).ask(
-                call, "small", sent, lambda raw: told.append(orjson.loads(raw))
+                call, "small", sent(call), lambda raw: told.append(orjson.loads(raw))
             )
             return answer, await whole(answer), told, upstream
 
@@ -93,6 +100,37 @@ async def test_json_where_json_was_asked_for_is_fit(form: Any) -> None:
     _, body, told, upstream = await asked(Script(text='{"a": 1}'), body={"response_format": form})
     assert len(told) == 1
     assert upstream.calls[0].body["response_format"] == form
+
+
+def with_example(call: Call) -> dict[str, Any]:
+    """Return what the small model gets: an example with a placeholder in its question, too."""
+    turns = [
+        {"role": "user", "content": "Where does <EMAIL> live?"},
+        {"role": "assistant", "content": "In Lyon."},
+    ]
+    return {**call.body, "model": "small", "messages": turns + call.body["messages"]}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_repeats_a_placeholder_of_an_example_is_unfit(stream: bool) -> None:
+    said = Script(text="Write to <EMAIL> there.")
+    with pytest.raises(Unfit):
+        await asked(said, body={"stream": stream}, sent=with_example)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("text", ["Write to them.", "As <b> or <PHONE>."])
+async def test_whatever_else_it_says_beside_such_an_example_is_fit(stream: bool, text: str) -> None:
+    _, body, told, _ = await asked(Script(text=text), body={"stream": stream}, sent=with_example)
+    assert told[0]["choices"][0]["message"]["content"] == text
+    assert body
+
+
+async def test_a_placeholder_that_the_client_has_written_may_be_said() -> None:
+    turns = [{"role": "user", "content": "What does <EMAIL> stand for?"}]
+    said = Script(text="<EMAIL> is a placeholder.")
+    _, _, told, _ = await asked(said, body={"messages": turns}, sent=with_example)
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize(
