@@ -14,7 +14,7 @@ from proxy.answer_text import answer_text
 from proxy.auth import Keyring
 from proxy.call import Call
 from proxy.head import head_of
-from proxy.headers import NEAR_HIT, NO_CREDENTIAL, cache_status, credential, upstream_headers
+from proxy.headers import NEAR_HIT, NO_CREDENTIAL, cache_status, credential, headers_of_another
 from proxy.nearhits.cascade import (
     Check,
     NoConfidence,
@@ -146,7 +146,7 @@ class Asking:
         return UpstreamCall(
             method="POST",
             path=call.wire.path.removeprefix("/v1"),
-            headers=upstream_headers(request.header_list, request.request_id, cacheable=True),
+            headers=headers_of_another(request.header_list, request.request_id),
             body=json.dumps(body).encode(),
             model=small,
             credential=whose,

@@ -242,3 +242,11 @@ async def test_no_other_secret_of_the_client_s_goes_to_another_upstream(name: by
             sent = {**call.body, "model": "small"}
             await Asking(upstreams, Keyring(())).ask(call, "small", sent, lambda raw: None)
         assert "hush" not in str(other.calls[0].headers)
+
+
+async def test_the_client_s_idempotency_key_is_left_for_the_requested_model() -> None:
+    """An upstream that knows the key would give the requested model's call this answer again."""
+    async with FakeUpstream() as upstream, Upstreams([spec("a", "*", upstream)]) as upstreams:
+        call = call_of(headers={**CLIENT, b"idempotency-key": b"once"})
+        await Asking(upstreams, Keyring(())).ask(call, "small", as_asked(call), lambda raw: None)
+    assert "idempotency-key" not in upstream.calls[0].headers
