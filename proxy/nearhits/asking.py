@@ -77,9 +77,11 @@ class Terms:
 
     def _must_be_json(self, text: str) -> None:
         try:
-            orjson.loads(text)
+            said = orjson.loads(text)
         except ValueError:
             raise Unfit("the answer is not the JSON that was asked for") from None
+        if self._form == "json_object" and not isinstance(said, dict):
+            raise Unfit("the answer is JSON, but not the object that was asked for")
 
 
 class Asking:

@@ -80,6 +80,16 @@ async def test_where_json_was_asked_for_anything_else_is_unfit(
         await asked(Script(text=text), body={"response_format": form, "stream": stream})
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("text", ["42", "null", '"With oil."', "true", '[{"a": 1}]'])
+async def test_where_an_object_was_asked_for_other_json_is_unfit(text: str, stream: bool) -> None:
+    with pytest.raises(Unfit):
+        await asked(Script(text=text), body={"response_format": JSON_MODE[0], "stream": stream})
+    schema = {"response_format": JSON_MODE[1], "stream": stream}
+    _, _, told, _ = await asked(Script(text=text), body=schema)  # which may ask for any of them
+    assert len(told) == 1
+
+
 @pytest.mark.parametrize("script", [{"cut_after": 2}, {"end_after": 2}, {"error_after": 2}])
 async def test_a_stream_of_json_that_breaks_off_is_never_seen(script: dict[str, Any]) -> None:
     broken = Script(text='{"a": "one two three"}', token_delay=0.02, **script)
