@@ -127,7 +127,7 @@ class Asking:
                 chunks = await _ended(terms, chunks)
             if check is not None:
                 try:
-                    chunks = await held_back(chunks, check, call.wire.assemble)
+                    chunks = await held_back(chunks, check, terms.read)
                 except NoConfidence as error:
                     raise Unfit(str(error)) from None
             heard = _heard(call, chunks, done)
