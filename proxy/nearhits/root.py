@@ -79,6 +79,7 @@ async def open_near_hits(parts: Parts, stack: AsyncExitStack) -> NearHitParts | 
         upstreams=parts.upstreams,
         verdicts=verdicts,
         metrics=metrics,
+        economics=parts.economics,
         touch=parts.cache.touch,
         clock=time.time,
         monotonic=time.monotonic,

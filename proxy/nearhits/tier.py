@@ -34,6 +34,7 @@ from proxy.outcome import Lookup, Outcome
 from proxy.upstream import Upstreams
 from proxy.upstream_errors import ModelUnknown, UpstreamError
 from proxy.usage.counting import Usage
+from store.economics import Economics
 from store.entry import EntryId
 from store.policy import Offload
 
@@ -58,6 +59,7 @@ class NearHits:
         upstreams: Upstreams,
         verdicts: Verdicts | None,
         metrics: Metrics,
+        economics: Economics,
         touch: Callable[[EntryId], None],
         clock: Callable[[], float],
         monotonic: Callable[[], float],
@@ -71,6 +73,7 @@ class NearHits:
         self._upstreams = upstreams
         self._verdicts = verdicts
         self._metrics = metrics
+        self._economics = economics
         self._touch = touch
         self._clock = clock
         self._monotonic = monotonic
@@ -271,6 +274,7 @@ class NearHits:
         self._learning.offered(served.examples, served.at)
         for id in served.examples:
             self._touch(id)
+        self._economics.helped(call.category, call.group)
         self._count(call, arm, "answered")
         if served.examples:
             self._metrics.example_tokens.observe(served.tokens)

@@ -156,6 +156,28 @@ async def test_by_default_only_the_same_user_s_answers_are_shown(stage: Stage, a
     assert len(small) == 1
 
 
+async def test_a_category_that_lives_off_near_hits_goes_on_being_looked_up_for(
+    stage: Stage,
+) -> None:
+    """Its upstream is so fast that lookups which bring nothing would not pay."""
+    proxy = await stage.proxy(OPEN, auth=KEYS, offload=PAIR)
+    stage.upstream.choose = lambda call: Script(
+        text="done", delay=0.1 if call.body["model"] == "large" else 0.0
+    )
+    came: list[str] = []
+    for number in range(300):
+        text = FIRST.replace("walk", f"w{number}k")
+        headers = bearer("acme") | ({"X-Nearhit-Offload": "never"} if number < 40 else {})
+        async with stage.http.post(
+            f"{proxy.base_url}/chat/completions",
+            headers=headers,
+            json={"model": "large", "messages": [{"role": "user", "content": text}]},
+        ) as answer:
+            await answer.read()
+            came.append(answer.headers["cache-status"])
+    assert came[-50:].count(NEAR_HIT) > 35
+
+
 async def test_a_secret_in_an_earlier_answer_cannot_be_recited(stage: Stage, ask: Ask) -> None:
     proxy = await stage.proxy(OPEN, auth=KEYS, offload=PAIR)
     stage.upstream.choose = lambda call: Script(
