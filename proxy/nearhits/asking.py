@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import orjson
 
@@ -24,6 +25,7 @@ from proxy.nearhits.cascade import (
 )
 from proxy.outcome import Served
 from proxy.upstream import UpstreamCall, Upstreams
+from proxy.upstream_errors import UpstreamTimeout
 from proxy.wire.base import Fields, Json
 from proxy.wire.sse import BrokenStream, SseReader, payloads
 
@@ -98,20 +100,25 @@ class Asking:
         body: dict[str, Json],
         done: Done,
         check: Check | None = None,
+        *,
+        patience: float,
     ) -> Answer:
         """Return the answer of `small` to `body`; `done` is told it whole.
 
         `check` says whether an answer may go out of which the model was so sure; None: any may.
-        Raises UpstreamError, Unfit or Unsure while nothing has gone to the client. A stream that
-        breaks off later ends with an error event.
+        An answer has to begin within `patience` seconds. Raises UpstreamError, Unfit or Unsure
+        while nothing has gone to the client. A stream that breaks off later ends with an error
+        event.
         """
         terms = Terms(call, body)
         if check is not None:
             body = asking_confidence(body)
+        by = asyncio.get_running_loop().time() + patience
         async with AsyncExitStack() as stack:
-            upstream = await stack.enter_async_context(
-                await self._upstreams.open(self._upstream_call(call, small, body))
-            )
+            async with _begun_by(by, small):
+                upstream = await stack.enter_async_context(
+                    await self._upstreams.open(self._upstream_call(call, small, body))
+                )
             head = head_of(upstream)
             if not head.readable or head.is_stream != call.stream:
                 raise Unfit(f"{small} answered {head.status}, {head.content_type!r}")
@@ -120,7 +127,8 @@ class Asking:
                 raw = _fit(terms, await upstream.read(_LARGEST), check)
                 done(raw)
                 return Answer(200, headers, raw, Served.NEAR_HIT)
-            first, chunks = await begun(upstream.chunks())
+            async with _begun_by(by, small):  # engines send the head before they begin to read
+                first, chunks = await begun(upstream.chunks())
             if not first or _is_error(first):
                 raise Unfit(f"{small} answered with a stream that is empty or an error")
             if terms.need_all:
@@ -153,6 +161,16 @@ class Asking:
             model=small,
             credential=whose,
         )
+
+
+@asynccontextmanager
+async def _begun_by(moment: float, small: str) -> AsyncIterator[None]:
+    """Give up what is not done at a moment of the running loop's clock."""
+    try:
+        async with asyncio.timeout_at(moment):
+            yield
+    except TimeoutError:
+        raise UpstreamTimeout(f"{small} did not begin its answer in time") from None
 
 
 def _fit(terms: Terms, raw: bytes, check: Check | None) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from proxy.nearhits import waiting
 from tests.e2e.conftest import Ask, Stage
 from tests.e2e.test_feedback import KEYS, bearer, send
 from tests.fake_upstream import Call, Script
@@ -136,6 +137,23 @@ async def test_a_small_model_that_fails_costs_the_client_nothing(
     await ask_large(ask, stage, proxy, FIRST)
     answer = await ask_large(ask, stage, proxy, SECOND)
     assert (answer.status, answer.text) == ("nearhit; fwd=miss", "jumped")
+
+
+async def test_a_small_model_that_hangs_is_left_alone_after_three_calls(
+    stage: Stage, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the upstream is the one of the requested model, which goes on answering."""
+    monkeypatch.setattr(waiting, "_LEAST_PATIENCE", 0.5)
+    proxy = await stage.proxy(OPEN, auth=KEYS, offload=PAIR)
+    small = past(stage, delay=30)
+    await ask_large(ask, stage, proxy, FIRST)
+    for number in range(6):
+        text = SECOND.replace("jump", f"j{number}mp")
+        assert (await ask_large(ask, stage, proxy, text)).status == "nearhit; fwd=miss"
+    assert 3 <= len(small) < 6
+    counted = 'nearhit_offloads_total{arm="%s",category="default",outcome="%s"}'
+    assert await metric(stage, proxy, counted % ("examples", "failed")) == len(small)
+    assert await metric(stage, proxy, counted % ("requested", "resting")) == 6 - len(small)
 
 
 async def test_another_tenants_answers_are_never_shown(stage: Stage, ask: Ask) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,12 +14,13 @@ from proxy.auth import ApiKey, Keyring
 from proxy.call import Call
 from proxy.nearhits.asking import Asking, Unfit
 from proxy.upstream import Upstreams, UpstreamSpec
-from proxy.upstream_errors import UpstreamError
+from proxy.upstream_errors import UpstreamError, UpstreamTimeout
 from tests.fake_upstream import FakeUpstream, Script
 from tests.harness import digest
 from tests.proxy.nearhits.calls import ASKED, call_of
 
 CLIENT = {b"authorization": b"Bearer sk-client", b"content-type": b"application/json"}
+PATIENCE = 30.0  # seconds: as long as a slow machine may take
 JSON_MODE = [
     {"type": "json_object"},
     {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}},
@@ -40,6 +42,7 @@ async def asked(
     *,
     body: Mapping[str, Any] | None = None,
     sent: Callable[[Call], dict[str, Any]] = as_asked,
+    patience: float = PATIENCE,
 ) -> tuple[Answer, bytes, list[Any], FakeUpstream]:
     """Have a small model answer so; return the answer, its body, what was told, and the fake."""
     told: list[Any] = []
@@ -48,7 +51,11 @@ async def asked(
         async with Upstreams([spec("a", "*", upstream)]) as upstreams:
             call = call_of(headers=CLIENT, body=body)
             answer = await Asking(upstreams, Keyring(())).ask(
-                call, "small", sent(call), lambda raw: told.append(orjson.loads(raw))
+                call,
+                "small",
+                sent(call),
+                lambda raw: told.append(orjson.loads(raw)),
+                patience=patience,
             )
             return answer, await whole(answer), told, upstream
 
@@ -170,6 +177,26 @@ async def test_a_small_model_that_fails_raises_before_anything_is_sent(
         await asked(script, body={"stream": stream})
 
 
+@pytest.mark.parametrize(
+    ("script", "stream"),
+    [(Script(delay=30), False), (Script(delay=30), True), (Script(hold_after=0), True)],
+    ids=["no answer", "no stream", "a stream that does not begin"],
+)
+async def test_a_small_model_that_hangs_is_waited_for_only_so_long(
+    script: Script, stream: bool
+) -> None:
+    async with asyncio.timeout(10):
+        with pytest.raises(UpstreamTimeout):
+            await asked(script, body={"stream": stream}, patience=0.1)
+
+
+async def test_a_stream_that_has_begun_may_take_its_time() -> None:
+    script = Script(text="one two three four five", token_delay=0.1)
+    _, body, told, _ = await asked(script, body={"stream": True}, patience=0.4)
+    assert body.endswith(b"data: [DONE]\n\n")
+    assert len(told) == 1
+
+
 async def test_an_answer_that_is_cut_off_raises() -> None:
     with pytest.raises((UpstreamError, Unfit)):
         await asked(Script(text="With oil.", cut_after=40))
@@ -238,7 +265,8 @@ async def test_a_key_goes_only_where_its_owner_s_own_calls_go(
             asking = Asking(upstreams, keyring)
             for small in ("large-mini", "small"):
                 call = call_of(headers=CLIENT, upstream_key=tenant_key)
-                await asking.ask(call, small, {**call.body, "model": small}, lambda raw: None)
+                sent = {**call.body, "model": small}
+                await asking.ask(call, small, sent, lambda raw: None, patience=PATIENCE)
         assert [call.headers.get("authorization") for call in one.calls] == [together]
         assert [call.headers.get("authorization") for call in other.calls] == [apart]
 
@@ -249,8 +277,8 @@ async def test_no_other_secret_of_the_client_s_goes_to_another_upstream(name: by
         specs = [spec("a", "large", one), spec("b", "small", other)]
         async with Upstreams(specs) as upstreams:
             call = call_of(headers={name: b"hush", b"content-type": b"application/json"})
-            sent = {**call.body, "model": "small"}
-            await Asking(upstreams, Keyring(())).ask(call, "small", sent, lambda raw: None)
+            asking = Asking(upstreams, Keyring(()))
+            await asking.ask(call, "small", as_asked(call), lambda raw: None, patience=PATIENCE)
         assert "hush" not in str(other.calls[0].headers)
 
 
@@ -258,5 +286,6 @@ async def test_the_client_s_idempotency_key_is_left_for_the_requested_model() ->
     """An upstream that knows the key would give the requested model's call this answer again."""
     async with FakeUpstream() as upstream, Upstreams([spec("a", "*", upstream)]) as upstreams:
         call = call_of(headers={**CLIENT, b"idempotency-key": b"once"})
-        await Asking(upstreams, Keyring(())).ask(call, "small", as_asked(call), lambda raw: None)
+        asking = Asking(upstreams, Keyring(()))
+        await asking.ask(call, "small", as_asked(call), lambda raw: None, patience=PATIENCE)
     assert "idempotency-key" not in upstream.calls[0].headers

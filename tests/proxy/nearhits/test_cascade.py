@@ -20,7 +20,7 @@ from proxy.upstream_errors import UpstreamError
 from proxy.wire.sse import SseReader, payloads
 from tests.fake_upstream import FakeUpstream, Script
 from tests.proxy.nearhits.calls import call_of
-from tests.proxy.nearhits.test_asking import CLIENT, spec, whole
+from tests.proxy.nearhits.test_asking import CLIENT, PATIENCE, as_asked, spec, whole
 
 LONG = " ".join(f"word{n}" for n in range(3 * TOKENS))
 
@@ -49,6 +49,7 @@ class Asked:
                     {**call.body, "model": "small"},
                     lambda raw: self.told.append(orjson.loads(raw)),
                     self.check,
+                    patience=PATIENCE,
                 )
                 body_ = await whole(answer)
             self.sent = upstream.calls[0].body
@@ -96,7 +97,7 @@ async def test_of_a_long_stream_only_the_beginning_is_waited_for() -> None:
         async with Upstreams([spec("a", "*", upstream)]) as upstreams:
             call = call_of(headers=CLIENT, body={"stream": True})
             answer = await Asking(upstreams, Keyring(())).ask(
-                call, "small", {**call.body, "model": "small"}, lambda raw: None, here.check
+                call, "small", as_asked(call), lambda raw: None, here.check, patience=PATIENCE
             )
             assert isinstance(answer.body, Streamed)
             async with answer.body as streamed:
