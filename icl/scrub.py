@@ -92,6 +92,9 @@ _HOLDERS = (
     "passport", "licen", "national id", "card", "account", "member", "customer", "patient",
     "insurance", "policy", "tax", "vat", "routing", "medical",
 )  # fmt: skip
+_PLACEHOLDER = re.compile(
+    "<(?:ADDRESS|BIRTH_DATE|CARD|EMAIL|IBAN|ID|IP|MAC|NAME|PHONE|SECRET|SSN)>"
+)
 _RULES = (
     *SECRETS,
     Rule(("@", "at)", "at]"), _EMAIL, "<EMAIL>"),
@@ -117,3 +120,8 @@ def scrub(text: str) -> str:
         if text == before:
             break
     return text
+
+
+def placeholders(text: str) -> frozenset[str]:
+    """Return what in a text looks as if `scrub` had put it there."""
+    return frozenset(_PLACEHOLDER.findall(text))

@@ -99,6 +99,15 @@ def upstream_headers(
     return sent
 
 
+def headers_of_another(headers: HeaderList, request_id: str) -> list[tuple[str, str]]:
+    """Return the headers of a call that is like the client's, but another one.
+
+    With the key that makes a repeated call the same call, either would bring the other's answer.
+    """
+    sent = upstream_headers(headers, request_id, cacheable=True)
+    return [header for header in sent if header[0] != "idempotency-key"]
+
+
 def client_headers(headers: HeaderList, *, cacheable: bool) -> list[tuple[bytes, bytes]]:
     """Return the upstream's answer headers that go down to the client, names in lower case.
 

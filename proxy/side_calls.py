@@ -17,7 +17,7 @@ import orjson
 from proxy.answer_text import Tokens, answer_text, tokens_used
 from proxy.call import Call
 from proxy.head import head_of
-from proxy.headers import NO_CREDENTIAL, Credential, credential, request_id, upstream_headers
+from proxy.headers import NO_CREDENTIAL, Credential, credential, headers_of_another, request_id
 from proxy.spending import Spending
 from proxy.upstream import UpstreamCall, Upstreams
 from proxy.upstream_errors import UpstreamBroken
@@ -27,8 +27,6 @@ _LARGEST = 1024 * 1024  # bytes of an answer
 CHAT = "/v1/chat/completions"
 _STREAMING = ("stream", "stream_options")
 _CHARACTERS = 3  # that a token has at the least, where an upstream does not count them
-# A key that makes a repeated call the same call would bring the stored answer of the first one.
-_NOT_AGAIN = frozenset({"idempotency-key"})
 
 
 class SideCalls:
@@ -67,8 +65,7 @@ class SideCalls:
         body = _as_json(call.request.raw)
         query = call.request.query_string.decode("ascii")
         path = call.wire.path + (f"?{query}" if query else "")
-        headers = upstream_headers(call.request.header_list, request_id(None), cacheable=True)
-        headers = [header for header in headers if header[0] not in _NOT_AGAIN]
+        headers = headers_of_another(call.request.header_list, request_id(None))
         whole = await self._ask(path, headers, body, call.model, self._credential(call))
         if call.wire.refuse(whole, store_tool_calls=False) is not None:
             return None

@@ -8,7 +8,8 @@ A lookup costs time on every request and saves an upstream answer on a hit:
 T_hit and T_miss are the seconds of a lookup by meaning that hits and that misses, encoding
 included; T_llm those of an upstream answer to its end. All of them and the hit rate are running
 means, exponential once there are enough values. Hits under the exact key count for nothing here:
-they cost no lookup by meaning and are not given up when the gate closes.
+they cost no lookup by meaning and are not given up when the gate closes. A near-hit that a small
+model has answered counts as a hit: it takes a lookup, and spares the upstream's answer as well.
 
 The gate **closes** when the hit rate is surely below h*, and **opens** again when it is above
 1.2 h*. Surely: n lookups at h* would bring more hits than k + 1.645 sqrt(k) + 3, which is about
@@ -47,7 +48,7 @@ Key = tuple[str, str]  # category, upstream group
 class Worth:
     """What is known of one category and upstream group. Times in seconds; None: nothing yet."""
 
-    hit_rate: float | None  # of lookups by meaning, smoothed
+    hit_rate: float | None  # of lookups by meaning, near-hits among them, smoothed
     hit_seconds: float | None
     miss_seconds: float | None
     saved_seconds: float | None  # an upstream answer's
@@ -67,6 +68,11 @@ class _Mean:
     def add(self, value: float, memory: int) -> None:
         self.count = min(self.count + 1, memory)
         self.value += (value - self.value) / self.count
+
+    def raise_last(self) -> None:
+        """Make one of the last values 1 that was 0."""
+        if self.count:
+            self.value = min(self.value + 1.0 / self.count, 1.0)
 
     @property
     def known(self) -> float | None:
@@ -145,6 +151,12 @@ class Economics:
             (account.hit_seconds if hit else account.miss_seconds).add(seconds, _TIMES)
         account.settle(self._slow)
 
+    def helped(self, category: str, group: str) -> None:
+        """Note that a lookup, told as a miss, brought what a small model could answer from."""
+        account = self._account((category, group))
+        account.hit_rate.raise_last()
+        account.settle(self._slow)
+
     def answered(self, category: str, group: str, seconds: float) -> None:
         """Note a whole upstream answer: what a hit would have saved."""
         if _sane(seconds):
@@ -200,6 +212,9 @@ class Watching(Economics):
         return account is None or account.open or account.skipped + 1 >= PROBE_EVERY
 
     def looked_up(self, category: str, group: str, *, hit: bool, seconds: float) -> None:
+        """Pass it over."""
+
+    def helped(self, category: str, group: str) -> None:
         """Pass it over."""
 
     def answered(self, category: str, group: str, seconds: float) -> None:

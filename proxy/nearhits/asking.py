@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import orjson
 
+from icl.scrub import placeholders
 from proxy.answer import Answer, Streamed, begun, call_headers, told
 from proxy.answer_text import answer_text
 from proxy.auth import Keyring
 from proxy.call import Call
 from proxy.head import head_of
-from proxy.headers import NEAR_HIT, NO_CREDENTIAL, cache_status, credential, upstream_headers
+from proxy.headers import NEAR_HIT, NO_CREDENTIAL, cache_status, credential, headers_of_another
 from proxy.nearhits.cascade import (
     Check,
     NoConfidence,
@@ -23,15 +25,65 @@ from proxy.nearhits.cascade import (
 )
 from proxy.outcome import Served
 from proxy.upstream import UpstreamCall, Upstreams
+from proxy.upstream_errors import UpstreamTimeout
 from proxy.wire.base import Fields, Json
 from proxy.wire.sse import BrokenStream, SseReader, payloads
 
 _LARGEST = 1024 * 1024  # bytes of an answer that is read whole
+_JSON_FORMS = ("json_object", "json_schema")
 Done = Callable[[bytes], None]  # told the JSON form of an answer that ended cleanly
 
 
 class Unfit(Exception):
     """The small model's answer is none that a client may get; says why."""
+
+
+class Terms:
+    """What the answer to one call has to be like."""
+
+    def __init__(self, call: Call, body: dict[str, Json]) -> None:
+        """`body` is what the small model gets."""
+        self._call = call
+        form = call.body.get("response_format")
+        self._form = form.get("type") if isinstance(form, dict) else None
+        # What scrubbing has put into the examples: the client has never seen it.
+        shown = placeholders(json.dumps(body))
+        self._foreign = shown and shown - placeholders(json.dumps(call.body))
+
+    @property
+    def need_all(self) -> bool:
+        """Whether half of an answer does not tell if it is fit."""
+        return self._form in _JSON_FORMS or bool(self._foreign)
+
+    def must_fit(self, whole: Fields) -> None:
+        """Raise Unfit unless this may go out: a whole answer, and in JSON where that was asked."""
+        try:
+            refused = self._call.wire.refuse(whole, store_tool_calls=False)
+        except (ValueError, TypeError, AttributeError):
+            raise Unfit("the answer cannot be read") from None
+        if refused is not None:
+            raise Unfit(f"the answer is {refused}")
+        text = answer_text(self._call.wire.path, whole) or ""
+        if self._form in _JSON_FORMS:
+            self._must_be_json(text)
+        if self._foreign & placeholders(text):
+            raise Unfit("the answer repeats a placeholder of an example")
+
+    def read(self, events: list[bytes]) -> Fields:
+        """Return the JSON form of a stream that has ended; raise Unfit unless it may go out."""
+        whole = self._call.wire.assemble(events)
+        if whole is None:
+            raise Unfit("the stream did not end as one should")
+        self.must_fit(whole)
+        return whole
+
+    def _must_be_json(self, text: str) -> None:
+        try:
+            said = orjson.loads(text)
+        except ValueError:
+            raise Unfit("the answer is not the JSON that was asked for") from None
+        if self._form == "json_object" and not isinstance(said, dict):
+            raise Unfit("the answer is JSON, but not the object that was asked for")
 
 
 class Asking:
@@ -48,35 +100,42 @@ class Asking:
         body: dict[str, Json],
         done: Done,
         check: Check | None = None,
+        *,
+        patience: float,
     ) -> Answer:
         """Return the answer of `small` to `body`; `done` is told it whole.
 
         `check` says whether an answer may go out of which the model was so sure; None: any may.
-        Raises UpstreamError, Unfit or Unsure while nothing has gone to the client. A stream that
-        breaks off later ends with an error event.
+        An answer has to begin within `patience` seconds. Raises UpstreamError, Unfit or Unsure
+        while nothing has gone to the client. A stream that breaks off later ends with an error
+        event.
         """
+        terms = Terms(call, body)
         if check is not None:
             body = asking_confidence(body)
+        by = asyncio.get_running_loop().time() + patience
         async with AsyncExitStack() as stack:
-            upstream = await stack.enter_async_context(
-                await self._upstreams.open(self._upstream_call(call, small, body))
-            )
+            async with _begun_by(by, small):
+                upstream = await stack.enter_async_context(
+                    await self._upstreams.open(self._upstream_call(call, small, body))
+                )
             head = head_of(upstream)
             if not head.readable or head.is_stream != call.stream:
                 raise Unfit(f"{small} answered {head.status}, {head.content_type!r}")
             headers = head.headers + call_headers(call, cache_status(NEAR_HIT, head.received))
             if not call.stream:
-                raw = _fit(call, await upstream.read(_LARGEST), check)
+                raw = _fit(terms, await upstream.read(_LARGEST), check)
                 done(raw)
                 return Answer(200, headers, raw, Served.NEAR_HIT)
-            first, chunks = await begun(upstream.chunks())
+            async with _begun_by(by, small):  # engines send the head before they begin to read
+                first, chunks = await begun(upstream.chunks())
             if not first or _is_error(first):
                 raise Unfit(f"{small} answered with a stream that is empty or an error")
-            if _wants_json(call.body):
-                chunks = await _whole_json(call, chunks)
+            if terms.need_all:
+                chunks = await _ended(terms, chunks)
             if check is not None:
                 try:
-                    chunks = await held_back(chunks, check, call.wire.assemble)
+                    chunks = await held_back(chunks, check, terms.read)
                 except NoConfidence as error:
                     raise Unfit(str(error)) from None
             heard = _heard(call, chunks, done)
@@ -97,28 +156,33 @@ class Asking:
         return UpstreamCall(
             method="POST",
             path=call.wire.path.removeprefix("/v1"),
-            headers=upstream_headers(request.header_list, request.request_id, cacheable=True),
+            headers=headers_of_another(request.header_list, request.request_id),
             body=json.dumps(body).encode(),
             model=small,
             credential=whose,
         )
 
 
-def _fit(call: Call, raw: bytes, check: Check | None) -> bytes:
+@asynccontextmanager
+async def _begun_by(moment: float, small: str) -> AsyncIterator[None]:
+    """Give up what is not done at a moment of the running loop's clock."""
+    try:
+        async with asyncio.timeout_at(moment):
+            yield
+    except TimeoutError:
+        raise UpstreamTimeout(f"{small} did not begin its answer in time") from None
+
+
+def _fit(terms: Terms, raw: bytes, check: Check | None) -> bytes:
     """Return what the client gets of an answer.
 
-    Raises Unfit unless it is a whole one, in JSON where the client asked for JSON; Unsure if the
-    check says so.
+    Raises Unfit unless it fits the terms; Unsure if the check says so.
     """
     try:
         whole: Fields = orjson.loads(raw)
-        refused = call.wire.refuse(whole, store_tool_calls=False)
-    except (ValueError, TypeError, AttributeError):
+    except ValueError:
         raise Unfit("the answer cannot be read") from None
-    if refused is not None:
-        raise Unfit(f"the answer is {refused}")
-    if _wants_json(call.body):
-        _must_be_json(call, whole)
+    terms.must_fit(whole)
     if check is None:
         return raw
     try:
@@ -127,16 +191,8 @@ def _fit(call: Call, raw: bytes, check: Check | None) -> bytes:
         raise Unfit(str(error)) from None
 
 
-def _must_be_json(call: Call, whole: Fields) -> None:
-    """Raise Unfit unless the answer's text is JSON."""
-    try:
-        orjson.loads(answer_text(call.wire.path, whole) or "")
-    except ValueError:
-        raise Unfit("the answer is not the JSON that was asked for") from None
-
-
-async def _whole_json(call: Call, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Return a stream whose text is JSON, once it has ended: half of one tells nothing.
+async def _ended(terms: Terms, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Return a stream once it has ended and fits the terms.
 
     Raises Unfit for another one, and for one that is too long to be kept.
     """
@@ -146,11 +202,8 @@ async def _whole_json(call: Call, chunks: AsyncIterator[bytes]) -> AsyncIterator
         kept.append(chunk)
         size += len(chunk)
         if size > _LARGEST:
-            raise Unfit("the stream is too long to see whether it is JSON")
-    whole = call.wire.assemble(SseReader().feed(b"".join(kept)))
-    if whole is None:
-        raise Unfit("the stream cannot be read")
-    _must_be_json(call, whole)
+            raise Unfit("the stream is too long to see all of it before it goes out")
+    terms.read(SseReader().feed(b"".join(kept)))
 
     async def again() -> AsyncIterator[bytes]:
         for chunk in kept:
@@ -167,11 +220,6 @@ def _is_error(first: bytes) -> bool:
     except BrokenStream:
         return True
     return False
-
-
-def _wants_json(body: dict[str, Json]) -> bool:
-    form = body.get("response_format")
-    return isinstance(form, dict) and form.get("type") in ("json_object", "json_schema")
 
 
 async def _heard(call: Call, chunks: AsyncIterator[bytes], done: Done) -> AsyncIterator[bytes]:

@@ -15,6 +15,7 @@ from icl.confidence import TOKENS, Confidence, confidence_of
 from proxy.wire.base import Fields, Json
 from proxy.wire.sse import SseReader, data_of, with_data
 
+_MOST = 1024 * 1024  # bytes of a stream that are held back
 Check = Callable[[Confidence], bool]  # whether an answer of this confidence may go out
 
 
@@ -56,29 +57,34 @@ def confidence_in(whole: Fields) -> Confidence | None:
 
 
 async def held_back(
-    chunks: AsyncIterator[bytes], check: Check, assemble: Callable[[list[bytes]], Fields | None]
+    chunks: AsyncIterator[bytes], check: Check, read: Callable[[list[bytes]], Fields]
 ) -> AsyncIterator[bytes]:
     """Return a chat's stream without probabilities, its first tokens having passed the check.
 
-    Raises Unsure if they do not, NoConfidence without probabilities. `assemble` makes events the
-    JSON form of a whole answer.
+    Raises Unsure if they do not, NoConfidence without probabilities. `read` makes the events of a
+    stream that has ended by then its JSON form; what it raises for one that ended badly is raised.
     """
     reader = SseReader()
     kept: list[bytes] = []
     logprobs: list[float] = []
-    ended = True
+    size = silent = 0  # bytes; pieces of text that came without probabilities
+    whole = None
     async for chunk in chunks:
+        size += len(chunk)
         for event in reader.feed(chunk):
-            plain, told = _read(event)
+            plain, told, text = _read(event)
             kept.append(plain)
             logprobs += told
+            silent += text and not told
         if len(logprobs) >= TOKENS:
-            ended = False
             break
-    if ended and (rest := reader.flush()):
-        kept.append(rest)
-    whole = assemble(kept) if ended else None
-    _decide(confidence_of(logprobs), check, None if whole is None else orjson.dumps(whole))
+        if size > _MOST or (silent >= TOKENS and not logprobs):
+            raise NoConfidence
+    else:
+        if rest := reader.flush():
+            kept.append(rest)
+        whole = orjson.dumps(read(kept))
+    _decide(confidence_of(logprobs), check, whole)
     return _going_on(kept, chunks, reader)
 
 
@@ -101,15 +107,22 @@ def _decide(told: Confidence | None, check: Check, whole: bytes | None) -> None:
         raise Unsure(told, whole)
 
 
-def _read(event: bytes) -> tuple[bytes, list[float]]:
-    """Return an event without its probabilities, and those."""
+def _read(event: bytes) -> tuple[bytes, list[float], bool]:
+    """Return an event without its probabilities, those, and whether it has text of the answer."""
     try:
         data = orjson.loads(data_of(event))
     except orjson.JSONDecodeError:  # [DONE], a comment, or what the client shall judge
-        return event, []
+        return event, [], False
     if not isinstance(data, dict) or not data.get("choices"):
-        return event, []
-    return with_data(event, _without(data)), _logprobs(data)
+        return event, [], False
+    return with_data(event, _without(data)), _logprobs(data), _has_text(data)
+
+
+def _has_text(data: Fields) -> bool:
+    with suppress(KeyError, TypeError, ValueError, AttributeError):
+        (choice,) = data["choices"]
+        return bool(choice["delta"].get("content"))
+    return False
 
 
 def _logprobs(data: Fields) -> list[float]:

@@ -146,7 +146,11 @@ class Gatherer:
         return self._cache.exact(id) is not None and not self._quarantine.tenants(id)
 
     async def _make(self, held: Held, keep: Keep) -> Shown | None:
-        """Return what is shown of an entry; None if it is gone, no text or too long."""
+        """Return what is shown of an entry; None if it is gone, no text, too long or private.
+
+        Private is an answer that scrubbing changes: small models repeat what they are shown, and
+        whoever asks would get a placeholder for an answer.
+        """
         improved = answer = self._improved(held.id)
         if improved is None:
             document = await self._cache.document(held.id)
@@ -155,7 +159,9 @@ class Gatherer:
             answer = answer_text(CHAT, orjson.loads(document.body))
         made = None
         if answer is not None and max(len(answer), len(held.query)) <= _LONGEST:
-            made = Shown.read(scrub(held.query), scrub(answer.strip()))
+            answer = answer.strip()
+            if scrub(answer) == answer:
+                made = Shown.read(scrub(held.query), answer)
         # Not what was replaced, removed or improved while it was read.
         if self._cache.exact(held.id) == held and self._improved(held.id) is improved:
             keep(held, made)

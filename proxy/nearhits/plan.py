@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from icl.arms import Arm, Choice, Favour, Situation
 from icl.confidence import Confidence
@@ -12,7 +13,8 @@ from icl.selection import Limits, Selection
 from proxy.call import Call
 from proxy.model_settings import Offload as Pairing
 from proxy.nearhits.served import NearHit
-from store.policy import Offload
+from store.entry import Held
+from store.policy import Mode, Offload, PolicyBook
 
 REASONS = ("pairing", "offload", "unjudged", "asked_again", "request", "examples")
 
@@ -82,3 +84,16 @@ class Offer:
 def may_judge(call: Call) -> bool:
     """Whether this call may be asked again and its answers shown to a judge."""
     return call.policy.offload is not Offload.UNJUDGED and call.policy.audit
+
+
+def may_ask_again(held: Held, book: PolicyBook, now: datetime) -> bool:
+    """Whether a stored question may be asked anew and its answers shown to a judge.
+
+    That is for its own category to say, as policies are now, and only while it can be an example.
+    """
+    if held.category not in book:
+        return False
+    policy = book[held.category]
+    if policy.mode is not Mode.SEMANTIC or policy.offload is Offload.OFF or not policy.audit:
+        return False
+    return not policy.expired(now - held.created_at)

@@ -9,18 +9,27 @@ and it is shown nothing that it would not be shown for the request itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from icl.example import Example
 from icl.prompt import with_examples
 from icl.selection import Limits, select
 from icl.utility import UtilityModel
+from store.entry import EntryId
 
 
-def nearest(examples: Sequence[Example]) -> Example | None:
-    """Return the example that is rehearsed; None where no other would be left to be shown."""
-    return max(examples, key=lambda each: each.similarity) if len(examples) > 1 else None
+def nearest(
+    examples: Sequence[Example], may_ask_again: Callable[[EntryId], bool]
+) -> Example | None:
+    """Return the example that is rehearsed: the nearest that may be asked anew.
+
+    None where there is none, or no other would be left to be shown.
+    """
+    if len(examples) < 2:
+        return None
+    able = [each for each in examples if may_ask_again(each.id)]
+    return max(able, key=lambda each: each.similarity, default=None)
 
 
 def rehearsal(

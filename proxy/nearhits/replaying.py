@@ -60,10 +60,14 @@ class Replayer:
         learning: Learning,
         gatherer: Gatherer,
         metrics: Metrics,
+        may_ask_again: Callable[[EntryId], bool],
         idle: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
-        """`model` judges; `idle` says whether the upstreams have nothing else to do."""
+        """`model` judges; `idle` says whether the upstreams have nothing else to do.
+
+        `may_ask_again` says whether an entry is there, and may be asked anew and judged.
+        """
         self._model = model
         self._side_calls = side_calls
         self._cache = cache
@@ -71,15 +75,16 @@ class Replayer:
         self._learning = learning
         self._gatherer = gatherer
         self._metrics = metrics
+        self._may_ask_again = may_ask_again
         self._idle = idle
         self._clock = clock
 
     def plan(self, most: int) -> Sequence[EntryId]:
         """Return the examples that are worth replaying now, the best first."""
-        held = self._cache.exact
+        # Not planned first: what must not be asked would take the places of what may.
         accounts = self._learning.book.accounts(self._clock())
-        planned = plan_replays(accounts, most, float(_SAMPLES))  # each as dear as one such call
-        return [id for id in planned if held(id) is not None]
+        able = [account for account in accounts if self._may_ask_again(account.id)]
+        return plan_replays(able, most, float(_SAMPLES))  # each as dear as one such call
 
     async def run(self, ids: Sequence[EntryId]) -> Replayed:
         """Replay these examples; stops when the judge's budget for the hour is spent."""
@@ -113,6 +118,8 @@ class Replayer:
         held = self._cache.exact(id)
         if held is None or held.earlier or held.key.context or self._quarantine.tenants(id):
             return "skipped"  # what was said before it is not known any more
+        if not self._may_ask_again(id):
+            return "skipped"
         if self._learning.book.record(id, self._clock()).replays >= MOST_REPLAYS:
             return "skipped"  # also when it is asked for by name
         shown = self._learning.improved(id)

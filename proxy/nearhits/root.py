@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -16,12 +17,14 @@ from proxy.nearhits.gathering import Gatherer
 from proxy.nearhits.judging import Judging
 from proxy.nearhits.learning import MOST_EXAMPLES, Learning
 from proxy.nearhits.parts import NearHitParts
+from proxy.nearhits.plan import may_ask_again
 from proxy.nearhits.preparing import Preparing, is_offered
 from proxy.nearhits.replaying import Replayer
 from proxy.nearhits.tier import NearHits
 from proxy.nearhits.verdicts import Verdicts
 from proxy.parts import Parts
 from proxy.upkeep import stop, utc_now
+from store.entry import EntryId
 
 _PREPARED = 20_000  # entries after a start, as far as there is room
 
@@ -32,7 +35,7 @@ async def open_near_hits(parts: Parts, stack: AsyncExitStack) -> NearHitParts | 
     What runs is stopped with `stack`, and what was learnt is written down. Raises
     StoreUnavailable.
     """
-    settings, metrics = parts.settings, parts.metrics
+    settings = parts.settings
     if not settings.offload:
         return None
     draw = random.Random()
@@ -44,30 +47,10 @@ async def open_near_hits(parts: Parts, stack: AsyncExitStack) -> NearHitParts | 
         improved=learning.improved,
         clock=utc_now,
     )
-    verdicts, replayer = None, None
     stack.push_async_callback(learning.save)
     upkeep = [learning.keep(), _preparing(parts, gatherer, learning).run()]
-    if settings.judge is not None and parts.side_calls is not None:
-        judging = Judging(
-            model=settings.judge.model,
-            side_calls=parts.side_calls,
-            observe=learning.observe,
-            metrics=metrics,
-        )
-        judging.start()
-        stack.push_async_callback(judging.aclose)
-        verdicts = Verdicts(judging, learning, time.time, draw.random)
-        replayer = Replayer(
-            model=settings.judge.model,
-            side_calls=parts.side_calls,
-            cache=parts.cache,
-            quarantine=parts.quarantine,
-            learning=learning,
-            gatherer=gatherer,
-            metrics=metrics,
-            idle=lambda: not any(group.in_flight for group in parts.upstreams.groups),
-            clock=time.time,
-        )
+    verdicts, replayer = _judged(parts, gatherer, learning, draw, stack)
+    if replayer is not None:
         upkeep.append(replayer.when_idle())
     for each in upkeep:
         stack.push_async_callback(stop, asyncio.create_task(each, name="nearhit-learning"))
@@ -78,7 +61,8 @@ async def open_near_hits(parts: Parts, stack: AsyncExitStack) -> NearHitParts | 
         asking=Asking(parts.upstreams, parts.keyring),
         upstreams=parts.upstreams,
         verdicts=verdicts,
-        metrics=metrics,
+        metrics=parts.metrics,
+        economics=parts.economics,
         touch=parts.cache.touch,
         clock=time.time,
         monotonic=time.monotonic,
@@ -104,6 +88,48 @@ async def _learnt_before(parts: Parts, draw: random.Random) -> Learning:
     learning.forget_lost(lambda id: parts.cache.exact(id) is not None)
     shelves.documents.follow(learning.apply)
     return learning
+
+
+def _judged(
+    parts: Parts,
+    gatherer: Gatherer,
+    learning: Learning,
+    draw: random.Random,
+    stack: AsyncExitStack,
+) -> tuple[Verdicts, Replayer] | tuple[None, None]:
+    """Return what asks a judge, which stops with `stack`; nothing where none is configured."""
+    judge, side_calls = parts.settings.judge, parts.side_calls
+    if judge is None or side_calls is None:
+        return None, None
+    judging = Judging(
+        model=judge.model, side_calls=side_calls, observe=learning.observe, metrics=parts.metrics
+    )
+    judging.start()
+    stack.push_async_callback(judging.aclose)
+    ask_again = _asking_again(parts)
+    replayer = Replayer(
+        model=judge.model,
+        side_calls=side_calls,
+        cache=parts.cache,
+        quarantine=parts.quarantine,
+        learning=learning,
+        gatherer=gatherer,
+        metrics=parts.metrics,
+        may_ask_again=ask_again,
+        idle=lambda: not any(group.in_flight for group in parts.upstreams.groups),
+        clock=time.time,
+    )
+    return Verdicts(judging, learning, time.time, draw.random, ask_again), replayer
+
+
+def _asking_again(parts: Parts) -> Callable[[EntryId], bool]:
+    """Return what says of an entry whether it may be asked anew now."""
+
+    def may(id: EntryId) -> bool:
+        held = parts.cache.exact(id)
+        return held is not None and may_ask_again(held, parts.in_force.rules.book, utc_now())
+
+    return may
 
 
 def _preparing(parts: Parts, gatherer: Gatherer, learning: Learning) -> Preparing:

@@ -17,7 +17,7 @@ class Form(NamedTuple):
     """What is shown of one version of an entry."""
 
     created_at: datetime  # of the version
-    shown: Shown | None  # None: its answer is no text, or too long
+    shown: Shown | None  # None: its answer is no text, too long, or private
     size: int
 
 

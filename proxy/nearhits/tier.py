@@ -30,10 +30,12 @@ from proxy.nearhits.plan import Expected, Offer, Plan, Prospect
 from proxy.nearhits.planning import load_of, may_offload, pairing_for, room_for_examples
 from proxy.nearhits.served import Served
 from proxy.nearhits.verdicts import Verdicts, asked_of_small
+from proxy.nearhits.waiting import Waiting
 from proxy.outcome import Lookup, Outcome
 from proxy.upstream import Upstreams
 from proxy.upstream_errors import ModelUnknown, UpstreamError
 from proxy.usage.counting import Usage
+from store.economics import Economics
 from store.entry import EntryId
 from store.policy import Offload
 
@@ -58,6 +60,7 @@ class NearHits:
         upstreams: Upstreams,
         verdicts: Verdicts | None,
         metrics: Metrics,
+        economics: Economics,
         touch: Callable[[EntryId], None],
         clock: Callable[[], float],
         monotonic: Callable[[], float],
@@ -71,9 +74,11 @@ class NearHits:
         self._upstreams = upstreams
         self._verdicts = verdicts
         self._metrics = metrics
+        self._economics = economics
         self._touch = touch
         self._clock = clock
         self._monotonic = monotonic
+        self._waiting = Waiting(upstreams, economics, monotonic)
         self._usage = usage
         self._served = Served()
         self._heard: dict[str, float] = {}  # categories by when a client last gave a verdict
@@ -90,7 +95,7 @@ class NearHits:
         if pairing is None or not may_offload(call) or not self._may_learn(call):
             return lookup
         try:
-            if await self._asked_again(call) or self._is_busy(call, pairing):
+            if await self._asked_again(call) or self._is_unavailable(call, pairing):
                 return lookup
             plan = await self._plan(call, lookup, pairing)
         except Exception:
@@ -230,31 +235,36 @@ class NearHits:
             p95 = group.latency_p95(self._monotonic(), _RECENT, _FEWEST)
         return load_of(group.in_flight, pairing.busy, p95, target)
 
-    def _is_busy(self, call: Call, pairing: Pairing) -> bool:
-        """Whether the small model has as many calls as it bears: its queue would be the slower."""
+    def _is_unavailable(self, call: Call, pairing: Pairing) -> bool:
+        """Whether the small model rests, or has all the calls it bears: a queue would be slower."""
         most = pairing.small_busy
-        if most is None or self._upstreams.route(pairing.small).in_flight < most:
+        if self._waiting.rests(pairing.small):
+            self._count(call, Arm.REQUESTED, "resting")
+        elif most is not None and self._upstreams.route(pairing.small).in_flight >= most:
+            self._count(call, Arm.REQUESTED, "busy")
+        else:
             return False
-        self._count(call, Arm.REQUESTED, "busy")
         return True
 
     async def _ask(self, plan: Plan, lookup: Lookup) -> Answer | Lookup:
         """Return the small model's answer; the lookup when none went out."""
-        call, arm = plan.call, plan.choice.arm
+        call, arm, small = plan.call, plan.choice.arm, plan.prospect.pairing.small
         offer = Offer(plan, self._clock())
         try:
-            answer = await self._asking.ask(
-                call,
-                plan.prospect.pairing.small,
-                asked_of_small(plan, arm),
-                self._done(offer),
-                self._check(offer),
-            )
+            with self._waiting.asked(small):
+                answer = await self._asking.ask(
+                    call,
+                    small,
+                    asked_of_small(plan, arm),
+                    self._done(offer),
+                    self._check(offer),
+                    patience=self._waiting.patience(call, small),
+                )
         except Unsure as unsure:
             self._count(call, arm, "unsure")
             if self._usage is not None:
                 told = None if unsure.whole is None else orjson.loads(unsure.whole)
-                self._usage.unsent(call, plan.prospect.pairing.small, told)
+                self._usage.unsent(call, small, told)
             if self._verdicts is None:
                 return lookup
             return self._verdicts.unsent(offer, unsure.whole, lookup)
@@ -271,6 +281,7 @@ class NearHits:
         self._learning.offered(served.examples, served.at)
         for id in served.examples:
             self._touch(id)
+        self._economics.helped(call.category, call.group)
         self._count(call, arm, "answered")
         if served.examples:
             self._metrics.example_tokens.observe(served.tokens)

@@ -26,6 +26,7 @@ from proxy.nearhits.plan import Offer, Plan, may_judge
 from proxy.nearhits.rehearsing import nearest, rehearsal
 from proxy.outcome import Lookup
 from proxy.wire.base import Fields, Json
+from store.entry import EntryId
 
 _UNSENT = 0.25  # least share of the unsent answers that are judged, lest a judge has no time left
 
@@ -39,12 +40,17 @@ class Verdicts:
         learning: Learning,
         clock: Callable[[], float],
         draw: Callable[[], float],
+        may_ask_again: Callable[[EntryId], bool],
     ) -> None:
-        """`clock` gives Unix seconds, `draw` numbers within [0, 1)."""
+        """`clock` gives Unix seconds, `draw` numbers within [0, 1).
+
+        `may_ask_again` says whether an entry's question may be asked anew and judged.
+        """
         self._judging = judging
         self._learning = learning
         self._clock = clock
         self._draw = draw
+        self._may_ask_again = may_ask_again
 
     @property
     def exhausted(self) -> bool:
@@ -107,7 +113,7 @@ class Verdicts:
     def _rehearse(self, plan: Plan, probability: float) -> bool:
         """Put a stored question to the small model; return whether there is one."""
         prospect = plan.prospect
-        asked = nearest(prospect.selection.examples)
+        asked = nearest(prospect.selection.examples, self._may_ask_again)
         if asked is None or plan.choice.arm is not Arm.EXAMPLES:
             return False
         seen = plan.near_hit(Arm.EXAMPLES, self._clock(), sent=False)

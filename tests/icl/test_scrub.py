@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from icl.scrub import scrub
+from icl.scrub import placeholders, scrub
 from icl.suspicion import suspicious
 
 FOUND = [
@@ -130,6 +130,12 @@ def test_scrubbing_twice_changes_nothing_more(pieces: list[str]) -> None:
     for glue in (" ", "\n", ""):
         once = scrub(glue.join(pieces))
         assert scrub(once) == once
+
+
+@pytest.mark.parametrize(("text", "scrubbed"), FOUND)
+def test_every_placeholder_is_told_from_other_tags(text: str, scrubbed: str) -> None:
+    assert placeholders(scrubbed) == set(re.findall(r"<[A-Z_]+>", scrubbed))
+    assert not placeholders(text + " <b>, <T>, <EMAILS> and <email>")
 
 
 @pytest.mark.parametrize(("_", "scrubbed"), FOUND)

@@ -176,6 +176,46 @@ def test_chance_does_not_close_a_category_at_three_times_break_even(seed: int) -
     assert is_open(gate)
 
 
+# Near-hits: misses of which a small model has made something
+
+
+def near_hits(gate: Economics, *, helped: int, of: int) -> None:
+    """Report so many misses, as many of them near-hits as are said, spread evenly."""
+    for number in range(of):
+        feed(gate, hits=0, of=1)
+        if (number + 1) * helped // of > number * helped // of:
+            gate.helped(CATEGORY, GROUP)
+
+
+def test_a_category_that_lives_off_near_hits_stays_open() -> None:
+    gate = Economics()
+    near_hits(gate, helped=900, of=1000)
+    assert is_open(gate)
+    assert gate.facts()[CATEGORY, GROUP].hit_rate == pytest.approx(0.9, abs=0.01)
+
+
+def test_near_hits_that_are_too_few_for_the_time_that_lookups_take_do_not_hold_it() -> None:
+    gate = Economics()
+    near_hits(gate, helped=50, of=1000)  # break-even would be 200
+    assert not is_open(gate)
+
+
+def test_near_hits_of_many_calls_at_once_count_when_they_come() -> None:
+    gate = Economics()
+    for _ in range(20):
+        feed(gate, hits=0, of=50)
+        for _ in range(45):
+            gate.helped(CATEGORY, GROUP)
+    assert is_open(gate)
+    assert gate.facts()[CATEGORY, GROUP].hit_rate == pytest.approx(0.9, abs=0.06)
+
+
+def test_a_near_hit_of_a_key_that_was_forgotten_says_nothing() -> None:
+    gate = Economics()
+    gate.helped(CATEGORY, GROUP)
+    assert gate.facts()[CATEGORY, GROUP].hit_rate is None
+
+
 # While it is closed
 
 
@@ -207,6 +247,14 @@ def test_a_single_probe_that_hits_does_not_open_it() -> None:
     gate = closed()
     gate.looked_up(CATEGORY, GROUP, hit=True, seconds=LOOKUP)
     assert not is_open(gate)
+
+
+def test_probes_that_are_near_hits_open_it() -> None:
+    gate = closed()
+    for _ in range(8):
+        gate.looked_up(CATEGORY, GROUP, hit=False, seconds=LOOKUP)
+        gate.helped(CATEGORY, GROUP)
+    assert is_open(gate)
 
 
 def test_an_upstream_that_has_become_slow_opens_it_at_the_next_probe() -> None:
@@ -284,6 +332,7 @@ def test_no_times_whatever_break_it(reports: list[tuple[bool, float, float]]) ->
     gate = Economics()
     for hit, lookup, answer in reports:
         gate.looked_up(CATEGORY, GROUP, hit=hit, seconds=lookup)
+        gate.helped(CATEGORY, GROUP)
         gate.answered(CATEGORY, GROUP, answer)
         gate.worthwhile(CATEGORY, GROUP)
     for worth in gate.facts().values():
@@ -365,6 +414,7 @@ def test_whoever_only_looks_sees_what_the_next_request_would_and_moves_nothing()
         before = watched.facts()
         seen = watching.worthwhile(CATEGORY, GROUP)
         watching.looked_up(CATEGORY, GROUP, hit=True, seconds=0.1)
+        watching.helped(CATEGORY, GROUP)
         watching.answered(CATEGORY, GROUP, 100.0)
         assert watched.facts() == before == watching.facts()
         assert watched.worthwhile(CATEGORY, GROUP) is seen

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -10,14 +11,16 @@ import pytest
 
 from proxy.answer import Answer, Streamed
 from proxy.auth import ApiKey, Keyring
+from proxy.call import Call
 from proxy.nearhits.asking import Asking, Unfit
 from proxy.upstream import Upstreams, UpstreamSpec
-from proxy.upstream_errors import UpstreamError
+from proxy.upstream_errors import UpstreamError, UpstreamTimeout
 from tests.fake_upstream import FakeUpstream, Script
 from tests.harness import digest
 from tests.proxy.nearhits.calls import ASKED, call_of
 
 CLIENT = {b"authorization": b"Bearer sk-client", b"content-type": b"application/json"}
+PATIENCE = 30.0  # seconds: as long as a slow machine may take
 JSON_MODE = [
     {"type": "json_object"},
     {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}},
@@ -30,8 +33,16 @@ def spec(name: str, model: str, upstream: FakeUpstream, key: str | None = None) 
     )
 
 
+def as_asked(call: Call) -> dict[str, Any]:
+    return {**call.body, "model": "small"}
+
+
 async def asked(
-    script: Script, *, body: Mapping[str, Any] | None = None
+    script: Script,
+    *,
+    body: Mapping[str, Any] | None = None,
+    sent: Callable[[Call], dict[str, Any]] = as_asked,
+    patience: float = PATIENCE,
 ) -> tuple[Answer, bytes, list[Any], FakeUpstream]:
     """Have a small model answer so; return the answer, its body, what was told, and the fake."""
     told: list[Any] = []
@@ -39,9 +50,12 @@ async def asked(
         upstream.default = script
         async with Upstreams([spec("a", "*", upstream)]) as upstreams:
             call = call_of(headers=CLIENT, body=body)
-            sent = {**call.body, "model": "small"}
             answer = await Asking(upstreams, Keyring(())).ask(
-                call, "small", sent, lambda raw: told.append(orjson.loads(raw))
+                call,
+                "small",
+                sent(call),
+                lambda raw: told.append(orjson.loads(raw)),
+                patience=patience,
             )
             return answer, await whole(answer), told, upstream
 
@@ -73,6 +87,16 @@ async def test_where_json_was_asked_for_anything_else_is_unfit(
         await asked(Script(text=text), body={"response_format": form, "stream": stream})
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("text", ["42", "null", '"With oil."', "true", '[{"a": 1}]'])
+async def test_where_an_object_was_asked_for_other_json_is_unfit(text: str, stream: bool) -> None:
+    with pytest.raises(Unfit):
+        await asked(Script(text=text), body={"response_format": JSON_MODE[0], "stream": stream})
+    schema = {"response_format": JSON_MODE[1], "stream": stream}
+    _, _, told, _ = await asked(Script(text=text), body=schema)  # which may ask for any of them
+    assert len(told) == 1
+
+
 @pytest.mark.parametrize("script", [{"cut_after": 2}, {"end_after": 2}, {"error_after": 2}])
 async def test_a_stream_of_json_that_breaks_off_is_never_seen(script: dict[str, Any]) -> None:
     broken = Script(text='{"a": "one two three"}', token_delay=0.02, **script)
@@ -93,6 +117,37 @@ async def test_json_where_json_was_asked_for_is_fit(form: Any) -> None:
     _, body, told, upstream = await asked(Script(text='{"a": 1}'), body={"response_format": form})
     assert len(told) == 1
     assert upstream.calls[0].body["response_format"] == form
+
+
+def with_example(call: Call) -> dict[str, Any]:
+    """Return what the small model gets: an example with a placeholder in its question, too."""
+    turns = [
+        {"role": "user", "content": "Where does <EMAIL> live?"},
+        {"role": "assistant", "content": "In Lyon."},
+    ]
+    return {**call.body, "model": "small", "messages": turns + call.body["messages"]}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_repeats_a_placeholder_of_an_example_is_unfit(stream: bool) -> None:
+    said = Script(text="Write to <EMAIL> there.")
+    with pytest.raises(Unfit):
+        await asked(said, body={"stream": stream}, sent=with_example)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("text", ["Write to them.", "As <b> or <PHONE>."])
+async def test_whatever_else_it_says_beside_such_an_example_is_fit(stream: bool, text: str) -> None:
+    _, body, told, _ = await asked(Script(text=text), body={"stream": stream}, sent=with_example)
+    assert told[0]["choices"][0]["message"]["content"] == text
+    assert body
+
+
+async def test_a_placeholder_that_the_client_has_written_may_be_said() -> None:
+    turns = [{"role": "user", "content": "What does <EMAIL> stand for?"}]
+    said = Script(text="<EMAIL> is a placeholder.")
+    _, _, told, _ = await asked(said, body={"messages": turns}, sent=with_example)
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize(
@@ -120,6 +175,26 @@ async def test_a_small_model_that_fails_raises_before_anything_is_sent(
 ) -> None:
     with pytest.raises((UpstreamError, Unfit)):
         await asked(script, body={"stream": stream})
+
+
+@pytest.mark.parametrize(
+    ("script", "stream"),
+    [(Script(delay=30), False), (Script(delay=30), True), (Script(hold_after=0), True)],
+    ids=["no answer", "no stream", "a stream that does not begin"],
+)
+async def test_a_small_model_that_hangs_is_waited_for_only_so_long(
+    script: Script, stream: bool
+) -> None:
+    async with asyncio.timeout(10):
+        with pytest.raises(UpstreamTimeout):
+            await asked(script, body={"stream": stream}, patience=0.1)
+
+
+async def test_a_stream_that_has_begun_may_take_its_time() -> None:
+    script = Script(text="one two three four five", token_delay=0.1)
+    _, body, told, _ = await asked(script, body={"stream": True}, patience=0.4)
+    assert body.endswith(b"data: [DONE]\n\n")
+    assert len(told) == 1
 
 
 async def test_an_answer_that_is_cut_off_raises() -> None:
@@ -190,7 +265,8 @@ async def test_a_key_goes_only_where_its_owner_s_own_calls_go(
             asking = Asking(upstreams, keyring)
             for small in ("large-mini", "small"):
                 call = call_of(headers=CLIENT, upstream_key=tenant_key)
-                await asking.ask(call, small, {**call.body, "model": small}, lambda raw: None)
+                sent = {**call.body, "model": small}
+                await asking.ask(call, small, sent, lambda raw: None, patience=PATIENCE)
         assert [call.headers.get("authorization") for call in one.calls] == [together]
         assert [call.headers.get("authorization") for call in other.calls] == [apart]
 
@@ -201,6 +277,15 @@ async def test_no_other_secret_of_the_client_s_goes_to_another_upstream(name: by
         specs = [spec("a", "large", one), spec("b", "small", other)]
         async with Upstreams(specs) as upstreams:
             call = call_of(headers={name: b"hush", b"content-type": b"application/json"})
-            sent = {**call.body, "model": "small"}
-            await Asking(upstreams, Keyring(())).ask(call, "small", sent, lambda raw: None)
+            asking = Asking(upstreams, Keyring(()))
+            await asking.ask(call, "small", as_asked(call), lambda raw: None, patience=PATIENCE)
         assert "hush" not in str(other.calls[0].headers)
+
+
+async def test_the_client_s_idempotency_key_is_left_for_the_requested_model() -> None:
+    """An upstream that knows the key would give the requested model's call this answer again."""
+    async with FakeUpstream() as upstream, Upstreams([spec("a", "*", upstream)]) as upstreams:
+        call = call_of(headers={**CLIENT, b"idempotency-key": b"once"})
+        asking = Asking(upstreams, Keyring(()))
+        await asking.ask(call, "small", as_asked(call), lambda raw: None, patience=PATIENCE)
+    assert "idempotency-key" not in upstream.calls[0].headers

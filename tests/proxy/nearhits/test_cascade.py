@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from math import log
 from typing import Any
 
@@ -11,13 +12,15 @@ import pytest
 from icl.confidence import TOKENS, Confidence
 from proxy.answer import Answer, Streamed
 from proxy.auth import Keyring
+from proxy.nearhits import cascade
 from proxy.nearhits.asking import Asking, Unfit
 from proxy.nearhits.cascade import Unsure
 from proxy.upstream import Upstreams
+from proxy.upstream_errors import UpstreamError
 from proxy.wire.sse import SseReader, payloads
 from tests.fake_upstream import FakeUpstream, Script
 from tests.proxy.nearhits.calls import call_of
-from tests.proxy.nearhits.test_asking import CLIENT, spec, whole
+from tests.proxy.nearhits.test_asking import CLIENT, PATIENCE, as_asked, spec, whole
 
 LONG = " ".join(f"word{n}" for n in range(3 * TOKENS))
 
@@ -46,6 +49,7 @@ class Asked:
                     {**call.body, "model": "small"},
                     lambda raw: self.told.append(orjson.loads(raw)),
                     self.check,
+                    patience=PATIENCE,
                 )
                 body_ = await whole(answer)
             self.sent = upstream.calls[0].body
@@ -93,7 +97,7 @@ async def test_of_a_long_stream_only_the_beginning_is_waited_for() -> None:
         async with Upstreams([spec("a", "*", upstream)]) as upstreams:
             call = call_of(headers=CLIENT, body={"stream": True})
             answer = await Asking(upstreams, Keyring(())).ask(
-                call, "small", {**call.body, "model": "small"}, lambda raw: None, here.check
+                call, "small", as_asked(call), lambda raw: None, here.check, patience=PATIENCE
             )
             assert isinstance(answer.body, Streamed)
             async with answer.body as streamed:
@@ -116,6 +120,40 @@ async def test_an_engine_that_tells_no_probabilities_is_unfit_and_the_log_says_w
     with pytest.raises(Unfit, match="cascade"):
         await here.answer(Script(text="jumped", logprob=None), stream=stream)
     assert here.seen == []
+
+
+async def test_an_engine_that_tells_none_is_not_waited_for_to_the_end() -> None:
+    """It would go on for ever."""
+    async with asyncio.timeout(10):
+        with pytest.raises(Unfit, match="cascade"):
+            await Asked().answer(Script(text="on and ", endless=True, logprob=None), stream=True)
+
+
+async def test_no_more_than_a_mebibyte_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cascade, "_MOST", 10_000)
+    short, long = "word " * 5, "x" * 10_000
+    _, body = await Asked().answer(Script(text=short, logprob=log(0.9)), stream=True)
+    assert text_of(body) == short
+    with pytest.raises(Unfit):
+        await Asked().answer(Script(text=long, logprob=log(0.9)), stream=True)
+
+
+@pytest.mark.parametrize(
+    "badly",
+    [
+        {"error_after": 3},
+        {"end_after": 3},
+        {"cut_after": 3},
+        {"finish_reason": "length"},
+        {"finish_reason": "content_filter"},
+    ],
+)
+async def test_a_stream_that_ends_badly_while_it_is_held_back_is_never_seen(
+    badly: dict[str, Any],
+) -> None:
+    script = Script(text="one two three four", logprob=log(0.95), token_delay=0.02, **badly)
+    with pytest.raises((UpstreamError, Unfit)):
+        await Asked().answer(script, stream=True)
 
 
 async def test_a_stream_cut_anywhere_is_read_the_same() -> None:

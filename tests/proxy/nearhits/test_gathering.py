@@ -168,17 +168,33 @@ async def test_an_example_says_what_is_known_of_its_entry() -> None:
     ]
 
 
-async def test_question_and_answer_are_scrubbed_whatever_the_scope() -> None:
+async def test_a_question_is_scrubbed_whatever_the_scope() -> None:
     found = near_by("a", query="What did ann.smith@harbour.example order?")
-    secret = "She can be reached at +49 30 901820 or ann.smith@harbour.example."
     for policy in (TENANT, USER):
         call = call_of(policy)
         own = Candidate(replace(found.held, user=call.asker), 0.8)
-        source, _ = gathered(own, says={"a": secret})
+        source, _ = gathered(own)
         (shown,) = await source.examples(call, [own])
-        assert "ann.smith" not in shown.question + shown.answer
-        assert "901820" not in shown.answer
-        assert "<EMAIL>" in shown.question and "<EMAIL>" in shown.answer
+        assert shown.question == "What did <EMAIL> order?"
+
+
+@pytest.mark.parametrize("answer", ["desk@lyon.example", "Call +49 30 901820, or write."])
+async def test_an_answer_that_scrubbing_would_change_is_not_shown_in_any_scope(
+    answer: str,
+) -> None:
+    for policy in (TENANT, USER):
+        call = call_of(policy)
+        own = near_by("a", user=call.asker)
+        source, shelf = gathered(own, says={"a": answer})
+        for _ in range(3):
+            assert await texts(source, own, call=call) == {}
+        assert len(shelf.reads) == 1
+
+
+async def test_a_placeholder_that_the_answer_itself_has_may_be_shown() -> None:
+    found = near_by("a")
+    source, _ = gathered(found, says={"a": " Put <EMAIL> into the template. "})
+    assert await texts(source, found) == {"a": "Put <EMAIL> into the template."}
 
 
 async def test_an_answer_is_read_once_and_anew_when_it_was_replaced() -> None:
@@ -204,10 +220,13 @@ async def test_an_improved_answer_is_shown_once_the_old_one_is_forgotten() -> No
     found, improved = near_by("a"), dict[str, str]()
     source, _ = gathered(found, improved=improved)
     assert await texts(source, found) == {"a": "With oil a."}
-    improved["a"] = "With graphite, says bob@harbour.example."
+    improved["a"] = "With graphite."
     assert await texts(source, found) == {"a": "With oil a."}
     source.forget(EntryId("a"))
-    assert await texts(source, found) == {"a": "With graphite, says <EMAIL>."}
+    assert await texts(source, found) == {"a": "With graphite."}
+    improved["a"] = "With graphite, says bob@harbour.example."
+    source.forget(EntryId("a"))
+    assert await texts(source, found) == {}
 
 
 async def test_an_answer_that_is_improved_while_it_is_read_is_not_kept_as_it_was() -> None:

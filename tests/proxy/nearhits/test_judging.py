@@ -41,12 +41,12 @@ class Bench:
     def outcomes(self) -> dict[str, float]:
         return counts(self.metrics, AUDITS)
 
-    async def verdict(self, *questions: Question) -> dict[str, float]:
-        """Return the outcomes once all of these are judged."""
+    async def verdict(self, *questions: Question, put: int = 0) -> dict[str, float]:
+        """Return the outcomes once all of these are judged, and as many as were put before."""
         for each in questions:
             self.judging.put(each)
         async with asyncio.timeout(10):
-            while sum(self.outcomes.values()) < len(questions):  # noqa: ASYNC110
+            while sum(self.outcomes.values()) < put + len(questions):  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
         return self.outcomes
 

@@ -35,10 +35,19 @@ def rehearsed(*candidates: Example) -> dict[str, Any] | None:
     return rehearsal(BODY, asked, candidates, UtilityModel(), Limits(), "small")
 
 
+def anything(id: EntryId) -> bool:
+    return True
+
+
 def test_the_nearest_example_is_asked_for_if_others_can_be_shown() -> None:
-    assert nearest(EXAMPLES) is EXAMPLES[-1]
-    assert nearest(EXAMPLES[:1]) is None
-    assert nearest([]) is None
+    assert nearest(EXAMPLES, anything) is EXAMPLES[-1]
+    assert nearest(EXAMPLES[:1], anything) is None
+    assert nearest([], anything) is None
+
+
+def test_what_must_not_be_asked_anew_is_passed_over() -> None:
+    assert nearest(EXAMPLES, lambda id: id != EXAMPLES[-1].id) is EXAMPLES[-2]
+    assert nearest(EXAMPLES, lambda id: False) is None
 
 
 def test_it_is_asked_in_the_same_chat_with_the_others_as_examples() -> None:
@@ -49,7 +58,7 @@ def test_it_is_asked_in_the_same_chat_with_the_others_as_examples() -> None:
     assert first == SYSTEM
     assert last == {"role": "user", "content": EXAMPLES[-1].question}
     assert {turn["name"] for turn in shown} == {MARK}
-    assert [turn["content"] for turn in shown[::2]] == [each.question for each in EXAMPLES[:-1]]
+    assert {turn["content"] for turn in shown[::2]} == {each.question for each in EXAMPLES[:-1]}
 
 
 def test_its_own_answer_is_not_shown() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any, cast
 
 import orjson
@@ -18,16 +20,18 @@ from proxy.metrics import Metrics
 from proxy.nearhits import replaying
 from proxy.nearhits.gathering import Gatherer
 from proxy.nearhits.learning import Learning
+from proxy.nearhits.plan import may_ask_again
 from proxy.nearhits.planning import CHAT
 from proxy.nearhits.replaying import Replayed, Replayer
 from store.cache import Cache
 from store.entry import EntryId, Held, PartitionKey
 from store.errors import StoreUnavailable
 from store.journal import Change
+from store.policy import Mode, Offload, PolicyBook
 from store.quarantine import EVERYBODY, Quarantine
 from tests.entries import NOON
 from tests.fakes_documents import MemoryDocuments
-from tests.proxy.nearhits.calls import Panel, Shelf, call_of, counts, held_of, near_by
+from tests.proxy.nearhits.calls import TENANT, Panel, Shelf, call_of, counts, held_of, near_by
 
 A = EntryId("a")
 AT = NOON.timestamp()
@@ -45,6 +49,7 @@ class Yard:
         self.shelf = Shelf(*held)
         self.quarantine = Quarantine(records)
         self.metrics = Metrics(["default"], [])
+        self.book = PolicyBook({"default": TENANT})
         self.idle = True
         draw = random.Random(7)
         self.learning = Learning(
@@ -72,11 +77,16 @@ class Yard:
             learning=self.learning,
             gatherer=self.gatherer,
             metrics=self.metrics,
+            may_ask_again=self._may_ask_again,
             idle=lambda: self.idle,
             clock=lambda: AT,
         )
 
     async def _tell(self, change: Change) -> None: ...
+
+    def _may_ask_again(self, id: EntryId) -> bool:
+        held = self.shelf.exact(id)
+        return held is not None and may_ask_again(held, self.book, NOON)
 
     def poor(self, *ids: str, offers: int = 20) -> None:
         """Have entries helped often, and badly."""
@@ -187,6 +197,39 @@ async def test_what_cannot_be_asked_by_its_question_alone_is_skipped(held: Held)
     yard = Yard(held=(held,))
     assert await yard.replayer.run([A]) == Replayed(planned=1, skipped=1)
     assert yard.panel.asked == []
+
+
+FORBIDS = [
+    {"audit": False},
+    {"offload": Offload.OFF},
+    {"mode": Mode.EXACT},
+    {"mode": Mode.OFF},
+    {"ttl": timedelta(seconds=59)},
+]
+
+
+@pytest.mark.parametrize("forbids", FORBIDS)
+async def test_what_its_category_keeps_from_the_judge_is_neither_planned_nor_asked(
+    forbids: dict[str, Any],
+) -> None:
+    other = held_of("b", category="other")
+    yard = Yard("With tar.", *TIE, None, held=(held_of("a"), other))
+    yard.book = PolicyBook(
+        {"default": replace(TENANT, **forbids), "other": replace(TENANT, name="other")}
+    )
+    yard.poor("a", "b")
+    yard.poor("a")
+    assert yard.replayer.plan(1) == ["b"]
+    assert await yard.replayer.run([A]) == Replayed(planned=1, skipped=1)
+    assert yard.panel.asked == []
+    assert (await yard.replayer.run([EntryId("b")])).replayed == 1
+
+
+async def test_an_entry_whose_category_is_gone_is_not_asked() -> None:
+    yard = Yard(held=(held_of("a", category="gone"),))
+    yard.poor("a")
+    assert yard.replayer.plan(1) == []
+    assert await yard.replayer.run([A]) == Replayed(planned=1, skipped=1)
 
 
 async def test_an_entry_that_is_replaced_meanwhile_is_not_improved() -> None:
