@@ -32,6 +32,7 @@ _UNCOUNTED = TRANSPORT_FIELDS | {"model"}  # the model counts in the ground, as 
 # A run of digits that may not survive a 64-bit integer or double.
 _LONG_NUMBER = re.compile(rb"\d{16,}")
 _LONG_RUN = re.compile(r"\d{16,}")
+_KEPT = "\x00number"  # the key under which its text is kept
 _LONGEST_USER = 256  # characters
 
 
@@ -42,7 +43,8 @@ class InvalidJson(ValueError):
 def parse_body(raw: bytes) -> dict[str, Json]:
     """Return the body as identity sees it; raise InvalidJson.
 
-    Numbers too long for 64 bits are kept as text, so that two different ones never collapse.
+    Numbers too long for 64 bits are kept as text, so that two different ones never collapse;
+    `number_of` reads them.
     """
     try:
         body = orjson.loads(raw)
@@ -56,11 +58,23 @@ def parse_body(raw: bytes) -> dict[str, Json]:
 
 
 def _exact_int(digits: str) -> Any:
-    return {"\x00number": digits} if _LONG_RUN.search(digits) else int(digits)
+    return {_KEPT: digits} if _LONG_RUN.search(digits) else int(digits)
 
 
 def _exact_float(digits: str) -> Any:
-    return {"\x00number": digits} if _LONG_RUN.search(digits) else float(digits)
+    return {_KEPT: digits} if _LONG_RUN.search(digits) else float(digits)
+
+
+def number_of(value: Json) -> float | None:
+    """Return a value of a parsed body as a number, however many digits it has; else None."""
+    if isinstance(value, dict) and value.keys() == {_KEPT}:
+        value = value[_KEPT]
+    elif not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except (ValueError, TypeError):  # a client may have sent an object with this very key
+        return None
 
 
 def _canonical(value: Json) -> bytes:

@@ -21,6 +21,7 @@ from proxy.identity import (
     entry_id,
     ground_of,
     model_group,
+    number_of,
     parse_body,
     partition_key,
     shared_ground_of,
@@ -105,6 +106,26 @@ def test_the_transport_fields_count_when_they_are_nested() -> None:
 )
 def test_numbers_beyond_64_bits_stay_apart(one: Any, other: Any) -> None:
     assert id_of({"seed": one}) != id_of({"seed": other})
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        ("1", 1.0),
+        ("0.5", 0.5),
+        ("1.2000000000000002", 1.2000000000000002),
+        ("1.00000000000000001", 1.0),
+        ("18446744073709551617", 2.0**64),
+        ('"1"', None),
+        ("null", None),
+        ("[]", None),
+        ('{"a": 1}', None),
+        ('{"\\u0000number": "hot"}', None),
+        ('{"\\u0000number": []}', None),
+    ],
+)
+def test_a_number_is_one_however_many_digits_it_has(written: str, number: float | None) -> None:
+    assert number_of(parse_body(b'{"t": %b}' % written.encode())["t"]) == number
 
 
 def test_texts_are_not_lower_cased_or_stripped() -> None:
