@@ -92,6 +92,20 @@ async def test_an_entry_whose_category_a_header_named_does_not_name_it_for_other
     assert told.headers["x-nearhit-category"] == "cooking"
 
 
+async def test_a_category_that_a_header_named_is_nobody_elses_however_often_it_is_asked_anew(
+    stage: Stage, ask: Ask
+) -> None:
+    docs = {"name": "docs", "ttl": "30d"}
+    client = stage.openai(await stage.proxy({"name": "default"}, COOKING, PERSONAL, docs))
+    await ask(client, SOUP)
+    anew = category("docs") | {"Cache-Control": "max-age=0"}  # its own answer takes the place
+    named = await ask(client, SOUP, headers=anew)
+    assert not named.hit
+    told = await ask(client, SOUP)
+    assert named.headers["x-nearhit-category"] == "docs"
+    assert told.headers["x-nearhit-category"] == "cooking"
+
+
 async def test_no_header_gets_around_a_locked_rule(stage: Stage, ask: Ask) -> None:
     prices: dict[str, Any] = {
         "name": "prices",
