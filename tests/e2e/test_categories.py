@@ -78,6 +78,22 @@ async def test_no_header_gets_around_what_a_question_of_a_mode_off_category_mean
             assert asked.headers["x-nearhit-category"] == "personal"
 
 
+async def test_a_category_that_is_turned_off_forbids_what_a_header_had_stored_before(
+    stage: Stage, ask: Ask
+) -> None:
+    docs = {"name": "docs"}
+    proxy = await stage.proxy({"name": "default"}, COOKING, PERSONAL, docs)
+    client = stage.openai(proxy)
+    await ask(client, SOUP, headers=category("docs"))
+    assert (await ask(client, SOUP, headers=category("docs"))).hit
+    url = f"{proxy.url}/admin/api/categories/cooking"
+    async with stage.http.put(url, json=COOKING | {"mode": "off"}) as answer:
+        assert answer.status == 200
+    asked = await ask(client, SOUP, headers=category("docs"))
+    assert asked.status == "nearhit; fwd=bypass; detail=policy"
+    assert asked.headers["x-nearhit-category"] == "cooking"
+
+
 async def test_an_entry_whose_category_a_header_named_does_not_name_it_for_others(
     stage: Stage, ask: Ask
 ) -> None:
