@@ -14,6 +14,7 @@ from proxy.identity import (
     asker_of,
     counted,
     entry_id,
+    flight_key,
     ground_of,
     model_group,
     parse_body,
@@ -23,6 +24,7 @@ from proxy.identity import (
 )
 from proxy.rules import InForce, Rules
 from proxy.wire.base import Json, Question, Wire
+from proxy.wire.echo import own
 from store.entry import EntryId, Held, PartitionKey
 from store.match import Traits
 from store.policy import DEFAULT_CATEGORY, Policy, PolicyBook, Scope, stricter
@@ -138,6 +140,14 @@ class Call:
         if self.policy.scope is not Scope.SHARED:
             return ""
         return entry_id(self._ground(shared_ground_of), self.counted)
+
+    @property
+    def flight_key(self) -> str:
+        """The key of a shared upstream call: the exact key, and what else its answer depends on.
+
+        That are the transport fields that the answer tells again, or that it may be refused for.
+        """
+        return flight_key(self.id, own(self.body, (*self.wire.echoes, "service_tier")))
 
     @property
     def partition(self) -> PartitionKey:

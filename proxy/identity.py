@@ -28,6 +28,8 @@ ANSWER_HEADERS = (
     b"openai-organization",
     b"openai-project",
 )
+# Raised where what a route has stored must not be served any more.
+_EDITIONS = {"/v1/responses": 2}  # before 2, answers were stored with what they echo of who asked
 _UNCOUNTED = TRANSPORT_FIELDS | {"model"}  # the model counts in the ground, as its group
 # A run of digits that may not survive a 64-bit integer or double.
 _LONG_NUMBER = re.compile(rb"\d{16,}")
@@ -125,7 +127,9 @@ def _ground(
         headers[n].decode("latin-1") if n in headers else None for n in ANSWER_HEADERS
     ]
     query = query_string.decode("latin-1")
-    return _canonical([whose, route, query, model, answer_headers])
+    edition = _EDITIONS.get(route)
+    where = route if edition is None else [route, edition]
+    return _canonical([whose, where, query, model, answer_headers])
 
 
 class UserNotAllowed(Exception):
@@ -197,6 +201,14 @@ def counted(body: dict[str, Json]) -> bytes:
 def entry_id(ground: bytes, counted: bytes) -> EntryId:
     """Return the exact key of a request: 128 bits of SHA-256 as hex."""
     return EntryId(sha256(b"entry\n" + ground + b"\n" + counted).hexdigest()[:32])
+
+
+def flight_key(id: EntryId, apart: dict[str, Json]) -> str:
+    """Return the key of an upstream call that is shared by whoever says the same of `apart`."""
+    if not apart:
+        return id
+    told = sha256(b"flight\n" + _canonical(apart)).hexdigest()[:32]
+    return f"{id}/{told}"
 
 
 def partition_key(ground: bytes, question: Question) -> PartitionKey:

@@ -97,7 +97,7 @@ class Searcher:
             if reason is not None:
                 return Lookup(Outcome.BYPASS, reason=reason, storable=False)
             # Let an answer to this very call that is just being stored become visible.
-            await self._flights.landed(call.id, _STORING)
+            await self._flights.landed(call.flight_key, _STORING)
             return await self._find(call)
         except Unplaced as unplaced:
             return Lookup(Outcome.BYPASS, reason=str(unplaced), storable=False)

@@ -68,6 +68,7 @@ class Wire(Protocol):
 
     path: str  # as in "/v1/chat/completions"
     streams: bool  # whether the route can answer as SSE
+    echoes: tuple[str, ...]  # the transport fields that its answers tell again
 
     def read(self, body: dict[str, Json]) -> Question:
         """Split a request body; raise InvalidRequest, nothing else, naming the field at fault."""

@@ -31,6 +31,7 @@ class CompletionsWire:
 
     path = "/v1/completions"
     streams = True
+    echoes: tuple[str, ...] = ()
 
     def read(self, body: dict[str, Json]) -> Question:
         """Split a request body; raise InvalidRequest naming the field at fault."""

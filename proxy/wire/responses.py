@@ -39,6 +39,7 @@ class ResponsesWire:
 
     path = "/v1/responses"
     streams = True
+    echoes: tuple[str, ...] = ("metadata", "user", "store")
 
     def read(self, body: dict[str, Json]) -> Question:
         """Split a request body; raise InvalidRequest naming the field at fault."""

@@ -19,6 +19,7 @@ from proxy.identity import (
     asker_of,
     counted,
     entry_id,
+    flight_key,
     ground_of,
     model_group,
     number_of,
@@ -346,6 +347,23 @@ def test_shared_grounds_are_equal_for_equal_requests_only(
 
 def test_without_a_user_a_tenants_ground_is_what_it_always_was() -> None:
     assert GROUND == b'["t","/v1/chat/completions","","m",[null,null,null,null,null]]'
+
+
+def test_what_was_stored_with_its_asker_in_it_is_not_found_any_more() -> None:
+    request: dict[str, Any] = {"route": "/v1/responses", "query_string": b"", "model": "m"}
+    for ground in (
+        ground_of(tenant="t", headers={}, **request),
+        shared_ground_of(headers={}, **request),
+    ):
+        assert b',["/v1/responses",2],' in ground
+
+
+@given(st.text(max_size=4), st.text(max_size=4))
+def test_calls_that_differ_in_what_tells_answers_apart_are_not_shared(one: str, other: str) -> None:
+    keys = {flight_key(EntryId("a"), {"user": name}) for name in (one, other)}
+    assert (len(keys) == 1) == (one == other)
+    assert flight_key(EntryId("a"), {}) == "a"
+    assert "a" not in keys
 
 
 # -- who the user is
