@@ -11,6 +11,7 @@ from proxy.category import Told, decide, inescapable, told
 from proxy.errors import ApiError
 from proxy.headers import NO_WISHES, CacheControl, parse_cache_control, parse_tags, parse_threshold
 from proxy.identity import (
+    Group,
     asker_of,
     counted,
     entry_id,
@@ -70,7 +71,7 @@ class Call:
     asked_threshold: float  # may only raise the policy's; -1 when the caller asked for none
     tags: tuple[str, ...]
     model: str
-    model_group: str
+    model_group: Group
     stream: bool
     rules: Rules
     group_of: Callable[[str], str]  # a model's upstream group

@@ -86,11 +86,16 @@ def _canonical(value: Json) -> bytes:
         raise InvalidJson(f"the body cannot be read: {error}") from None
 
 
-def model_group(model: str, groups: Mapping[str, tuple[str, ...]]) -> str:
+# Whose answers may stand in for each other: a text for a model by itself, a tuple for a group. A
+# model may be called what a group is called; they stay apart.
+Group = str | tuple[str]
+
+
+def model_group(model: str, groups: Mapping[str, tuple[str, ...]]) -> Group:
     """Return the group whose patterns name this model, or the model itself."""
     for group, patterns in groups.items():
         if any(fnmatchcase(model, pattern) for pattern in patterns):
-            return group
+            return (group,)
     return model
 
 
@@ -100,7 +105,7 @@ def ground_of(
     user: str = "",
     route: str,
     query_string: bytes,
-    model: str,
+    model: Group,
     headers: Mapping[bytes, bytes],
 ) -> bytes:
     """Return the part of every key that is not the body: whose request it is, and to what.
@@ -114,14 +119,14 @@ def ground_of(
 
 
 def shared_ground_of(
-    *, route: str, query_string: bytes, model: str, headers: Mapping[bytes, bytes]
+    *, route: str, query_string: bytes, model: Group, headers: Mapping[bytes, bytes]
 ) -> bytes:
     """Return the ground that all tenants share; it is never that of a tenant or a user."""
     return _ground(None, route, query_string, model, headers)
 
 
 def _ground(
-    whose: Json, route: str, query_string: bytes, model: str, headers: Mapping[bytes, bytes]
+    whose: Json, route: str, query_string: bytes, model: Group, headers: Mapping[bytes, bytes]
 ) -> bytes:
     answer_headers = [
         headers[n].decode("latin-1") if n in headers else None for n in ANSWER_HEADERS

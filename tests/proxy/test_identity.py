@@ -171,6 +171,15 @@ def test_models_of_one_group_share_and_others_do_not() -> None:
     assert model_group("gpt-4o-mini", groups) == "gpt-4o-mini"
 
 
+@pytest.mark.parametrize("model", ["gpt-4", '["gpt-4"]', "['gpt-4']", "('gpt-4',)"])
+def test_no_model_is_a_group_whatever_it_is_called(model: str) -> None:
+    def ground(model: str) -> bytes:
+        found = model_group(model, {"gpt-4": ("gpt-4o",)})
+        return shared_ground_of(route="/r", query_string=b"", model=found, headers={})
+
+    assert ground(model) != ground("gpt-4o")
+
+
 @pytest.mark.parametrize(
     "raw", [b"", b"{", b"[1]", b'"text"', b"null", b'{"a": NaN}', b'{"a": "\xff"}', b"[" * 5000]
 )
