@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from proxy.auth import Caller
-from proxy.category import Told, decide, inescapable, told
+from proxy.category import Told, told
 from proxy.errors import ApiError
 from proxy.headers import NO_WISHES, CacheControl, parse_cache_control, parse_tags, parse_threshold
 from proxy.identity import (
@@ -286,13 +286,12 @@ def _decided(call: Call, content: Content) -> Decision:
 
 def _decide(call: Call, content: Content, asked: bytes | None) -> Decision:
     book = call.rules.book
-    category = decide(book, lambda: _traits(call, content), asked, call.caller.categories)
+    category, by = told(book, lambda: _traits(call, content), asked, call.caller.categories)
     if not content.question.text:
         return category or DEFAULT_CATEGORY, True
     if category is None:
         return None, False  # its vector has to tell
-    by_rule = not book.forbids_by_meaning
-    return category, by_rule or inescapable(book, _traits(call, content)) is not None
+    return category, by is Told.FIRST_RULE or not book.forbids_by_meaning
 
 
 def told_by(call: Call) -> Told:
@@ -317,6 +316,7 @@ def _traits(call: Call, content: Content) -> Traits:
         path=call.wire.path,
         headers=call.request.headers,
         text=content.searched,
+        said=tuple(text.encode("utf-8", "replace") for text in content.question.said),
     )
 
 

@@ -61,6 +61,8 @@ class Question:
     context: Json
     turns: int  # user turns, this one included
     earlier: tuple[str, ...] = ()  # the texts that were replaced, in order
+    # All that users said before `text`, in order: `earlier`, and what stays where it is.
+    said: tuple[str, ...] = ()
 
 
 class Wire(Protocol):

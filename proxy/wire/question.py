@@ -8,7 +8,7 @@ all of them are one request.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from proxy.wire.base import (
     PLACEHOLDER,
@@ -137,6 +137,7 @@ def last_turn_question(
         context=context,
         turns=user_turns,
         earlier=earlier,
+        said=tuple(_user_texts(turns))[:-1],
     )
 
 
@@ -154,6 +155,15 @@ def _split_past(turns: list[Turn], part_type: str) -> tuple[list[Turn], tuple[st
             turn = {**turn, "content": split[1]}
         context.append(turn)
     return context, tuple(earlier)
+
+
+def _user_texts(turns: list[Turn]) -> Iterator[str]:
+    for turn in turns:
+        content = turn.get("content") if turn.get("role") == "user" else None
+        for part in content if isinstance(content, list) else [{"text": content}]:
+            text = part.get("text") if isinstance(part, dict) else None
+            if isinstance(text, str):
+                yield text
 
 
 def _split_turn(turn: Turn, part_type: str) -> tuple[str, Json] | None:

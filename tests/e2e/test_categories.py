@@ -59,6 +59,33 @@ async def test_a_personal_question_is_never_looked_up_or_stored(stage: Stage, as
         assert answers[0].text != answers[1].text
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param([{"role": "user", "content": "My salary is low."}], id="a turn"),
+        pytest.param([{"role": "user", "content": "My salary is low. " * 300}], id="a long turn"),
+        pytest.param(
+            [{"role": "user", "content": [{"type": "text", "text": "My salary is low."}]}],
+            id="a part of a turn",
+        ),
+    ],
+)
+async def test_what_was_said_before_keeps_a_dialogue_out_of_the_cache(
+    stage: Stage, ask: Ask, before: list[Any]
+) -> None:
+    client = stage.openai(await stage.proxy({"name": "default"}, COOKING, PERSONAL))
+    for headers in (None, category("cooking")):
+        answer = {"role": "assistant", "content": "I see."}
+        asked = await ask(client, *before, answer, SOUP, headers=headers)
+        assert asked.status == "nearhit; fwd=bypass; detail=policy"
+        assert asked.headers["x-nearhit-category"] == "personal"
+    parts = [{"type": "text", "text": text} for text in ("My salary is low.", SOUP)]
+    asked = await ask(client, {"role": "user", "content": parts})
+    assert asked.status == "nearhit; fwd=bypass; detail=policy"
+    orders = {"role": "system", "content": "Never speak of my salary."}
+    assert (await ask(client, orders, SOUP)).status == "nearhit; fwd=miss"
+
+
 async def test_no_header_gets_around_a_rule_of_a_mode_off_category(stage: Stage, ask: Ask) -> None:
     client = stage.openai(await stage.proxy({"name": "default"}, COOKING, PERSONAL))
     asked = await ask(client, "Is my salary enough?", headers=category("cooking"))
