@@ -25,7 +25,7 @@ INSTRUCTING_ROLES = ("system", "developer")
 # of its dialogue it would be kept in memory, and what encoders make of it tells little.
 LONGEST_COMPARED = 4096
 # Fields that put tokens of the question, or odds of this very text, into the answer.
-TELLTALE_FIELDS = ("logprobs", "top_logprobs", "prompt_logprobs", "return_token_ids", "echo")
+TELLTALE_FIELDS = ("logprobs", "top_logprobs", "return_token_ids", "echo")
 
 
 def check_head(body: dict[str, Json]) -> None:
@@ -85,7 +85,13 @@ def is_alone(body: dict[str, Json]) -> bool:
         body.get("n") in (None, 1)
         and body.get("best_of") in (None, 1)
         and not any_set(body, TELLTALE_FIELDS)
+        and not asks_for_logprobs(body, "prompt_logprobs")
     )
+
+
+def asks_for_logprobs(body: dict[str, Json], field: str) -> bool:
+    """Whether a field says how many logprobs each token is to have: 0 is its own alone."""
+    return body.get(field) is not None and body[field] is not False
 
 
 def has_foreign_tools(body: dict[str, Json], own: Iterable[str | None]) -> bool:

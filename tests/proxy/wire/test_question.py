@@ -314,6 +314,8 @@ def test_a_fault_says_what_is_there_and_what_is_allowed() -> None:
         pytest.param({"logprobs": 5}, False, id="five logprobs"),
         pytest.param({"top_logprobs": 2}, False, id="top logprobs"),
         pytest.param({"prompt_logprobs": 1}, False, id="logprobs of the prompt"),
+        pytest.param({"prompt_logprobs": 0}, False, id="those of the prompt's own tokens"),
+        pytest.param({"prompt_logprobs": False}, True, id="none of the prompt"),
         pytest.param({"return_token_ids": True}, False, id="token ids"),
         pytest.param({"echo": True}, False, id="an echo of the prompt"),
     ],
