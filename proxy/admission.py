@@ -18,6 +18,7 @@ from proxy.outcome import Lookup
 from proxy.sharing import Sharing
 from proxy.turns import TurnEncoder
 from proxy.wire.base import Json
+from proxy.wire.echo import without_asker
 from proxy.wire.sse import SseReader
 from store.cache import Cache
 from store.economics import Economics
@@ -104,6 +105,7 @@ class Admitter:
     ) -> Entry:
         content_type = JSON_TYPE if head.is_stream else head.content_type or JSON_TYPE
         answer_id = whole.get("id")
+        kept = without_asker(whole, call.body)
         return Entry(
             id=call.id,
             key=call.partition,
@@ -117,7 +119,7 @@ class Admitter:
             tags=call.tags,
             created_at=self._clock(),
             content_type=content_type.decode("latin-1"),
-            body=orjson.dumps(whole) if head.is_stream else raw,
+            body=orjson.dumps(kept) if head.is_stream or kept is not whole else raw,
             checkpoint=call.rules.encoding.checkpoint,
             vector=vector,
             shared_key=call.shared_key,

@@ -16,6 +16,7 @@ from proxy import headers as h
 from proxy.call import Call
 from proxy.errors import error_event
 from proxy.outcome import Served
+from proxy.wire.echo import own, with_own
 from store.entry import Held
 from store.flight import Flight
 from store.hot import Document
@@ -107,14 +108,21 @@ def replay(
         ]
     if not call.stream:
         headers.append((b"content-type", document.content_type.encode()))
-        return Answer(200, headers, document.body, served, held, document.body)
+        return Answer(200, headers, _as_json(call, document.body), served, held, document.body)
     events = as_events(call, document.body)
     return Answer(200, headers + SSE_HEADERS, events, served, held, document.body)
 
 
 def as_events(call: Call, body: bytes) -> bytes:
     """Return a JSON answer as the whole SSE stream that this client would have seen."""
-    return b"".join(call.wire.replay(orjson.loads(body), call.body))
+    answer = with_own(orjson.loads(body), own(call.body, call.wire.echoes))
+    return b"".join(call.wire.replay(answer, call.body))
+
+
+def _as_json(call: Call, body: bytes) -> bytes:
+    """Return a stored answer as this client would have seen it: mostly the very bytes."""
+    said = own(call.body, call.wire.echoes)
+    return orjson.dumps(with_own(orjson.loads(body), said)) if said else body
 
 
 async def begun(chunks: AsyncIterator[bytes]) -> tuple[bytes, AsyncIterator[bytes]]:

@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from proxy.auth import Caller
-from proxy.category import Told, decide, inescapable, told
+from proxy.category import Told, told
 from proxy.errors import ApiError
 from proxy.headers import NO_WISHES, CacheControl, parse_cache_control, parse_tags, parse_threshold
 from proxy.identity import (
+    Group,
     asker_of,
     counted,
     entry_id,
+    flight_key,
     ground_of,
     model_group,
     parse_body,
@@ -23,6 +25,7 @@ from proxy.identity import (
 )
 from proxy.rules import InForce, Rules
 from proxy.wire.base import Json, Question, Wire
+from proxy.wire.echo import own
 from store.entry import EntryId, Held, PartitionKey
 from store.match import Traits
 from store.policy import DEFAULT_CATEGORY, Policy, PolicyBook, Scope, stricter
@@ -68,7 +71,7 @@ class Call:
     asked_threshold: float  # may only raise the policy's; -1 when the caller asked for none
     tags: tuple[str, ...]
     model: str
-    model_group: str
+    model_group: Group
     stream: bool
     rules: Rules
     group_of: Callable[[str], str]  # a model's upstream group
@@ -138,6 +141,14 @@ class Call:
         if self.policy.scope is not Scope.SHARED:
             return ""
         return entry_id(self._ground(shared_ground_of), self.counted)
+
+    @property
+    def flight_key(self) -> str:
+        """The key of a shared upstream call: the exact key, and what else its answer depends on.
+
+        That are the transport fields that the answer tells again, or that it may be refused for.
+        """
+        return flight_key(self.id, own(self.body, (*self.wire.echoes, "service_tier")))
 
     @property
     def partition(self) -> PartitionKey:
@@ -275,13 +286,12 @@ def _decided(call: Call, content: Content) -> Decision:
 
 def _decide(call: Call, content: Content, asked: bytes | None) -> Decision:
     book = call.rules.book
-    category = decide(book, lambda: _traits(call, content), asked, call.caller.categories)
+    category, by = told(book, lambda: _traits(call, content), asked, call.caller.categories)
     if not content.question.text:
         return category or DEFAULT_CATEGORY, True
     if category is None:
         return None, False  # its vector has to tell
-    by_rule = not book.forbids_by_meaning
-    return category, by_rule or inescapable(book, _traits(call, content)) is not None
+    return category, by is Told.FIRST_RULE or not book.forbids_by_meaning
 
 
 def told_by(call: Call) -> Told:
@@ -306,6 +316,7 @@ def _traits(call: Call, content: Content) -> Traits:
         path=call.wire.path,
         headers=call.request.headers,
         text=content.searched,
+        said=tuple(text.encode("utf-8", "replace") for text in content.question.said),
     )
 
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from proxy.errors import ApiError
 from store.match import Traits
-from store.policy import DEFAULT_CATEGORY, Policy, PolicyBook, Scope
+from store.policy import DEFAULT_CATEGORY, Mode, Policy, PolicyBook, Scope
 
 Allowed = frozenset[str] | None  # the categories that a key names; None: it names none
 
@@ -25,16 +25,6 @@ class Told(StrEnum):
     NOTHING = "nothing"  # no rule matched and there are no examples: `default`
 
 
-def decide(
-    book: PolicyBook, traits: Callable[[], Traits], asked: bytes | None, allowed: Allowed
-) -> str | None:
-    """Return the category's name, or None where the query's own vector has to tell.
-
-    `told` has the rest of the contract.
-    """
-    return told(book, traits, asked, allowed)[0]
-
-
 def told(
     book: PolicyBook, traits: Callable[[], Traits], asked: bytes | None, allowed: Allowed
 ) -> tuple[str | None, Told]:
@@ -46,9 +36,9 @@ def told(
     chosen = None if asked is None else _chosen(book, asked, allowed)
     if book.ruled_first or (chosen is None and book.ruled):
         seen = traits()
-        first = inescapable(book, seen)
-        if first is not None:
-            return first, Told.FIRST_RULE
+        for policy in book.ruled_first:
+            if _is_ruled(policy, seen) or _was_ruled(policy, seen):
+                return policy.name, Told.FIRST_RULE
         if chosen is None:
             for policy in book.ruled:
                 if _is_ruled(policy, seen):
@@ -56,14 +46,6 @@ def told(
     if chosen is not None:
         return chosen, Told.HEADER
     return (None, Told.EXAMPLES) if book.exemplified else (DEFAULT_CATEGORY, Told.NOTHING)
-
-
-def inescapable(book: PolicyBook, traits: Traits) -> str | None:
-    """Return the category whose locked or mode-off rule matches: nothing overrules that."""
-    for policy in book.ruled_first:
-        if _is_ruled(policy, traits):
-            return policy.name
-    return None
 
 
 def choosable(book: PolicyBook, allowed: Allowed) -> list[str]:
@@ -108,3 +90,13 @@ def _is_ruled(policy: Policy, traits: Traits) -> bool:
         if rule.matches(traits):
             return True
     return False
+
+
+def _was_ruled(policy: Policy, traits: Traits) -> bool:
+    """Whether a rule that keeps texts out of the cache matches one that users said before.
+
+    With the answer it would be stored as well.
+    """
+    if policy.mode is not Mode.OFF or not traits.said:
+        return False
+    return any(rule.matched_before(traits) for rule in policy.match)

@@ -107,9 +107,9 @@ class Explainer:
         told = told_by(call)
         held = self._cache.exact(call.id)
         if held is not None and not call.placed:  # an exact repeat is not placed anew
-            category = told_before(call, held)
-            if category is not None:
-                call.place(category, held.classifier)
+            before = told_before(call, held)
+            if before is not None:
+                call.place(*before)
         lookup = await self._searcher.find(call)
         exact = self._cache.exact(call.id)  # in scope user it goes by another key
         policy = call.policy

@@ -117,7 +117,7 @@ class Forwarder:
         AnswerLanded when another replica has just stored an answer, if that is minded.
         """
         # A key that nobody else can ask for makes a flight that nobody can join.
-        key = call.id if shared else f"{call.id}/{next(self._alone)}"
+        key = call.flight_key if shared else f"{call.id}/{next(self._alone)}"
         leasing = self._leasing if shared else None
 
         async def lead(flight: Flight) -> None:

@@ -28,10 +28,13 @@ ANSWER_HEADERS = (
     b"openai-organization",
     b"openai-project",
 )
+# Raised where what a route has stored must not be served any more.
+_EDITIONS = {"/v1/responses": 2}  # before 2, answers were stored with what they echo of who asked
 _UNCOUNTED = TRANSPORT_FIELDS | {"model"}  # the model counts in the ground, as its group
 # A run of digits that may not survive a 64-bit integer or double.
 _LONG_NUMBER = re.compile(rb"\d{16,}")
 _LONG_RUN = re.compile(r"\d{16,}")
+_KEPT = "\x00number"  # the key under which its text is kept
 _LONGEST_USER = 256  # characters
 
 
@@ -42,7 +45,8 @@ class InvalidJson(ValueError):
 def parse_body(raw: bytes) -> dict[str, Json]:
     """Return the body as identity sees it; raise InvalidJson.
 
-    Numbers too long for 64 bits are kept as text, so that two different ones never collapse.
+    Numbers too long for 64 bits are kept as text, so that two different ones never collapse;
+    `number_of` reads them.
     """
     try:
         body = orjson.loads(raw)
@@ -56,11 +60,23 @@ def parse_body(raw: bytes) -> dict[str, Json]:
 
 
 def _exact_int(digits: str) -> Any:
-    return {"\x00number": digits} if _LONG_RUN.search(digits) else int(digits)
+    return {_KEPT: digits} if _LONG_RUN.search(digits) else int(digits)
 
 
 def _exact_float(digits: str) -> Any:
-    return {"\x00number": digits} if _LONG_RUN.search(digits) else float(digits)
+    return {_KEPT: digits} if _LONG_RUN.search(digits) else float(digits)
+
+
+def number_of(value: Json) -> float | None:
+    """Return a value of a parsed body as a number, however many digits it has; else None."""
+    if isinstance(value, dict) and value.keys() == {_KEPT}:
+        value = value[_KEPT]
+    elif not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except (ValueError, TypeError):  # a client may have sent an object with this very key
+        return None
 
 
 def _canonical(value: Json) -> bytes:
@@ -70,11 +86,16 @@ def _canonical(value: Json) -> bytes:
         raise InvalidJson(f"the body cannot be read: {error}") from None
 
 
-def model_group(model: str, groups: Mapping[str, tuple[str, ...]]) -> str:
+# Whose answers may stand in for each other: a text for a model by itself, a tuple for a group. A
+# model may be called what a group is called; they stay apart.
+Group = str | tuple[str]
+
+
+def model_group(model: str, groups: Mapping[str, tuple[str, ...]]) -> Group:
     """Return the group whose patterns name this model, or the model itself."""
     for group, patterns in groups.items():
         if any(fnmatchcase(model, pattern) for pattern in patterns):
-            return group
+            return (group,)
     return model
 
 
@@ -84,7 +105,7 @@ def ground_of(
     user: str = "",
     route: str,
     query_string: bytes,
-    model: str,
+    model: Group,
     headers: Mapping[bytes, bytes],
 ) -> bytes:
     """Return the part of every key that is not the body: whose request it is, and to what.
@@ -98,20 +119,22 @@ def ground_of(
 
 
 def shared_ground_of(
-    *, route: str, query_string: bytes, model: str, headers: Mapping[bytes, bytes]
+    *, route: str, query_string: bytes, model: Group, headers: Mapping[bytes, bytes]
 ) -> bytes:
     """Return the ground that all tenants share; it is never that of a tenant or a user."""
     return _ground(None, route, query_string, model, headers)
 
 
 def _ground(
-    whose: Json, route: str, query_string: bytes, model: str, headers: Mapping[bytes, bytes]
+    whose: Json, route: str, query_string: bytes, model: Group, headers: Mapping[bytes, bytes]
 ) -> bytes:
     answer_headers = [
         headers[n].decode("latin-1") if n in headers else None for n in ANSWER_HEADERS
     ]
     query = query_string.decode("latin-1")
-    return _canonical([whose, route, query, model, answer_headers])
+    edition = _EDITIONS.get(route)
+    where = route if edition is None else [route, edition]
+    return _canonical([whose, where, query, model, answer_headers])
 
 
 class UserNotAllowed(Exception):
@@ -183,6 +206,14 @@ def counted(body: dict[str, Json]) -> bytes:
 def entry_id(ground: bytes, counted: bytes) -> EntryId:
     """Return the exact key of a request: 128 bits of SHA-256 as hex."""
     return EntryId(sha256(b"entry\n" + ground + b"\n" + counted).hexdigest()[:32])
+
+
+def flight_key(id: EntryId, apart: dict[str, Json]) -> str:
+    """Return the key of an upstream call that is shared by whoever says the same of `apart`."""
+    if not apart:
+        return id
+    told = sha256(b"flight\n" + _canonical(apart)).hexdigest()[:32]
+    return f"{id}/{told}"
 
 
 def partition_key(ground: bytes, question: Question) -> PartitionKey:

@@ -43,18 +43,21 @@ def checked(classifier: str) -> str:
     return f"{classifier}+"
 
 
-def told_before(call: Call, held: Held) -> str | None:
-    """Return the category that a call's vector would tell, from its own stored entry; else None.
+def told_before(call: Call, held: Held) -> tuple[str, str] | None:
+    """Return where a call's vector would place it, from its own stored entry; else None.
 
     The entry answers the very same question, so what told its category, if it is still in force,
-    would tell it again; and what did not forbid it would not forbid it now.
+    would tell it again; and what did not forbid it would not forbid it now. The category comes
+    with the mark of what told it for this call, which may be another than the entry's: a category
+    that a header names is nobody else's.
     """
     classifier = call.rules.classifier
     if not classifier or held.category not in call.rules.book:
         return None
     if call.chosen:
-        return call.chosen if held.classifier in (classifier, checked(classifier)) else None
-    return held.category if held.classifier == classifier else None
+        unforbidden = held.classifier in (classifier, checked(classifier))
+        return (call.chosen, checked(classifier)) if unforbidden else None
+    return (held.category, classifier) if held.classifier == classifier else None
 
 
 class Searcher:
@@ -94,7 +97,7 @@ class Searcher:
             if reason is not None:
                 return Lookup(Outcome.BYPASS, reason=reason, storable=False)
             # Let an answer to this very call that is just being stored become visible.
-            await self._flights.landed(call.id, _STORING)
+            await self._flights.landed(call.flight_key, _STORING)
             return await self._find(call)
         except Unplaced as unplaced:
             return Lookup(Outcome.BYPASS, reason=str(unplaced), storable=False)

@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from proxy.call import Call
-from proxy.wire.base import Fields, Tier
+from proxy.identity import number_of
+from proxy.wire.base import Fields, Json, Tier
 from store.entry import Candidate, Held, Vector
 from store.policy import Mode, Policy, Scope
 
@@ -98,11 +99,15 @@ def skip_reason(call: Call) -> str | None:
         return "policy"
     if call.question.tier is Tier.NONE:
         return "content"
-    temperature = call.body.get("temperature", 1.0)
-    temperature = 1.0 if temperature is None else temperature
-    if isinstance(temperature, int | float) and temperature > policy.max_temperature:
-        return "temperature" if call.wire.streams else None  # embeddings have no temperature
+    if call.wire.streams and _is_too_hot(call.body.get("temperature"), policy):
+        return "temperature"  # embeddings have none
     return None
+
+
+def _is_too_hot(asked: Json, policy: Policy) -> bool:
+    temperature = 1.0 if asked is None else number_of(asked)
+    # What is no number to us may be a high one to the upstream.
+    return temperature is None or not temperature <= policy.max_temperature
 
 
 def exact_only_reason(call: Call) -> str | None:

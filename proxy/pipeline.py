@@ -81,10 +81,10 @@ class Pipeline:
             return None
         held = self._cache.exact(call.id)
         if not call.placed:
-            category = None if held is None else told_before(call, held)
-            if held is None or category is None:
+            told = None if held is None else told_before(call, held)
+            if told is None:
                 return None
-            call.place(category, held.classifier)
+            call.place(*told)
             held = self._cache.exact(call.id)  # in scope user it goes by another key
         if held is None or skip_reason(call) is not None:
             return None

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from embed.encoder import Vector, Vectors
 from proxy.example_memo import load_memo, save_memo, text_digest
-from store.policy import DEFAULT_CATEGORY, PolicyBook
+from store.policy import DEFAULT_CATEGORY, Mode, PolicyBook
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Prototypes:
     """The examples of one policy book under one checkpoint. Make them with `build`."""
 
     checkpoint: str
-    digest: str  # of all that `classify` depends on
+    digest: str  # of all that `classify` depends on, and of what is forbidden
     names: tuple[str, ...]
     vectors: Vectors  # of the examples, unit rows
     weights: Weights  # what each example says for each of `names`
@@ -94,8 +94,11 @@ class Prototypes:
 
 
 def digest_of(book: PolicyBook, checkpoint: str) -> str:
-    """Name all that the prototypes of a book depend on: equal digests, nothing to build anew."""
-    examples = [(policy.name, policy.examples) for policy in book.exemplified]
+    """Name all that the prototypes of a book depend on, and which categories they forbid.
+
+    What was told of a question under one digest would be told of it under an equal one.
+    """
+    examples = [(p.name, p.examples, p.mode is Mode.OFF) for p in book.exemplified]
     said = json.dumps([RULE_VERSION, checkpoint, examples])
     return hashlib.sha256(said.encode()).hexdigest()[:32]
 

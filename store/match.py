@@ -26,6 +26,7 @@ class Traits:
     path: str
     headers: Mapping[bytes, bytes]  # names in lower case
     text: bytes  # UTF-8 of the last user text; of the whole body where there is no such text
+    said: tuple[bytes, ...] = ()  # of all that users said before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,17 @@ class MatchRule:
 
     def matches(self, traits: Traits) -> bool:
         """Whether the request has everything that the rule asks for."""
+        return self._holds_otherwise(traits) and (
+            self._compiled is None or self._compiled.search(traits.text) is not None
+        )
+
+    def matched_before(self, traits: Traits) -> bool:
+        """Whether it has, in something that users said before: each text is searched by itself."""
+        if self._compiled is None or not traits.said or not self._holds_otherwise(traits):
+            return False
+        return any(self._compiled.search(text) is not None for text in traits.said)
+
+    def _holds_otherwise(self, traits: Traits) -> bool:
         return (
             _fits(self.model, traits.model)
             and _fits(self.tenant, traits.tenant)
@@ -54,7 +66,6 @@ class MatchRule:
                 and name.encode() in traits.headers
                 for name, pattern in self.header
             )
-            and (self._compiled is None or self._compiled.search(traits.text) is not None)
         )
 
 

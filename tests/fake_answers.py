@@ -261,7 +261,8 @@ def _response(say: Say, status: str, output: list[Json]) -> Json:
         "top_p": 1.0,
         "truncation": "disabled",
         "usage": usage if status in ("completed", "incomplete") else None,
-        "user": None,
+        "user": say.body.get("user"),
+        "safety_identifier": say.body.get("safety_identifier") or say.body.get("user"),
         "metadata": say.body.get("metadata") or {},
     }
 

@@ -16,6 +16,7 @@ import orjson
 
 from proxy.answer_text import answer_text
 from proxy.call import Call
+from proxy.identity import number_of
 from proxy.nearhits.gathering import may_show
 from proxy.nearhits.planning import CHAT
 from proxy.outcome import Lookup, Outcome
@@ -37,7 +38,8 @@ def may_predict(body: dict[str, Json]) -> bool:
         return False
     if body.get("n") not in (None, 1) or body.get("modalities") not in (None, ["text"]):
         return False
-    return not any((body.get(field) or 0) > 0 for field in _POSITIVE)
+    penalties = [number_of(body[field]) for field in _POSITIVE if body.get(field) is not None]
+    return all(penalty is not None and penalty <= 0 for penalty in penalties)
 
 
 def with_prediction(raw: bytes, predicted: str) -> bytes:

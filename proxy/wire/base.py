@@ -61,6 +61,8 @@ class Question:
     context: Json
     turns: int  # user turns, this one included
     earlier: tuple[str, ...] = ()  # the texts that were replaced, in order
+    # All that users said before `text`, in order: `earlier`, and what stays where it is.
+    said: tuple[str, ...] = ()
 
 
 class Wire(Protocol):
@@ -68,6 +70,7 @@ class Wire(Protocol):
 
     path: str  # as in "/v1/chat/completions"
     streams: bool  # whether the route can answer as SSE
+    echoes: tuple[str, ...]  # the transport fields that its answers tell again
 
     def read(self, body: dict[str, Json]) -> Question:
         """Split a request body; raise InvalidRequest, nothing else, naming the field at fault."""

@@ -35,6 +35,7 @@ class ChatWire:
 
     path = "/v1/chat/completions"
     streams = True
+    echoes: tuple[str, ...] = ()
 
     def read(self, body: dict[str, Json]) -> Question:
         """Split a request body; raise InvalidRequest naming the field at fault."""

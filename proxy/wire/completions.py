@@ -15,6 +15,7 @@ from proxy.wire.chunks import (
     without_usage,
 )
 from proxy.wire.question import (
+    asks_for_logprobs,
     check_head,
     check_text_or_list,
     is_alone,
@@ -31,13 +32,13 @@ class CompletionsWire:
 
     path = "/v1/completions"
     streams = True
+    echoes: tuple[str, ...] = ()
 
     def read(self, body: dict[str, Json]) -> Question:
         """Split a request body; raise InvalidRequest naming the field at fault."""
         check_head(body)
         prompt = check_text_or_list(body, "prompt")
-        # Here `logprobs: 0` asks for those of the chosen tokens.
-        scored = body.get("logprobs") is not None and body.get("logprobs") is not False
+        scored = asks_for_logprobs(body, "logprobs")
         # Text to be put between two others depends on every letter of both.
         inserts = bool(body.get("suffix"))
         if not isinstance(prompt, str) or scored or inserts or not is_alone(body):

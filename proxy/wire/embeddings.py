@@ -14,6 +14,7 @@ class EmbeddingsWire:
 
     path = "/v1/embeddings"
     streams = False
+    echoes: tuple[str, ...] = ()
 
     def read(self, body: dict[str, Json]) -> Question:
         """Check a request body; raise InvalidRequest naming the field at fault."""

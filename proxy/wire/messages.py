@@ -33,6 +33,7 @@ class MessagesWire:
 
     path = "/v1/messages"
     streams = True
+    echoes: tuple[str, ...] = ()
 
     def read(self, body: dict[str, Json]) -> Question:
         """Split a request body; raise InvalidRequest naming the field at fault."""

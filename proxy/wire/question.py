@@ -8,7 +8,7 @@ all of them are one request.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from proxy.wire.base import (
     PLACEHOLDER,
@@ -25,7 +25,7 @@ INSTRUCTING_ROLES = ("system", "developer")
 # of its dialogue it would be kept in memory, and what encoders make of it tells little.
 LONGEST_COMPARED = 4096
 # Fields that put tokens of the question, or odds of this very text, into the answer.
-TELLTALE_FIELDS = ("logprobs", "top_logprobs", "prompt_logprobs", "return_token_ids", "echo")
+TELLTALE_FIELDS = ("logprobs", "top_logprobs", "return_token_ids", "echo")
 
 
 def check_head(body: dict[str, Json]) -> None:
@@ -85,7 +85,13 @@ def is_alone(body: dict[str, Json]) -> bool:
         body.get("n") in (None, 1)
         and body.get("best_of") in (None, 1)
         and not any_set(body, TELLTALE_FIELDS)
+        and not asks_for_logprobs(body, "prompt_logprobs")
     )
+
+
+def asks_for_logprobs(body: dict[str, Json], field: str) -> bool:
+    """Whether a field says how many logprobs each token is to have: 0 is its own alone."""
+    return body.get(field) is not None and body[field] is not False
 
 
 def has_foreign_tools(body: dict[str, Json], own: Iterable[str | None]) -> bool:
@@ -137,6 +143,7 @@ def last_turn_question(
         context=context,
         turns=user_turns,
         earlier=earlier,
+        said=tuple(_user_texts(turns))[:-1],
     )
 
 
@@ -154,6 +161,15 @@ def _split_past(turns: list[Turn], part_type: str) -> tuple[list[Turn], tuple[st
             turn = {**turn, "content": split[1]}
         context.append(turn)
     return context, tuple(earlier)
+
+
+def _user_texts(turns: list[Turn]) -> Iterator[str]:
+    for turn in turns:
+        content = turn.get("content") if turn.get("role") == "user" else None
+        for part in content if isinstance(content, list) else [{"text": content}]:
+            text = part.get("text") if isinstance(part, dict) else None
+            if isinstance(text, str):
+                yield text
 
 
 def _split_turn(turn: Turn, part_type: str) -> tuple[str, Json] | None:

@@ -39,6 +39,7 @@ class ResponsesWire:
 
     path = "/v1/responses"
     streams = True
+    echoes: tuple[str, ...] = ("metadata", "user", "store")
 
     def read(self, body: dict[str, Json]) -> Question:
         """Split a request body; raise InvalidRequest naming the field at fault."""
@@ -53,7 +54,7 @@ class ResponsesWire:
             )
         check_objects(asked, "input")
         turns = [item.get("role") for item in asked].count("user")
-        if any(item.get("type") == "item_reference" for item in asked):
+        if any(map(_is_reference, asked)):
             tier = Tier.NONE
         if tier is not Tier.SEMANTIC:
             return unasked(tier, turns)
@@ -100,6 +101,12 @@ class ResponsesWire:
         if not is_writable(answer):
             return "malformed"
         return _refuse_output(answer.get("output"), store_tool_calls=store_tool_calls)
+
+
+def _is_reference(item: Fields) -> bool:
+    """Whether an item is kept upstream and named by its id; such an item need not say its type."""
+    kind = item.get("type")
+    return kind == "item_reference" or (kind is None and "id" in item and "content" not in item)
 
 
 def _tier(body: dict[str, Json]) -> Tier:

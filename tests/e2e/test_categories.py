@@ -59,6 +59,33 @@ async def test_a_personal_question_is_never_looked_up_or_stored(stage: Stage, as
         assert answers[0].text != answers[1].text
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param([{"role": "user", "content": "My salary is low."}], id="a turn"),
+        pytest.param([{"role": "user", "content": "My salary is low. " * 300}], id="a long turn"),
+        pytest.param(
+            [{"role": "user", "content": [{"type": "text", "text": "My salary is low."}]}],
+            id="a part of a turn",
+        ),
+    ],
+)
+async def test_what_was_said_before_keeps_a_dialogue_out_of_the_cache(
+    stage: Stage, ask: Ask, before: list[Any]
+) -> None:
+    client = stage.openai(await stage.proxy({"name": "default"}, COOKING, PERSONAL))
+    for headers in (None, category("cooking")):
+        answer = {"role": "assistant", "content": "I see."}
+        asked = await ask(client, *before, answer, SOUP, headers=headers)
+        assert asked.status == "nearhit; fwd=bypass; detail=policy"
+        assert asked.headers["x-nearhit-category"] == "personal"
+    parts = [{"type": "text", "text": text} for text in ("My salary is low.", SOUP)]
+    asked = await ask(client, {"role": "user", "content": parts})
+    assert asked.status == "nearhit; fwd=bypass; detail=policy"
+    orders = {"role": "system", "content": "Never speak of my salary."}
+    assert (await ask(client, orders, SOUP)).status == "nearhit; fwd=miss"
+
+
 async def test_no_header_gets_around_a_rule_of_a_mode_off_category(stage: Stage, ask: Ask) -> None:
     client = stage.openai(await stage.proxy({"name": "default"}, COOKING, PERSONAL))
     asked = await ask(client, "Is my salary enough?", headers=category("cooking"))
@@ -78,6 +105,22 @@ async def test_no_header_gets_around_what_a_question_of_a_mode_off_category_mean
             assert asked.headers["x-nearhit-category"] == "personal"
 
 
+async def test_a_category_that_is_turned_off_forbids_what_a_header_had_stored_before(
+    stage: Stage, ask: Ask
+) -> None:
+    docs = {"name": "docs"}
+    proxy = await stage.proxy({"name": "default"}, COOKING, PERSONAL, docs)
+    client = stage.openai(proxy)
+    await ask(client, SOUP, headers=category("docs"))
+    assert (await ask(client, SOUP, headers=category("docs"))).hit
+    url = f"{proxy.url}/admin/api/categories/cooking"
+    async with stage.http.put(url, json=COOKING | {"mode": "off"}) as answer:
+        assert answer.status == 200
+    asked = await ask(client, SOUP, headers=category("docs"))
+    assert asked.status == "nearhit; fwd=bypass; detail=policy"
+    assert asked.headers["x-nearhit-category"] == "cooking"
+
+
 async def test_an_entry_whose_category_a_header_named_does_not_name_it_for_others(
     stage: Stage, ask: Ask
 ) -> None:
@@ -89,6 +132,20 @@ async def test_an_entry_whose_category_a_header_named_does_not_name_it_for_other
     assert named.hit
     assert told.hit
     assert named.headers["x-nearhit-category"] == "prices"
+    assert told.headers["x-nearhit-category"] == "cooking"
+
+
+async def test_a_category_that_a_header_named_is_nobody_elses_however_often_it_is_asked_anew(
+    stage: Stage, ask: Ask
+) -> None:
+    docs = {"name": "docs", "ttl": "30d"}
+    client = stage.openai(await stage.proxy({"name": "default"}, COOKING, PERSONAL, docs))
+    await ask(client, SOUP)
+    anew = category("docs") | {"Cache-Control": "max-age=0"}  # its own answer takes the place
+    named = await ask(client, SOUP, headers=anew)
+    assert not named.hit
+    told = await ask(client, SOUP)
+    assert named.headers["x-nearhit-category"] == "docs"
     assert told.headers["x-nearhit-category"] == "cooking"
 
 

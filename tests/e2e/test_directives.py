@@ -130,9 +130,17 @@ async def test_a_category_is_chosen_by_header_and_rules_the_answer(stage: Stage,
         await ask(client, QUESTION, headers={"X-Nearhit-Category": "nonsense"})
 
 
-async def test_ten_samples_stay_ten_samples(stage: Stage, ask: Ask) -> None:
+@pytest.mark.parametrize(
+    "temperature",
+    [
+        pytest.param(1.1, id="above the limit"),
+        pytest.param(1.1 + 0.1, id="in seventeen digits"),
+        pytest.param("1.8", id="as a text"),
+    ],
+)
+async def test_ten_samples_stay_ten_samples(stage: Stage, ask: Ask, temperature: Any) -> None:
     client = stage.openai(await stage.proxy())
-    asked = [ask(client, QUESTION, temperature=1.1) for _ in range(10)]
+    asked = [ask(client, QUESTION, temperature=temperature) for _ in range(10)]
     answers = await asyncio.gather(*asked)
     assert {answer.status for answer in answers} == {"nearhit; fwd=bypass; detail=temperature"}
     assert len({answer.text for answer in answers}) == 10

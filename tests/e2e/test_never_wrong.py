@@ -111,6 +111,14 @@ async def test_another_parameter_is_a_miss(
     assert (await ask(client, QUESTION, **other)).text != mine.text
 
 
+async def test_a_model_that_is_called_like_a_group_is_none_of_it(stage: Stage, ask: Ask) -> None:
+    proxy = await stage.proxy(model_groups={"gpt-4": ["gpt-4o", "gpt-4o-2024-*"]})
+    client = stage.openai(proxy)
+    await ask(client, QUESTION, model="gpt-4o")
+    assert (await ask(client, QUESTION, model="gpt-4o-2024-08-06")).hit
+    assert (await ask(client, QUESTION, model="gpt-4")).status == "nearhit; fwd=miss"
+
+
 async def test_a_follow_up_is_never_answered_from_another_conversation(
     stage: Stage, ask: Ask
 ) -> None:

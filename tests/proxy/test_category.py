@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.category import choosable, decide
+from proxy.category import Allowed, Told, choosable, told
 from proxy.errors import ApiError
 from store.match import Traits
 from store.policy import PolicyBook, Scope
@@ -19,14 +20,21 @@ def book(*categories: dict[str, Any]) -> PolicyBook:
     return parse_policies({"categories": list(categories)}, "test")
 
 
-def says(text: str, *, tenant: str = "acme", model: str = "m", **headers: str) -> Traits:
-    """A request with this query."""
+def decide(
+    book: PolicyBook, traits: Callable[[], Traits], asked: bytes | None, allowed: Allowed
+) -> str | None:
+    return told(book, traits, asked, allowed)[0]
+
+
+def says(text: str, *before: str, tenant: str = "acme", model: str = "m", **headers: str) -> Traits:
+    """A request with this query, and what its user said before it."""
     return Traits(
         model=model,
         tenant=tenant,
         path="/v1/chat/completions",
         headers={k.replace("_", "-").encode(): v.encode() for k, v in headers.items()},
         text=text.encode(),
+        said=tuple(each.encode() for each in before),
     )
 
 
@@ -62,6 +70,18 @@ def test_a_category_that_is_off_and_has_no_rules_may_be_chosen() -> None:
 def test_no_header_gets_around_a_category_that_is_off(asked: bytes | None) -> None:
     request = says("Hi! My IBAN is wrong on the form.")
     assert decide(book(FAQ, OFF), lambda: request, asked, None) == "private"
+
+
+@pytest.mark.parametrize("asked", [None, b"faq", b"default"])
+def test_a_category_that_is_off_has_whatever_its_users_said_before(asked: bytes | None) -> None:
+    request = says("And if it is not?", "Hello.", "Hi! My IBAN is DE1.", "Is it valid?")
+    assert told(book(FAQ, OFF), lambda: request, asked, None) == ("private", Told.FIRST_RULE)
+
+
+@pytest.mark.parametrize("more", [{"locked": True}, {"mode": "exact"}, {}], ids=str)
+def test_any_other_category_is_told_from_the_question_alone(more: dict[str, Any]) -> None:
+    request = says("And if it is not?", "Hi! My IBAN is DE1.")
+    assert decide(book(OFF | {"mode": "semantic"} | more), lambda: request, None, None) == "default"
 
 
 @pytest.mark.parametrize("asked", [None, b"faq", b"default"])

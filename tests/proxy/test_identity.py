@@ -19,8 +19,10 @@ from proxy.identity import (
     asker_of,
     counted,
     entry_id,
+    flight_key,
     ground_of,
     model_group,
+    number_of,
     parse_body,
     partition_key,
     shared_ground_of,
@@ -107,6 +109,26 @@ def test_numbers_beyond_64_bits_stay_apart(one: Any, other: Any) -> None:
     assert id_of({"seed": one}) != id_of({"seed": other})
 
 
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        ("1", 1.0),
+        ("0.5", 0.5),
+        ("1.2000000000000002", 1.2000000000000002),
+        ("1.00000000000000001", 1.0),
+        ("18446744073709551617", 2.0**64),
+        ('"1"', None),
+        ("null", None),
+        ("[]", None),
+        ('{"a": 1}', None),
+        ('{"\\u0000number": "hot"}', None),
+        ('{"\\u0000number": []}', None),
+    ],
+)
+def test_a_number_is_one_however_many_digits_it_has(written: str, number: float | None) -> None:
+    assert number_of(parse_body(b'{"t": %b}' % written.encode())["t"]) == number
+
+
 def test_texts_are_not_lower_cased_or_stripped() -> None:
     assert len({id_of(chat(user(text))) for text in ("hi", "Hi", "hi ", "hi\n", "ｈｉ")}) == 5
 
@@ -147,6 +169,15 @@ def test_models_of_one_group_share_and_others_do_not() -> None:
     groups = {"gpt-4o": ("gpt-4o", "gpt-4o-2024-*")}
     assert model_group("gpt-4o-2024-08-06", groups) == model_group("gpt-4o", groups)
     assert model_group("gpt-4o-mini", groups) == "gpt-4o-mini"
+
+
+@pytest.mark.parametrize("model", ["gpt-4", '["gpt-4"]', "['gpt-4']", "('gpt-4',)"])
+def test_no_model_is_a_group_whatever_it_is_called(model: str) -> None:
+    def ground(model: str) -> bytes:
+        found = model_group(model, {"gpt-4": ("gpt-4o",)})
+        return shared_ground_of(route="/r", query_string=b"", model=found, headers={})
+
+    assert ground(model) != ground("gpt-4o")
 
 
 @pytest.mark.parametrize(
@@ -325,6 +356,23 @@ def test_shared_grounds_are_equal_for_equal_requests_only(
 
 def test_without_a_user_a_tenants_ground_is_what_it_always_was() -> None:
     assert GROUND == b'["t","/v1/chat/completions","","m",[null,null,null,null,null]]'
+
+
+def test_what_was_stored_with_its_asker_in_it_is_not_found_any_more() -> None:
+    request: dict[str, Any] = {"route": "/v1/responses", "query_string": b"", "model": "m"}
+    for ground in (
+        ground_of(tenant="t", headers={}, **request),
+        shared_ground_of(headers={}, **request),
+    ):
+        assert b',["/v1/responses",2],' in ground
+
+
+@given(st.text(max_size=4), st.text(max_size=4))
+def test_calls_that_differ_in_what_tells_answers_apart_are_not_shared(one: str, other: str) -> None:
+    keys = {flight_key(EntryId("a"), {"user": name}) for name in (one, other)}
+    assert (len(keys) == 1) == (one == other)
+    assert flight_key(EntryId("a"), {}) == "a"
+    assert "a" not in keys
 
 
 # -- who the user is

@@ -224,6 +224,16 @@ def test_the_order_of_the_categories_does_not_matter(seed: int) -> None:
     assert first == second
 
 
+def test_a_digest_names_which_categories_are_off() -> None:
+    def with_dogs(mode: str) -> PolicyBook:
+        cats, dogs = ({"name": n, "examples": five(n)} for n in ("cat", "dog"))
+        return parse_policies({"categories": [cats, dogs | {"mode": mode}]}, "test")
+
+    exact, semantic, off = (digest_of(with_dogs(m), "m") for m in ("exact", "semantic", "off"))
+    assert exact == semantic
+    assert off != semantic
+
+
 def test_a_digest_names_all_that_the_prototypes_depend_on() -> None:
     same = parse_policies(
         {

@@ -9,7 +9,7 @@ import pytest
 from embed.checkpoint import bundled_checkpoint_dir
 from embed.export import ensure_bundled
 from embed.onnx_encoder import OnnxEncoder
-from proxy.category import decide
+from proxy.category import told
 from proxy.prototypes import Prototypes, build
 from store.match import Traits
 from store.policy_file import load_policies
@@ -34,7 +34,7 @@ class Classifier:
         request = Traits(
             model="m", tenant="t", path="/v1/chat/completions", headers={}, text=text.encode()
         )
-        ruled = decide(BOOK, lambda: request, None, None)
+        ruled, _ = told(BOOK, lambda: request, None, None)
         window = self.encoder.first_window(text)
         assert window is not None
         vector = asyncio.run(self.encoder.encode([window]))[0]

@@ -49,6 +49,22 @@ def test_every_condition_that_is_set_has_to_hold(rule: MatchRule, matches: bool)
     assert rule.matches(traits()) is matches
 
 
+@pytest.mark.parametrize(
+    ("rule", "matched"),
+    [
+        (MatchRule(regex="^My PIN"), True),
+        (MatchRule(regex="ticket"), False),  # that is the question
+        (MatchRule(regex=r"is 1234\s+Why"), False),  # two texts are not one
+        (MatchRule(model="gull-2", regex="PIN"), True),
+        (MatchRule(model="gull-3", regex="PIN"), False),
+        (MatchRule(model="gull-2"), False),  # it asks for nothing that is said
+    ],
+)
+def test_each_text_from_before_is_searched_by_itself(rule: MatchRule, matched: bool) -> None:
+    assert rule.matched_before(traits(said=(b"Hello.", b"My PIN is 1234", b"Why?"))) is matched
+    assert not rule.matched_before(traits())
+
+
 @pytest.mark.parametrize("pattern", ["", "(a", "a" * (MAX_PATTERN + 1), "(?=ahead)", r"(a)\1"])
 def test_a_pattern_that_is_not_re2_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="an RE2 expression"):

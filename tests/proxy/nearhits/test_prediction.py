@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.identity import parse_body
 from proxy.nearhits.prediction import may_predict, with_prediction
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
@@ -22,6 +23,7 @@ JSON = st.recursive(
 def test_a_plain_chat_may_have_one() -> None:
     assert may_predict(CHAT)
     assert may_predict({**CHAT, "n": 1, "presence_penalty": 0, "modalities": ["text"]})
+    assert may_predict({**CHAT, "presence_penalty": None, "frequency_penalty": -0.5})
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,8 @@ def test_a_plain_chat_may_have_one() -> None:
         {"max_completion_tokens": 5},
         {"presence_penalty": 0.5},
         {"frequency_penalty": 0.5},
+        {"frequency_penalty": "0.5"},
+        parse_body(b'{"presence_penalty": 0.30000000000000004}'),
         {"modalities": ["text", "audio"]},
         {"prediction": {"type": "content", "content": "theirs"}},
     ],

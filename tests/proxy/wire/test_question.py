@@ -42,6 +42,29 @@ def body_of(wire: Wire, **more: Json) -> dict[str, Json]:
     return {"model": "m", FIELDS.get(wire, "input"): QUESTION[wire], **more}
 
 
+@pytest.mark.parametrize("wire", [CHAT, RESPONSES, MESSAGES], ids=lambda wire: wire.path)
+def test_what_users_said_before_is_all_of_theirs_but_the_question(wire: Wire) -> None:
+    kind = "input_text" if wire is RESPONSES else "text"
+    image, long = {"type": "image_url", "image_url": {}}, "long " * 1000
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": long},
+        {"role": "assistant", "content": "I see."},
+        {"role": "user", "content": [{"type": kind, "text": "What is this?"}, image]},
+        {"role": "assistant", "content": [{"type": "text", "text": "A gull."}]},
+        {"role": "user", "content": None},
+        {"role": "user", "content": [{"type": kind, "text": text} for text in ("See:", "Why?")]},
+    ]
+    if wire is RESPONSES:
+        turns.insert(3, {"type": "function_call_output", "call_id": "c", "output": "42"})
+    question = wire.read({"model": "m", FIELDS[wire]: turns})
+    assert (question.said, question.text) == ((long, "What is this?", "See:"), "Why?")
+
+
+def test_nothing_was_said_before_a_question_that_stands_alone() -> None:
+    assert all(wire.read(body_of(wire)).said == () for wire in WIRES.values())
+
+
 def rebuilt(question: Question, field: str) -> dict[str, Json]:
     """The request, from nothing but the four parts that are compared."""
     body = dict(question.skeleton)
@@ -291,6 +314,8 @@ def test_a_fault_says_what_is_there_and_what_is_allowed() -> None:
         pytest.param({"logprobs": 5}, False, id="five logprobs"),
         pytest.param({"top_logprobs": 2}, False, id="top logprobs"),
         pytest.param({"prompt_logprobs": 1}, False, id="logprobs of the prompt"),
+        pytest.param({"prompt_logprobs": 0}, False, id="those of the prompt's own tokens"),
+        pytest.param({"prompt_logprobs": False}, True, id="none of the prompt"),
         pytest.param({"return_token_ids": True}, False, id="token ids"),
         pytest.param({"echo": True}, False, id="an echo of the prompt"),
     ],

@@ -125,9 +125,17 @@ def test_what_else_is_asked_for_decides_the_tier(
     assert RESPONSES.read(ask(asked, **fields)).tier is tier
 
 
-def test_a_reference_to_a_stored_item_is_not_cached() -> None:
-    asked = [{"type": "item_reference", "id": "msg_1"}, FOLLOW_UP]
-    assert RESPONSES.read(ask(asked)).tier is Tier.NONE
+@pytest.mark.parametrize(
+    "item", [{"type": "item_reference", "id": "m"}, {"type": None, "id": "m"}, {"id": "m"}], ids=str
+)
+def test_a_reference_to_a_stored_item_is_not_cached(item: Json) -> None:
+    assert RESPONSES.read(ask([item, FOLLOW_UP])).tier is Tier.NONE
+    assert RESPONSES.read(ask([FOLLOW_UP, item])).tier is Tier.NONE
+
+
+def test_a_message_that_has_an_id_and_no_type_is_a_message() -> None:
+    said = {"id": "m", "role": "assistant", "content": "It scatters light."}
+    assert RESPONSES.read(ask([said, FOLLOW_UP])).tier is Tier.SEMANTIC
 
 
 def test_what_is_stored_upstream_may_stand_for_the_input() -> None:
