@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from store.decision.guards.lexicon import Lexicon
+from store.decision.guards.lexicon import Lexicon, Read
 from store.decision.guards.members import KINDS
 
 _MEMBERS = Lexicon(
@@ -27,10 +27,15 @@ class Kinds(NamedTuple):
     said: Mapping[str, tuple[tuple[str, str], ...]]  # by the stems that name them
 
 
-def kinds_of(stems: tuple[str, ...], words: frozenset[str]) -> Kinds:
-    """Read the kinds of a text from its stems; `words` are the same without repetition."""
-    said = _MEMBERS.find(stems, words)
+def kinds_of(stems: Read) -> Kinds:
+    """Read the kinds that a text names."""
+    said = _MEMBERS.find(stems)
+    if not said:
+        return _NO_KINDS
     return Kinds(frozenset(member for members in said.values() for member in members), said)
+
+
+_NO_KINDS = Kinds(frozenset(), {})
 
 
 def exclusive(a: Kinds, b: Kinds) -> frozenset[str]:

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from store.decision.guards.quantities import NUMBER_WORDS
-from store.decision.guards.words import stem
+from store.decision.guards.words import Words, stem
 
 Meaning = TypeVar("Meaning")
 _NUMBER = "#"
 _NUMBERS = frozenset(map(stem, NUMBER_WORDS))
+
+
+class Read(NamedTuple):
+    """The stems of a text, in no order."""
+
+    words: frozenset[str]
+    pairs: frozenset[tuple[str, str]]  # each with the one behind it
+
+
+def read(words: Words) -> Read:
+    """Read a text's stems."""
+    stems = words.stems
+    return Read(frozenset(stems), frozenset(zip(stems, stems[1:], strict=False)))
 
 
 class Lexicon(Generic[Meaning]):
@@ -29,24 +42,22 @@ class Lexicon(Generic[Meaning]):
             else:
                 phrase = said[0], said[1]
                 self._phrases[phrase] = _with(self._phrases.get(phrase, ()), meaning)
-        self._heads = frozenset(first for first, _ in self._phrases)
-        self._tails = frozenset(last for first, last in self._phrases if first == _NUMBER)
+        self._counted = {last for first, last in self._phrases if first == _NUMBER}
+        self._known = frozenset(self._words), frozenset(self._phrases)
 
-    def find(self, stems: tuple[str, ...], words: frozenset[str]) -> dict[str, tuple[Meaning, ...]]:
-        """Return what a text's stems mean, of those that mean something.
-
-        `words` are the stems without repetition.
-        """
+    def find(self, read: Read) -> dict[str, tuple[Meaning, ...]]:
+        """Return what a text's stems mean, of those that mean something."""
+        words, phrases = self._known
         said: dict[str, tuple[Meaning, ...]] = {}
-        if not (self._heads.isdisjoint(words) and self._tails.isdisjoint(words)):
-            for first, last in zip(stems, stems[1:], strict=False):
-                meanings = self._phrases.get((first, last))
-                if meanings is None and last in self._tails and _is_number(first):
-                    meanings, first = self._phrases.get((_NUMBER, last)), last
-                if meanings is not None:
-                    said[first] = _both(said.get(first, ()), meanings)
-                    said[last] = _both(said.get(last, ()), meanings)
-        for word in words & self._words.keys():
+        for first, last in read.pairs & phrases:
+            meanings = self._phrases[first, last]
+            said[first] = _both(said.get(first, ()), meanings)
+            said[last] = _both(said.get(last, ()), meanings)
+        if not self._counted.isdisjoint(read.words):
+            for first, last in read.pairs:
+                if last in self._counted and _is_number(first):
+                    said[last] = _both(said.get(last, ()), self._phrases[_NUMBER, last])
+        for word in read.words & words:
             if word not in said:
                 said[word] = self._words[word]
         return said

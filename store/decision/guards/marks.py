@@ -12,6 +12,7 @@ from store.decision.guards.dates import calendar_of, spelled_out
 from store.decision.guards.further import Further, further_of
 from store.decision.guards.kinds import Kinds, kinds_of
 from store.decision.guards.language import NO_LETTERS, Letters, language_of, letters_of
+from store.decision.guards.lexicon import read
 from store.decision.guards.names import Names, names_of, quotes_of
 from store.decision.guards.order import Role, role_of
 from store.decision.guards.polarity import Polarity, negations_of, polarity_of
@@ -21,7 +22,8 @@ from store.decision.guards.tails import Tail, tail_of
 from store.decision.guards.words import Words, words_of
 
 # "Does A beat B": a letter that stands for something is no article.
-_NO_ARTICLE = re.compile(r"(?<=[^\W_] )A(?=[,;?!.]|$| [^A-Z])|(?i:\ba(?= to z\b)|(?<=\bz to )a\b)")
+_NO_ARTICLE = re.compile(r"(?<=[^\W_] )A(?=[,;?!.]|$| [^A-Z])")
+_A_TO_Z = re.compile(r"\ba(?= to z\b)|(?<=\bz to )a\b")
 _CAPITAL_NOUNS = frozenset({"de"})  # where every noun is written like a name
 _SYMBOLIC = re.compile(r"(?<!\w)([a-z])(\+\+|#)")
 
@@ -59,29 +61,31 @@ class Marks(NamedTuple):
 @lru_cache(maxsize=4096)
 def marks_of(text: str) -> Marks:
     """Read a text's marks. Remembered for the most recent texts: stored queries come up again."""
-    read = in_digits(text)
-    folded = spelled_out(_NO_ARTICLE.sub("aa", read).casefold())
+    numbered = in_digits(text)
+    folded = spelled_out(_NO_ARTICLE.sub("aa", numbered).casefold())
+    if " to z" in folded or "z to " in folded:
+        folded = _A_TO_Z.sub("aa", folded)
     spoken: list[str] = []
     if "+" in folded or "#" in folded:
         spoken = [_spoken(match) for match in _SYMBOLIC.finditer(folded)]
         folded = _SYMBOLIC.sub(_spoken, folded)
     words = words_of(folded)
     tokens = frozenset(words.tokens)
-    stems = frozenset(words.stems)
+    stems = read(words)
     ascii_only = text.isascii()
     language = language_of(folded, tokens, ascii_only)
     quantities = quantities_of(folded, tokens)
-    names = names_of(read, words, spoken)
+    names = names_of(numbered, words, spoken)
     return Marks(
         words=words,
         role=role_of(words),
         tokens=tokens,
-        stems=stems,
+        stems=stems.words,
         quantities=quantities,
         wanted=wanted_units(folded, tokens),
         negations=negations_of(words.tokens, tokens, folded),
         polarity=polarity_of(words, stems, bool(quantities)),
-        kinds=kinds_of(words.stems, stems),
+        kinds=kinds_of(stems),
         asked=asked_of(folded, words.tokens, tokens),
         further=further_of(folded),
         calendar=calendar_of(folded, tokens, language),

@@ -156,6 +156,7 @@ _BASE = {stem(form): base for form, base in _BASE.items()}
 _ASKED = frozenset("who whom which what".split())
 _DOING = frozenset("did do does".split())
 _BEING = frozenset("is are was were been being".split())
+_LEFT_OUT = _DOING | _BEING | {"a", "an", "the", "by"}
 _ANSWERED_ALIKE = frozenset(
     map(stem, "marry married date dated meet mean cost fight divorce happen play wed".split())
 )
@@ -186,12 +187,14 @@ def role_of(words: Words) -> Role | None:
     doer, form = True, ""
     if not _DOING.isdisjoint(rest[:4]):
         doer, form = False, "did"
-    elif "by" in rest and not _BEING.isdisjoint(rest[:4]):
+    elif not _BEING.isdisjoint(rest[:4]):
+        if "by" not in rest:
+            return None
         doer, form = rest[-1] == "by", "by"  # "who was Brutus killed by"
     said = tuple(
         _BASE.get(s, s)
         for token, s in zip(rest, words.stems[at + 1 :], strict=True)
-        if token not in ("a", "an", "the", "by") and token not in _DOING | _BEING
+        if token not in _LEFT_OUT
     )
     if len(said) < 2 or not _ANSWERED_ALIKE.isdisjoint(said):
         return None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from store.decision.guards.lexicon import Lexicon
+from store.decision.guards.lexicon import Lexicon, Read
 from store.decision.guards.opposites import ABROAD, BEGINNINGS, COUNTED, ENGLISH
 from store.decision.guards.words import Words, stem
 
@@ -42,12 +42,12 @@ class Polarity(NamedTuple):
     said: Mapping[str, tuple[tuple[int, int], ...]]  # by the stems that take them
 
 
-def polarity_of(words: Words, stems: frozenset[str], counted: bool) -> Polarity:
+def polarity_of(words: Words, stems: Read, counted: bool) -> Polarity:
     """Return every opposite that the words take sides in, unless they take both.
 
-    `stems` are those of the words without repetition, `counted`: the text has a number.
+    `stems` are those of the words; `counted`: the text has a number.
     """
-    said = _SIDES.find(words.stems, stems)
+    said = _SIDES.find(stems)
     if counted:
         for word in words.tokens:
             if word in _COUNTED:

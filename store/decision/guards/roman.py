@@ -9,8 +9,8 @@ import re
 
 _VALUES = {"i": 1, "v": 5, "x": 10, "l": 50}
 _NUMERAL = re.compile(r"(?:l|xl)?(?:x{0,3})(?:ix|iv|v?i{0,3})")
-_WORD = re.compile(r"(?<![^\W_])[ivxl]+(?![^\W_])(?!['’](?!s\b))", re.IGNORECASE)
-_HINT = re.compile(r"[^\W_] (?:[ivxl]|wwi|ww[12])|wwi|ww[12]", re.IGNORECASE)
+_WORD = re.compile(r"\b[ivxlIVXL]+\b(?!['’](?!s\b))")
+_HINT = re.compile(r"\b(?:[ivxlIVXL]+\b|[wW]{2}[iI12])")
 _WARS = re.compile(r"\bww(ii|i|[12])\b", re.IGNORECASE)
 # These are nothing else behind a word.
 _SURE = frozenset("ii iii vii viii xii xiii xiv xvi xvii xviii xxi xxii xxiii xxiv".split())
@@ -39,10 +39,9 @@ _BEHIND_ONE = frozenset(
     " happened cause caused rule ruled reign reigned die died born crowned king queen cancer"
     " diabetes scene wife husband son daughter marry".split()
 )
-# Behind a world war, too, if it goes on so.
+# Behind "world war", where it is a number, unless it goes on so.
 _GOES_ON = frozenset("am have had want need think know read saw should can could".split())
 _NEXT = re.compile(r"\s+([^\W\d_]+)")
-_BEFORE = re.compile(r"([^\W\d_]+)[’']?\s*$")
 _SPAN = 24  # letters in which the word before stands
 
 
@@ -69,17 +68,17 @@ def _arabic(numeral: str) -> str:
 def _read(match: re.Match[str], text: str) -> str:
     written, start = match[0], match.start()
     numeral = written.casefold()
-    before = _BEFORE.search(text, max(0, start - _SPAN), start)
-    if before is None or not _NUMERAL.fullmatch(numeral):
+    before = text[max(0, start - _SPAN) : start].split()
+    if not before or not text[start - 1].isspace() or not before[-1].isalpha():
         return written
-    name = before[1].casefold()
-    counted = name in _COUNTED
-    if numeral not in _SURE and not counted:
+    name = before[-1].casefold()
+    if (numeral not in _SURE and name not in _COUNTED) or not _NUMERAL.fullmatch(numeral):
         return written
     if numeral == "i":
         behind = _NEXT.match(text, match.end())
         following = "of" if behind is None else behind[1].casefold()
-        if following not in _BEHIND_ONE and (name != "war" or following in _GOES_ON):
+        world_war = " ".join(before[-2:]).casefold() == "world war"
+        if following not in _BEHIND_ONE and (not world_war or following in _GOES_ON):
             return written
     if "l" in numeral and name != "bowl":
         return written

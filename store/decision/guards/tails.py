@@ -43,7 +43,7 @@ _TURNING = frozenset(
         stem,
         "stop stopping avoid prevent except half square root cube natural northern southern western"
         " eastern vice deputy former ex stepfather assistant capita only false"
-        " bissau equatorial non fake unless opposite democratic reverse inverse surface"
+        " bissau equatorial non fake unless opposite democratic reverse inverse"
         " secondhand".split(),
     )
 )

@@ -167,6 +167,7 @@ what is the mean of 1 2 3 | what is the average of 1, 2 and 3
 what is the gcd of 12 and 18 | what is the greatest common divisor of 12 and 18
 sine of 30 degrees | what is the sine of 30 degrees
 what is sin x | what is the sine of x
+sine of 30 degrees | sin 30 degrees
 differentiate x squared | what is the derivative of x squared
 what is the log of 100 | what is the logarithm of 100
 how many sides does a hexagon have | what is the number of sides of a hexagon

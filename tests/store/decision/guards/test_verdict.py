@@ -34,6 +34,7 @@ OTHER_QUESTIONS = [
     ("Ist das erlaubt?", "Ist das nicht erlaubt?", "negation"),
     ("Ist Parken erlaubt?", "Ist kein Parken erlaubt?", "negation"),
     ("¿Puedo comer esto?", "¿No puedo comer esto?", "negation"),
+    ("¿Puedo cocinar arroz sin sal?", "¿Puedo cocinar arroz con sal?", "negation"),
     ("Est-ce que je peux manger ça ?", "Est-ce que je ne peux pas manger ça ?", "negation"),
     ("How do I enable two-factor login?", "How do I disable two-factor login?", "polarity"),
     ("How do I turn on the alarm?", "How do I turn off the alarm?", "polarity"),
