@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from math import isfinite
 from typing import Any
@@ -17,6 +18,7 @@ from store.documents.heads import (
     blob_of,
     entry_of,
     head_of,
+    instant,
     microseconds,
     packed,
     real,
@@ -169,6 +171,11 @@ def position_of(stream_id: bytes) -> int:
     if number >> SEQUENCE_BITS:
         raise ValueError(f"stream id {stream_id!r} has too large a sequence")
     return int(milliseconds) << SEQUENCE_BITS | number
+
+
+def told_at(position: int) -> datetime:
+    """Return the last moment, by the server's clock, at which a record there was made."""
+    return instant(((position >> SEQUENCE_BITS) + 1) * 1000 - 1)
 
 
 def stream_id(position: int) -> bytes:
