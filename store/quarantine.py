@@ -1,6 +1,7 @@
 """Entries that may not be served: to one tenant, or to anybody. Feedback and admins put them here.
 
-Memory first, so that an entry stops at once; then durable, so that it stays stopped. An entry
+Memory first, so that an entry stops at once; then durable, so that it stays stopped. What leaves
+for want of room the records choose, and `apply` is told. An entry
 keeps its standing when a new answer takes its place: whoever got it as a wrong answer to another
 question would get the next one too.
 """
@@ -11,12 +12,13 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Self
 
-from store.documents.records import Bounds, Forgotten, Records
+from store.documents.records import BY_ADMIN, Bounds, Forgotten, Records
 from store.entry import EntryId
 from store.journal import Record, Released, Stopped, TenantForgotten
 
 EVERYBODY = ""  # stands for all tenants
 MAX_QUARANTINED = Bounds().quarantine  # entries
+RESTORED = "restored"
 
 
 class Quarantine:
@@ -45,7 +47,9 @@ class Quarantine:
         for id, tenants in self._tenants.items():
             for tenant in tenants:
                 if (id, tenant) not in recorded:
-                    await self._records.quarantine(id, tenant, datetime.now(UTC), "restored")
+                    # Who said so is lost: what everybody is kept from counts as an admin's.
+                    why = RESTORED if tenant else BY_ADMIN + RESTORED
+                    await self._records.quarantine(id, tenant, datetime.now(UTC), why)
         for id, tenant in recorded:
             self._tenants.setdefault(id, set()).add(tenant)
 
@@ -71,9 +75,11 @@ class Quarantine:
     async def add(self, id: EntryId, tenant: str, at: datetime, why: str) -> None:
         """Stop the entry for a tenant, or for EVERYBODY; durable on return.
 
+        `why` begins with BY_ADMIN if an operator said so: that never leaves for a tenant's word.
         Raises StoreUnavailable; the entry is stopped in this process all the same.
         """
-        self._stop(id, tenant)
+        if id in self._tenants or len(self._tenants) < self._most:  # else it waits for its record
+            self._stop(id, tenant)
         await self._records.quarantine(id, tenant, at, why)
 
     async def lift(self, id: EntryId) -> bool:
@@ -97,8 +103,6 @@ class Quarantine:
 
     def _stop(self, id: EntryId, tenant: str) -> None:
         self._tenants.setdefault(id, set()).add(tenant)
-        if len(self._tenants) > self._most:  # the records let go of their oldest as well
-            del self._tenants[next(iter(self._tenants))]
 
     def _release(self, id: EntryId, tenant: str) -> None:
         tenants = self._tenants.get(id)

@@ -21,7 +21,7 @@ from proxy.rules import InForce
 from proxy.sharing import Sharing
 from store.cache import Cache
 from store.documents.base import DocumentStore, Filter, Summary
-from store.documents.records import AuditRow, Records
+from store.documents.records import BY_ADMIN, AuditRow, Records
 from store.entry import Entry, EntryId, Held, size_of
 from store.membership import Membership
 from store.policy import DEFAULT_CATEGORY
@@ -155,7 +155,7 @@ class EntriesAdmin:
         elif held is None:
             raise _no_entry(id)
         else:
-            why = f"admin: {order.reason}"
+            why = BY_ADMIN + order.reason
             await self._quarantine.add(held.id, order.tenant, self._clock(), why)
             await self._membership.settled()
         action = "entry.release" if order.lift else "entry.quarantine"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from store.documents.records import AuditRow, PolicyVersion
+from store.documents.records import AuditRow, Bounds, PolicyVersion
 from store.documents.sqlite import SqliteDocuments
 from store.entry import EntryId
 from store.errors import JournalGap, StoreUnavailable
@@ -71,6 +71,21 @@ async def test_every_change_is_told_in_order_and_can_be_read_again(
     assert [r.change for r in again[2:]] == [r.change for r in told[3:]]
     first = again[0].change
     assert isinstance(first, Put) and first.stored.held.approved  # as it is now
+
+
+async def test_a_quarantine_that_another_one_pushes_out_is_released(tmp_path: Path) -> None:
+    documents = SqliteDocuments.open(tmp_path, bounds=Bounds(quarantine=1))
+    told: list[Record] = []
+    documents.follow(told.append)
+    for id in (A, B):
+        await documents.records.quarantine(id, "harbour", NOON, "feedback")
+    assert [record.change for record in told] == [
+        Stopped(A, "harbour"),
+        Stopped(B, "harbour"),
+        Released(A, "harbour"),
+    ]
+    assert await recorded(documents) == told
+    await documents.aclose()
 
 
 async def test_a_write_that_fails_leaves_no_record(documents: SqliteDocuments) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from store.documents.base import Filter
+from store.documents.records import Bounds
 from store.entry import EntryId
 from store.errors import StoreUnavailable
 from store.journal import (
@@ -106,6 +107,20 @@ async def test_every_change_is_a_record_with_its_origin_in_order(
     found = await journal(documents)
     assert {origin for _, origin, _ in found} == {b"one"}
     assert [position for position, _, _ in found] == sorted({p for p, _, _ in found})
+
+
+async def test_a_quarantine_that_another_one_pushes_out_is_released(server: RedisServer) -> None:
+    tenant = 'Zoë, "of the harbour"\n'
+    async with redis_documents(server, bounds=Bounds(quarantine=1)) as documents:
+        for id in (A, B):
+            await documents.records.quarantine(id, tenant, NOON, "feedback")
+        assert await documents.records.quarantined() == [(B, tenant)]
+        assert await changes(documents) == [
+            Stopped(A, tenant),
+            Stopped(B, tenant),
+            Released(A, tenant),
+        ]
+        assert {origin for _, origin, _ in await journal(documents)} == {b"one"}
 
 
 async def test_what_changes_nothing_leaves_no_record(documents: RedisDocuments) -> None:
