@@ -1,9 +1,9 @@
 """Entries that may not be served: to one tenant, or to anybody. Feedback and admins put them here.
 
 Memory first, so that an entry stops at once; then durable, so that it stays stopped. What leaves
-for want of room the records choose, and `apply` is told. An entry
-keeps its standing when a new answer takes its place: whoever got it as a wrong answer to another
-question would get the next one too.
+for want of room the records choose, and `apply` is told. An entry keeps its standing when a new
+answer takes its place: whoever got it as a wrong answer to another question would get the next one
+too.
 """
 
 from __future__ import annotations
@@ -13,12 +13,21 @@ from datetime import UTC, datetime
 from typing import Self
 
 from store.documents.records import BY_ADMIN, Bounds, Forgotten, Records
-from store.entry import EntryId
+from store.entry import EntryId, Held
 from store.journal import Record, Released, Stopped, TenantForgotten
 
 EVERYBODY = ""  # stands for all tenants
 MAX_QUARANTINED = Bounds().quarantine  # entries
 RESTORED = "restored"
+
+
+def names_of(id: EntryId, shared_key: str) -> tuple[EntryId, ...]:
+    """Return what an entry is stopped under: its id and, in scope shared, the request it answers.
+
+    Twins of one answer mostly say the same, so whoever called one wrong is served none of another
+    tenant; and what is said of them adds up, even of one that is gone by then.
+    """
+    return (id, EntryId(shared_key)) if shared_key else (id,)
 
 
 class Quarantine:
@@ -44,8 +53,8 @@ class Quarantine:
     async def reload(self) -> None:
         """Take up what is recorded now, and record what is stopped here; StoreUnavailable."""
         recorded = set(await self._records.quarantined())
-        for id, tenants in self._tenants.items():
-            for tenant in tenants:
+        for id, tenants in list(self._tenants.items()):
+            for tenant in list(tenants):
                 if (id, tenant) not in recorded:
                     # Who said so is lost: what everybody is kept from counts as an admin's.
                     why = RESTORED if tenant else BY_ADMIN + RESTORED
@@ -67,6 +76,13 @@ class Quarantine:
         """Whether this tenant may not be served the entry."""
         tenants = self._tenants.get(id)
         return tenants is not None and (tenant in tenants or EVERYBODY in tenants)
+
+    def keeps(self, held: Held, tenant: str) -> bool:
+        """Whether this tenant may not be served the entry, by its id or as another's twin."""
+        if self.holds(held.id, tenant):
+            return True
+        foreign = held.shared_key != "" and held.tenant != tenant
+        return foreign and self.holds(EntryId(held.shared_key), tenant)
 
     def tenants(self, id: EntryId) -> frozenset[str]:
         """Return whom the entry is kept from; EVERYBODY stands for all."""

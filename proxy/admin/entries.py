@@ -25,7 +25,7 @@ from store.documents.records import BY_ADMIN, AuditRow, Records
 from store.entry import Entry, EntryId, Held, size_of
 from store.membership import Membership
 from store.policy import DEFAULT_CATEGORY
-from store.quarantine import EVERYBODY, Quarantine
+from store.quarantine import EVERYBODY, Quarantine, names_of
 from store.vectors import nothing_made
 
 MOST_NEAREST = 100  # entries that a search by meaning returns
@@ -149,14 +149,16 @@ class EntriesAdmin:
         """Stop an entry from being served, or let it be served again; durable on return."""
         order = order or QuarantineOrder(tenant=EVERYBODY, reason="")
         held = self._cache.exact(EntryId(id))
+        names = names_of(EntryId(id), "" if held is None else held.shared_key)
         if order.lift:
-            if not await self._quarantine.lift(EntryId(id)):
+            if not any([await self._quarantine.lift(name) for name in names]):
                 raise ApiError(404, f"entry {id} is not quarantined", param="id", code="not_found")
         elif held is None:
             raise _no_entry(id)
         else:
             why = BY_ADMIN + order.reason
-            await self._quarantine.add(held.id, order.tenant, self._clock(), why)
+            for name in names:
+                await self._quarantine.add(name, order.tenant, self._clock(), why)
             await self._membership.settled()
         action = "entry.release" if order.lift else "entry.quarantine"
         await self._audit(request, action, {"id": id, **order.model_dump(exclude={"lift"})})
@@ -258,7 +260,10 @@ class EntriesAdmin:
 
     def kept_from(self, id: EntryId) -> list[str]:
         """Return the tenants that an entry is not served to; also of one that is gone."""
-        return sorted(tenant or "everybody" for tenant in self._quarantine.tenants(id))
+        held = self._cache.exact(id)
+        names = names_of(id, "" if held is None else held.shared_key)
+        kept = frozenset[str]().union(*(self._quarantine.tenants(name) for name in names))
+        return sorted(tenant or "everybody" for tenant in kept)
 
     async def _audit(self, request: Request, action: str, what: dict[str, Any]) -> None:
         who, at = self._access.who(request), self._clock()
