@@ -163,7 +163,7 @@ async def _purge_store(settings: Settings, wanted: Purge) -> dict[str, int]:
             found = await matching(store.documents, wanted)
         else:
             found = await _similar(settings, store, wanted.similar_to, wanted.threshold)
-        purged = 0 if wanted.dry_run else await store.documents.delete(found, purged=True)
+        purged = 0 if wanted.dry_run else await store.documents.purge(found)
         if wanted.tenant is not None and not wanted.dry_run:
             await store.records.forget_tenant(wanted.tenant)
             await store.usage.fold(wanted.tenant, utc_now())

@@ -25,6 +25,13 @@ class PartitionKey(NamedTuple):
     context: str  # digest of the earlier turns without what their users said; "" if there are none
 
 
+class Version(NamedTuple):
+    """One of the answers that an id has had."""
+
+    id: EntryId
+    created_at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One stored answer with what it answers."""
@@ -72,6 +79,11 @@ class Held:
     cost: float = 0.0  # seconds of upstream time
     earlier: tuple[str, ...] = ()
     user: str = ""  # as the entry's
+
+    @property
+    def version(self) -> Version:
+        """What tells it from others that its id has had and will have."""
+        return Version(self.id, self.created_at)
 
 
 class Stored(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from store.entry import EntryId, Stored
@@ -34,6 +35,8 @@ class Removed:
 
     ids: tuple[EntryId, ...]
     purged: bool  # on purpose: they must not come back even if the store forgets this record
+    # Which version of each is gone, where newer ones may be there; (): whatever was there.
+    created: tuple[datetime, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

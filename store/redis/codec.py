@@ -43,7 +43,7 @@ Answer = Sequence[bytes | None]  # what HMGET gave
 
 STORED_FIELDS = (b"head", b"checksum", b"vector", b"earlier_vectors")
 ENTRY_FIELDS = (*STORED_FIELDS, b"body", b"compressed", b"body_checksum")
-COST = Head._fields.index("cost")
+COST, CREATED = Head._fields.index("cost"), Head._fields.index("created_us")
 SEQUENCE_BITS = 20  # of a position: so many records within one millisecond, and more
 KEYS_KEPT = 10_000  # partition keys that are one object however many entries have them
 
@@ -126,8 +126,11 @@ def encode_change(change: Change) -> Fields:
         case Put(stored):
             past = blob_of(stored.earlier_vectors)
             return put_fields(_stored(_head_of_stored(stored), blob(stored.vector), past))
-        case Removed(ids, purged):
-            return {b"kind": b"removed", b"ids": orjson.dumps(ids), b"purged": b"%d" % purged}
+        case Removed(ids, purged, created):
+            fields = {b"kind": b"removed", b"ids": orjson.dumps(ids), b"purged": b"%d" % purged}
+            if created:
+                fields[b"created"] = orjson.dumps([microseconds(at) for at in created])
+            return fields
         case Approved(ids):
             return {b"kind": b"approved", b"ids": orjson.dumps(ids)}
         case Stopped(id, tenant):
@@ -245,13 +248,17 @@ def _ids(fields: Mapping[bytes, bytes]) -> tuple[EntryId, ...]:
     return tuple(orjson.loads(fields[b"ids"]))
 
 
+def _created(fields: Mapping[bytes, bytes]) -> tuple[datetime, ...]:
+    return tuple(instant(at) for at in orjson.loads(fields.get(b"created", b"[]")))
+
+
 def _id(fields: Mapping[bytes, bytes]) -> EntryId:
     return EntryId(fields[b"id"].decode())
 
 
 _DECODERS: dict[bytes, Callable[[Mapping[bytes, bytes]], Change | None]] = {
     b"put": _put,
-    b"removed": lambda f: Removed(_ids(f), f[b"purged"] == b"1"),
+    b"removed": lambda f: Removed(_ids(f), f[b"purged"] == b"1", _created(f)),
     b"approved": lambda f: Approved(_ids(f)),
     b"stopped": lambda f: Stopped(_id(f), f[b"tenant"].decode()),
     b"released": lambda f: Released(_id(f), f[b"tenant"].decode()),

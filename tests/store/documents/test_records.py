@@ -365,7 +365,7 @@ async def test_an_answer_is_found_by_the_id_in_its_body_for_its_own_tenant_only(
     assert await find("station", "x-1") is None
     assert await find("harbour", "x-2") is None
     assert await find("harbour", "") is None
-    await shop.documents.delete([A])
+    await shop.documents.purge([A])
     assert await find("harbour", "x-1") is None
 
 

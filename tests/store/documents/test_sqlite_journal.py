@@ -3,13 +3,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from store.documents.records import AuditRow, Bounds, PolicyVersion
 from store.documents.sqlite import SqliteDocuments
-from store.entry import EntryId
+from store.entry import EntryId, Version
 from store.errors import JournalGap, StoreUnavailable
 from store.journal import (
     Approved,
@@ -45,8 +46,8 @@ async def change_everything(documents: SqliteDocuments) -> None:
     for id in "abc":
         await documents.put(entry(id, shared_key="s"))
     await documents.approve([A, EntryId("none")])
-    await documents.delete([B, EntryId("none")], purged=True)
-    await documents.delete([EntryId("none")])  # changes nothing
+    await documents.purge([B, EntryId("none")])
+    await documents.discard([Version(A, NOON + timedelta(1))])  # changes nothing
     await records.quarantine(A, "harbour", NOON, "feedback")
     assert await records.release(A, "harbour")
     assert not await records.release(A, "harbour")

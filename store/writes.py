@@ -1,0 +1,48 @@
+"""Entries on their way into the documents: who is under way, and what must not become visible."""
+
+from __future__ import annotations
+
+from store.entry import EntryId, Held, Version
+
+
+class Write:
+    """An entry on its way into the documents."""
+
+    __slots__ = ("held", "void")
+
+    def __init__(self, held: Held) -> None:
+        self.held = held
+        self.void = False  # set when it must not become visible any more
+
+
+class Writes:
+    """The writes that are under way. All methods are called from one event loop."""
+
+    def __init__(self) -> None:
+        self._writes: dict[EntryId, list[Write]] = {}  # in the order in which they began
+
+    def __contains__(self, id: EntryId) -> bool:
+        return id in self._writes
+
+    def begin(self, held: Held) -> Write:
+        """Note that a write begins."""
+        write = Write(held)
+        self._writes.setdefault(held.id, []).append(write)
+        return write
+
+    def end(self, write: Write) -> None:
+        """Note that it is over, whatever came of it."""
+        writes = self._writes[write.held.id]
+        writes.remove(write)
+        if not writes:
+            del self._writes[write.held.id]
+
+    def give_up(self, id: EntryId) -> None:
+        """Have what is being written under an id not become visible."""
+        for write in self._writes.get(id, ()):
+            write.void = True
+
+    def of(self, version: Version) -> list[Write]:
+        """Return the writes of one version."""
+        writes = self._writes.get(version.id, [])
+        return [write for write in writes if write.held.version == version]
