@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from proxy.admin.entries import entry_as_data, summary_as_data
-from proxy.admin.purge import Purge, matching, similar
+from proxy.admin.purge import Near, Purge, matching, similar
 from proxy.checkpoints_root import active
 from proxy.cli_options import ConfigOption, JsonOption, load, refusals
 from proxy.reencoding import made_from
@@ -182,7 +182,8 @@ async def _similar(
     async with active(settings, os.environ, store.records, say) as (encoder, file):
         vector = (await encoder.encode([text]))[0]
         made = None if file is None else made_from(file)
-        return await similar(store.documents, vector, cosine, encoder, made)
+        near = Near(vector, cosine, encoder.checkpoint)
+        return await similar(store.documents, near, encoder, made)
 
 
 async def _purge_server(settings: Settings, wanted: Purge) -> dict[str, int]:

@@ -37,6 +37,7 @@ from store.hot import Document
 from store.index import VectorIndex
 from store.journal import Approved, Mark, Put, Record, Removed
 from store.memory import Memory
+from store.purges import Purges
 from store.snapshot import Contents, Snapshot
 from store.vectors import EntryVectors, Maker, nothing_made
 from store.writes import Writes
@@ -71,6 +72,7 @@ class Cache:
     ) -> None:
         self._documents = documents
         self._writes = Writes()
+        self.purges = Purges(self._writes)
         self._deletions = Deletions(documents.discard, wanted=self._is_wanted)
         self.vectors = EntryVectors(checkpoint, index, made)
         self._memory = Memory(self.vectors, shares, hot_bytes, self._deletions.owe)
@@ -257,9 +259,10 @@ class Cache:
             await asyncio.sleep(WARMING_PAUSE)
         return count
 
-    async def admit(self, entry: Entry) -> Admission:
+    async def admit(self, entry: Entry, asked: int | None = None) -> Admission:
         """Store the entry in place of any other with its id; lookups see it once it is durable.
 
+        `asked` is the place among `purges` at which its answer was asked for; None: just now.
         Raises ValueError for a vector that the index cannot take, or as many of earlier turns as
         there are none.
         """
@@ -270,6 +273,8 @@ class Cache:
                 f"{len(entry.earlier_vectors)} vectors of {len(entry.earlier)} earlier turns"
             )
         self.vectors.check(without_body(entry))
+        if asked is not None and self.purges.took(entry, asked):
+            return Admission.REMOVED
         write = self._writes.begin(held_of(entry))
         try:
             await self._documents.put(entry)

@@ -121,7 +121,7 @@ class Admission(StrEnum):
     STORED = "stored"
     TOO_LARGE = "too_large"  # larger than its category's quota, or the category is gone
     STORE_FAILED = "store_failed"
-    REMOVED = "removed"  # its id was removed, or admitted anew, while it was being written
+    REMOVED = "removed"  # it was purged after it was asked for, or removed as it was written
 
 
 class Facts(NamedTuple):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from store.entry import EntryId, Held, Version
 
 
 class Write:
     """An entry on its way into the documents."""
 
-    __slots__ = ("held", "void")
+    __slots__ = ("held", "over", "void")
 
     def __init__(self, held: Held) -> None:
         self.held = held
         self.void = False  # set when it must not become visible any more
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class Writes:
@@ -36,11 +39,18 @@ class Writes:
         writes.remove(write)
         if not writes:
             del self._writes[write.held.id]
+        write.over.set_result(None)
 
     def give_up(self, id: EntryId) -> None:
         """Have what is being written under an id not become visible."""
         for write in self._writes.get(id, ()):
             write.void = True
+
+    async def over(self) -> None:
+        """Return once all that are under way now are over."""
+        under_way = [write.over for writes in self._writes.values() for write in writes]
+        if under_way:
+            await asyncio.wait(under_way)
 
     def of(self, version: Version) -> list[Write]:
         """Return the writes of one version."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from embed.errors import EmbedError
 from proxy.admin.access import Access
 from proxy.admin.meaning import Neighbor, encoded, nearest, neighbors, not_encoded, passing
-from proxy.admin.purge import Purge, matching, similar
+from proxy.admin.purge import Near, Purge, matching, similar
 from proxy.encoding import Encoding
 from proxy.errors import ApiError
 from proxy.rules import InForce
@@ -137,6 +137,7 @@ class EntriesAdmin:
 
     async def delete_entry(self, id: str, request: Request) -> dict[str, Any]:
         """Remove one entry; nothing serves it after the return, on no replica."""
+        await self._before_purge(Purge(id=id))
         if await self._cache.remove([EntryId(id)]) == 0:
             raise _no_entry(id)
         await self._membership.settled()
@@ -183,7 +184,11 @@ class EntriesAdmin:
         With a tenant go its labelled pairs, what is kept from it by name, and its name in the
         usage ledger.
         """
-        found, matched = await self._selected(purge)
+        encoding = self._in_force.rules.encoding
+        near = await self._near(purge, encoding)
+        if not purge.dry_run:
+            await self._before_purge(near or purge)
+        found, matched = await self._selected(purge, near, encoding)
         if purge.dry_run:
             return {"matched": matched, "purged": 0}
         # All that is stored, held or not: a row whose deletion failed before must not come back.
@@ -199,38 +204,49 @@ class EntriesAdmin:
 
     async def preview(self, purge: Purge, most: int) -> tuple[int, list[Held]]:
         """Return how many entries a purge would remove, and some of them."""
-        found, matched = await self._selected(purge)
+        encoding = self._in_force.rules.encoding
+        near = await self._near(purge, encoding)
+        found, matched = await self._selected(purge, near, encoding)
         live = (held for id in found if (held := self._cache.exact(id)) is not None)
         return matched, list(islice(live, most))
 
-    async def _selected(self, purge: Purge) -> tuple[list[EntryId], int]:
+    async def _before_purge(self, purge: Purge | Near) -> None:
+        """Have a purge miss nothing that is on its way now."""
+        await self._cache.purges.begin(purge.selects)
+
+    async def _selected(
+        self, purge: Purge, near: Near | None, encoding: Encoding
+    ) -> tuple[list[EntryId], int]:
         """Return what a purge removes, and how many of them are live."""
-        if purge.similar_to is None:
+        if near is None:
             found = await matching(self._documents, purge)
         else:
-            found = await self._similar_to(purge.similar_to, purge.threshold)
+            found = await self._at_least(near, encoding)
         if self._membership.shared:  # another replica may hold what this one does not yet
             return found, len(found)
         return found, sum(self._cache.exact(id) is not None for id in found)
 
-    async def _similar_to(self, text: str, threshold: float | None) -> list[EntryId]:
-        rules = self._in_force.rules
+    async def _near(self, purge: Purge, encoding: Encoding) -> Near | None:
+        """Return what a purge by meaning selects; None for any other."""
+        if purge.similar_to is None:
+            return None
+        threshold = purge.threshold
         if threshold is None:
-            threshold = rules.book[DEFAULT_CATEGORY].hit_threshold
+            threshold = self._in_force.rules.book[DEFAULT_CATEGORY].hit_threshold
         try:
-            return await self._at_least(rules.encoding, text, threshold)
+            vector = await encoding.batcher.encode(purge.similar_to)
         except EmbedError as error:
             raise not_encoded("similar_to", error) from None
+        return Near(vector, threshold, encoding.checkpoint)
 
-    async def _at_least(self, encoding: Encoding, text: str, threshold: float) -> list[EntryId]:
+    async def _at_least(self, near: Near, encoding: Encoding) -> list[EntryId]:
         made = self._cache.vectors[encoding.checkpoint].made
-        return await similar(
-            self._documents,
-            await encoding.batcher.encode(text),
-            threshold,
-            encoding.encoder,
-            None if made is nothing_made else made,  # no other checkpoint has ever served
-        )
+        # None: no other checkpoint has ever served.
+        made_of_others = None if made is nothing_made else made
+        try:
+            return await similar(self._documents, near, encoding.encoder, made_of_others)
+        except EmbedError as error:
+            raise not_encoded("similar_to", error) from None
 
     def standing(self, held: Held) -> dict[str, Any]:
         """Return what changes of an entry while it is stored: whom it serves, use, time left."""
