@@ -275,7 +275,7 @@ class Cache:
         self.vectors.check(without_body(entry))
         if asked is not None and self.purges.took(entry, asked):
             return Admission.REMOVED
-        write = self._writes.begin(held_of(entry))
+        write = self._writes.begin(entry)
         try:
             await self._documents.put(entry)
             if write.void:

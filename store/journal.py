@@ -40,6 +40,13 @@ class Removed:
 
 
 @dataclass(frozen=True, slots=True)
+class Purging:
+    """A purge begins: what was asked for before it, and it takes, is not to be stored any more."""
+
+    data: bytes  # what it takes, which the store does not know
+
+
+@dataclass(frozen=True, slots=True)
 class Approved:
     """Shared entries may serve other tenants."""
 
@@ -93,6 +100,7 @@ class Learnt:
 Change = (
     Put
     | Removed
+    | Purging
     | Approved
     | Stopped
     | Released

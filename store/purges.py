@@ -18,6 +18,11 @@ REMEMBERED = 1_000  # purges; whatever was asked for before so many is not store
 Selects = Callable[[Entry], bool]  # whether a purge takes an entry
 
 
+def everything(entry: Entry) -> bool:
+    """Select every entry."""
+    return True
+
+
 class Purges:
     """The newest purges, in order. All methods are called from one event loop."""
 
@@ -31,9 +36,16 @@ class Purges:
 
         Returns once what was just being stored is: then all that it has to take is there.
         """
-        self._purges.append(selects)
-        self.count += 1
+        self._note(selects)
         await self._writes.over()
+
+    def hear(self, selects: Selects) -> None:
+        """Remember a purge that begins in another process, which waits for no write of this one.
+
+        What is being written is not made visible here, and its row is deleted.
+        """
+        self._note(selects)
+        self._writes.give_up_all(selects)
 
     def took(self, entry: Entry, asked: int) -> bool:
         """Whether a purge since the place `asked` takes this entry, or too many to tell."""
@@ -41,3 +53,7 @@ class Purges:
         if since > len(self._purges):
             return True
         return any(selects(entry) for selects in islice(reversed(self._purges), since))
+
+    def _note(self, selects: Selects) -> None:
+        self._purges.append(selects)
+        self.count += 1

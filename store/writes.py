@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from store.entry import EntryId, Held, Version
+from store.documents.base import held_of
+from store.entry import Entry, EntryId, Version
 
 
 class Write:
     """An entry on its way into the documents."""
 
-    __slots__ = ("held", "over", "void")
+    __slots__ = ("entry", "held", "over", "void")
 
-    def __init__(self, held: Held) -> None:
-        self.held = held
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.held = held_of(entry)
         self.void = False  # set when it must not become visible any more
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -27,10 +30,10 @@ class Writes:
     def __contains__(self, id: EntryId) -> bool:
         return id in self._writes
 
-    def begin(self, held: Held) -> Write:
+    def begin(self, entry: Entry) -> Write:
         """Note that a write begins."""
-        write = Write(held)
-        self._writes.setdefault(held.id, []).append(write)
+        write = Write(entry)
+        self._writes.setdefault(entry.id, []).append(write)
         return write
 
     def end(self, write: Write) -> None:
@@ -45,6 +48,12 @@ class Writes:
         """Have what is being written under an id not become visible."""
         for write in self._writes.get(id, ()):
             write.void = True
+
+    def give_up_all(self, selects: Callable[[Entry], bool]) -> None:
+        """Have what is being written, and selected, not become visible."""
+        for writes in self._writes.values():
+            for write in writes:
+                write.void = write.void or selects(write.entry)
 
     async def over(self) -> None:
         """Return once all that are under way now are over."""

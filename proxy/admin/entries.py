@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from embed.errors import EmbedError
 from proxy.admin.access import Access
 from proxy.admin.meaning import Neighbor, encoded, nearest, neighbors, not_encoded, passing
-from proxy.admin.purge import Near, Purge, matching, similar
+from proxy.admin.purge import Near, Purge, matching, similar, told
 from proxy.encoding import Encoding
 from proxy.errors import ApiError
 from proxy.rules import InForce
@@ -23,6 +23,7 @@ from store.cache import Cache
 from store.documents.base import DocumentStore, Filter, Summary
 from store.documents.records import BY_ADMIN, AuditRow, Records
 from store.entry import Entry, EntryId, Held, size_of
+from store.journal import Purging
 from store.membership import Membership
 from store.policy import DEFAULT_CATEGORY
 from store.quarantine import EVERYBODY, Quarantine, names_of
@@ -211,7 +212,10 @@ class EntriesAdmin:
         return matched, list(islice(live, most))
 
     async def _before_purge(self, purge: Purge | Near) -> None:
-        """Have a purge miss nothing that is on its way now."""
+        """Have a purge miss nothing that is on its way now, here or on another replica."""
+        if self._membership.shared:
+            await self._membership.tell(Purging(told(purge)))
+            await self._membership.settled()
         await self._cache.purges.begin(purge.selects)
 
     async def _selected(

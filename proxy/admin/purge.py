@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from embed.encoder import Encoder
 from store.documents.base import DocumentStore, Filter, Summary
 from store.entry import Entry, EntryId, Held, Vector
+from store.purges import Selects, everything
 from store.vectors import Maker
 
 _PAGE = 500  # entries looked at in one step
@@ -71,6 +73,25 @@ class Near:
         if entry.vector is None or entry.checkpoint != self.checkpoint:
             return False
         return bool(entry.vector @ self.vector >= self.threshold)
+
+
+def told(purge: Purge | Near) -> bytes:
+    """Return what a purge selects, for other replicas."""
+    if isinstance(purge, Near):
+        return orjson.dumps({"near": [purge.vector.tolist(), purge.threshold, purge.checkpoint]})
+    return orjson.dumps({"purge": purge.model_dump(exclude_none=True)})
+
+
+def heard(data: bytes) -> Selects:
+    """Return what a purge of another replica selects; of a later version, say, everything."""
+    try:
+        said = orjson.loads(data)
+        if "near" in said:
+            vector, threshold, checkpoint = said["near"]
+            return Near(np.array(vector, np.float32), threshold, checkpoint).selects
+        return Purge(**said["purge"]).selects
+    except (ValueError, KeyError, TypeError):
+        return everything
 
 
 async def matching(documents: DocumentStore, purge: Purge) -> list[EntryId]:

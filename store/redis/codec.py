@@ -31,6 +31,7 @@ from store.journal import (
     Complained,
     Learnt,
     PolicyAdded,
+    Purging,
     Put,
     Released,
     Removed,
@@ -131,6 +132,8 @@ def encode_change(change: Change) -> Fields:
             if created:
                 fields[b"created"] = orjson.dumps([microseconds(at) for at in created])
             return fields
+        case Purging(data):
+            return {b"kind": b"purging", b"data": data}
         case Approved(ids):
             return {b"kind": b"approved", b"ids": orjson.dumps(ids)}
         case Stopped(id, tenant):
@@ -259,6 +262,7 @@ def _id(fields: Mapping[bytes, bytes]) -> EntryId:
 _DECODERS: dict[bytes, Callable[[Mapping[bytes, bytes]], Change | None]] = {
     b"put": _put,
     b"removed": lambda f: Removed(_ids(f), f[b"purged"] == b"1", _created(f)),
+    b"purging": lambda f: Purging(f[b"data"]),
     b"approved": lambda f: Approved(_ids(f)),
     b"stopped": lambda f: Stopped(_id(f), f[b"tenant"].decode()),
     b"released": lambda f: Released(_id(f), f[b"tenant"].decode()),

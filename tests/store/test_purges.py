@@ -105,3 +105,19 @@ async def test_a_purge_waits_for_no_write_that_has_failed(
     documents.writing.set()
     await purge
     assert await admission is Admission.STORE_FAILED
+
+
+async def test_what_is_written_while_another_process_begins_a_purge_never_becomes_visible(
+    cache: Cache, documents: MemoryDocuments
+) -> None:
+    documents.writing.clear()
+    asked = cache.purges.count
+    writing = [asyncio.create_task(cache.admit(each, asked)) for each in (OF_A, OF_B)]
+    await asyncio.sleep(0)
+    cache.purges.hear(of_the_harbour)
+    documents.writing.set()
+    assert await asyncio.gather(*writing) == [Admission.REMOVED, Admission.STORED]
+    assert cache.exact(OF_A.id) is None
+    await cache.aclose()
+    assert documents.entries.keys() == {"b"}
+    assert await cache.admit(OF_A, asked) is Admission.REMOVED
