@@ -51,6 +51,10 @@ class Admitter:
         self._metrics = metrics
         self._clock = clock
 
+    def now(self) -> int:
+        """Return the place in time of what is asked of an upstream now, for `admit`."""
+        return self._cache.purges.count
+
     async def read(self, call: Call, head: Head, raw: bytes) -> dict[str, Json] | None:
         """Return the JSON form of an answer; None if it did not end cleanly or is none."""
         try:
@@ -70,10 +74,11 @@ class Admitter:
         raw: bytes,
         whole: dict[str, Json] | None,
         cost: float,
+        asked: int,
     ) -> str:
         """Store the answer if it may be stored; return the outcome for the metrics.
 
-        `cost` is the seconds that the upstream took.
+        `cost` is the seconds that the upstream took, `asked` what `now` was when it was asked.
         """
         if not head.readable:
             return "error"
@@ -88,7 +93,7 @@ class Admitter:
         vector = await self._encoded_later(call) if lookup.encode_later else lookup.vector
         past = await self._encoded_past(call) if vector is not None else ()
         entry = self._entry(call, vector, past, head, raw, whole, cost)
-        outcome = await self._cache.admit(entry)
+        outcome = await self._cache.admit(entry, asked)
         if entry.shared_key and outcome is Admission.STORED:
             await self._confirm(entry)
         return outcome

@@ -9,7 +9,7 @@ from proxy.events import LONGEST_QUESTION
 from proxy.feedback import stop_for
 from store.documents.records import Pair, PairSource, Records
 from store.entry import Candidate, Held
-from store.quarantine import Quarantine
+from store.quarantine import Quarantine, names_of
 
 
 class AuditRecords:
@@ -21,7 +21,8 @@ class AuditRecords:
 
     async def stop(self, call: Call, held: Held, now: datetime) -> None:
         """Keep a wrong answer from this tenant, as its own word would; raise StoreUnavailable."""
-        await stop_for(self._quarantine, held.id, call.caller.tenant, now, "audit")
+        names = names_of(held.id, held.shared_key)
+        await stop_for(self._quarantine, names, call.caller.tenant, now, "audit")
 
     async def pair(
         self, call: Call, found: Candidate, now: datetime, source: PairSource, *, wrong: bool

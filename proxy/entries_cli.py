@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from proxy.admin.entries import entry_as_data, summary_as_data
-from proxy.admin.purge import Purge, matching, similar
+from proxy.admin.purge import Near, Purge, matching, similar, told
 from proxy.checkpoints_root import active
 from proxy.cli_options import ConfigOption, JsonOption, load, refusals
 from proxy.reencoding import made_from
@@ -23,6 +23,7 @@ from proxy.upkeep import utc_now
 from store.documents.base import Filter
 from store.entry import EntryId
 from store.errors import DirectoryInUse
+from store.journal import Purging
 from store.policy import HIT_THRESHOLD
 
 app = typer.Typer(no_args_is_help=True, help="Stored answers.")
@@ -160,10 +161,11 @@ async def _purge_store(settings: Settings, wanted: Purge) -> dict[str, int]:
     """Purge what no other process holds, or what replicas follow."""
     async with open_documents(settings, read_only=False) as store:
         if wanted.similar_to is None:
+            await _begin(store, wanted, wanted)
             found = await matching(store.documents, wanted)
         else:
-            found = await _similar(settings, store, wanted.similar_to, wanted.threshold)
-        purged = 0 if wanted.dry_run else await store.documents.delete(found, purged=True)
+            found = await _similar(settings, store, wanted, wanted.similar_to)
+        purged = 0 if wanted.dry_run else await store.documents.purge(found)
         if wanted.tenant is not None and not wanted.dry_run:
             await store.records.forget_tenant(wanted.tenant)
             await store.usage.fold(wanted.tenant, utc_now())
@@ -172,17 +174,24 @@ async def _purge_store(settings: Settings, wanted: Purge) -> dict[str, int]:
     return {"matched": len(found), "purged": purged}
 
 
-async def _similar(
-    settings: Settings, store: Opened, text: str, threshold: float | None
-) -> list[EntryId]:
+async def _begin(store: Opened, wanted: Purge, selected: Purge | Near) -> None:
+    """Have running replicas not store what they asked for before, if they are to be purged."""
+    if not wanted.dry_run:
+        await store.tell(Purging(told(selected)))
+        await store.settled()
+
+
+async def _similar(settings: Settings, store: Opened, wanted: Purge, text: str) -> list[EntryId]:
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    cosine = HIT_THRESHOLD if threshold is None else threshold
+    cosine = HIT_THRESHOLD if wanted.threshold is None else wanted.threshold
     async with active(settings, os.environ, store.records, say) as (encoder, file):
         vector = (await encoder.encode([text]))[0]
         made = None if file is None else made_from(file)
-        return await similar(store.documents, vector, cosine, encoder, made)
+        near = Near(vector, cosine, encoder.checkpoint)
+        await _begin(store, wanted, near)
+        return await similar(store.documents, near, encoder, made)
 
 
 async def _purge_server(settings: Settings, wanted: Purge) -> dict[str, int]:

@@ -34,6 +34,7 @@ class ServingEvent(NamedTuple):
     category: str
     hit: bool
     same_past: bool = True  # whether the dialogues before the two questions are equal
+    shared_key: str = ""  # of the entry
 
 
 class ServingEvents:

@@ -22,7 +22,7 @@ from proxy.rate_limit import RateLimit
 from store.cache import Cache
 from store.documents.records import Pair, Records
 from store.entry import EntryId
-from store.quarantine import EVERYBODY, Quarantine
+from store.quarantine import EVERYBODY, Quarantine, names_of
 
 
 class Feedback(BaseModel):
@@ -103,7 +103,9 @@ class FeedbackDesk:
                 code="not_found",
             )
         if feedback.verdict == "wrong":
-            await stop_for(self._quarantine, id, caller.tenant, now, "feedback")
+            named = self._cache.exact(id) if event is None else event
+            key = "" if named is None else named.shared_key
+            await stop_for(self._quarantine, names_of(id, key), caller.tenant, now, "feedback")
             await self._settled()
             if event is not None and event.hit and event.entry_query != event.query:
                 await self._complained(event.category)
@@ -137,13 +139,18 @@ class FeedbackDesk:
 
 
 async def stop_for(
-    quarantine: Quarantine, id: EntryId, tenant: str, now: datetime, why: str
+    quarantine: Quarantine, names: tuple[EntryId, ...], tenant: str, now: datetime, why: str
 ) -> None:
-    """Keep the entry from the tenant; from everybody once a second tenant has it stopped too."""
-    others = quarantine.tenants(id) - {tenant, EVERYBODY}
-    await quarantine.add(id, tenant, now, why)
-    if others:
-        await quarantine.add(id, EVERYBODY, now, f"{why} of two tenants")
+    """Keep the entry of these names from the tenant.
+
+    From everybody once a second tenant has it, or a twin of it, stopped too.
+    """
+    stopped = frozenset[str]().union(*(quarantine.tenants(name) for name in names))
+    for name in names:
+        await quarantine.add(name, tenant, now, why)
+    if stopped - {tenant, EVERYBODY}:
+        for name in names:
+            await quarantine.add(name, EVERYBODY, now, f"{why} of two tenants")
 
 
 def _short(event: ServingEvent) -> bool:

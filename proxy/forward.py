@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import NamedTuple
 
 import orjson
 
@@ -61,6 +62,13 @@ _LEAST_PATIENCE = 2.0  # seconds
 # Members of Cache-Status that are not of a bypass.
 _SERVED = {COLLAPSED: Served.COLLAPSED} | dict.fromkeys((MISS, STALE, REQUEST), Served.MISS)
 _TRIES = 3  # to join a shared call again whose leader elsewhere has died, before going alone
+
+
+class Began(NamedTuple):
+    """When a call of an upstream began."""
+
+    clock: float  # seconds
+    asked: int  # as of `Admitter.now`
 
 
 class Forwarder:
@@ -199,7 +207,7 @@ class Forwarder:
 
     async def _lead(self, call: Call, lookup: Lookup, flight: Flight, lease: Lease) -> None:
         """Make the upstream call, publish what comes, and store it if it may be stored."""
-        started = time.perf_counter()
+        began = Began(time.perf_counter(), self._admitter.now())
         async with led(lease, flight) as leading:
             async with await self._open(call, _body_to_send(call, lookup.predicted)) as upstream:
                 head = head_of(upstream)
@@ -209,7 +217,7 @@ class Forwarder:
                     leading.feed(chunk)
                     await flight.feed(chunk)
             leading.finish()
-            await self._land(call, lookup, flight, head, started, leading)
+            await self._land(call, lookup, flight, head, began, leading)
 
     async def _land(
         self,
@@ -217,11 +225,11 @@ class Forwarder:
         lookup: Lookup,
         flight: Flight,
         head: Head,
-        started: float,
+        began: Began,
         leading: Led,
     ) -> None:
         """End a flight whose answer is complete, and store it."""
-        cost = time.perf_counter() - started
+        cost = time.perf_counter() - began.clock
         raw = b"" if flight.overflowed else b"".join(flight.chunks)
         whole = await self._admitter.read(call, head, raw) if raw and head.readable else None
         self._count(call, lookup, head, whole)
@@ -230,7 +238,9 @@ class Forwarder:
         outcome: str = LeaseOutcome.SUPERSEDED
         if await leading.may_store():
             with hop("admit") as span:
-                outcome = await self._admitter.admit(call, lookup, head, raw, whole, cost)
+                outcome = await self._admitter.admit(
+                    call, lookup, head, raw, whole, cost, began.asked
+                )
                 span.note("nearhit.outcome", outcome)
                 if whole is not None:
                     span.note_answer(whole)

@@ -28,7 +28,7 @@ _JUDGED = {
 
 def barred(call: Call, held: Held, quarantine: Quarantine) -> Barrier | None:
     """Say why this caller may not be served the entry at all; None if nothing forbids it."""
-    if quarantine.holds(held.id, call.caller.tenant):
+    if quarantine.keeps(held, call.caller.tenant):
         return Barrier.QUARANTINE
     if held.tenant == call.caller.tenant:
         return None

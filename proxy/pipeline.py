@@ -174,7 +174,8 @@ class Pipeline:
             status = _STATUS.get(lookup.outcome, h.MISS)
         if call.directives.no_store or not lookup.storable:
             return await self._forwarder.relay(call, status)
-        self._note(call, call.id, call.question.text, 1.0, self._clock(), hit=False)
+        text, key = call.question.text, call.shared_key
+        self._note(call, call.id, text, 1.0, self._clock(), hit=False, shared_key=key)
         shared = not call.directives.no_cache
         if self._predictor is not None and lookup.around:
             lookup = replace(lookup, predicted=await self._predictor.predicted(call, lookup))
@@ -243,7 +244,7 @@ class Pipeline:
             log.exception("document of %s cannot be read; forwarding", held.id)
             self._metrics.faults.labels("documents").inc()
             return None
-        if self._quarantine.holds(held.id, call.caller.tenant) or not self._membership.fresh:
+        if self._quarantine.keeps(held, call.caller.tenant) or not self._membership.fresh:
             return None
         return document
 
@@ -260,7 +261,16 @@ class Pipeline:
         held, similarity, _ = found
         self._cache.touch(held.id)
         same_past = held.earlier == call.question.earlier
-        self._note(call, held.id, held.query, similarity, now, hit=True, same_past=same_past)
+        self._note(
+            call,
+            held.id,
+            held.query,
+            similarity,
+            now,
+            hit=True,
+            shared_key=held.shared_key,
+            same_past=same_past,
+        )
         return replay(call, held, document, similarity=similarity, now=now, ttl=ttl, stale=stale)
 
     def _note(
@@ -272,6 +282,7 @@ class Pipeline:
         now: datetime,
         *,
         hit: bool,
+        shared_key: str,
         same_past: bool = True,
     ) -> None:
         query = call.question.text
@@ -284,6 +295,7 @@ class Pipeline:
             call.category,
             hit,
             same_past,
+            shared_key,
         )
         self._events.note(call.caller.tenant, call.request.request_id, event)
 

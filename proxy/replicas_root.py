@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from icl.arms import Observation
+from proxy.admin.purge import heard
 from proxy.admission import Admitter
 from proxy.documents_root import reached_end
 from proxy.events import ServingEvent, event_from_bytes, event_to_bytes
@@ -17,8 +18,9 @@ from proxy.parts import Parts
 from proxy.policy_editor import PolicyEditor
 from proxy.upkeep import utc_now
 from store.errors import StoreUnavailable
-from store.journal import Complained, Record, Stopped
+from store.journal import Complained, Purging, Record, Stopped
 from store.membership import Alone
+from store.purges import everything
 
 log = logging.getLogger("nearhit.replicas")
 
@@ -51,7 +53,13 @@ async def join_others(parts: Parts, editor: PolicyEditor, stack: AsyncExitStack)
 
     shelves.documents.follow(parts.quarantine.apply)
     shelves.documents.follow(editor.apply)
+
+    def purging(record: Record) -> None:
+        if isinstance(record.change, Purging) and not record.own:
+            parts.cache.purges.hear(heard(record.change.data))
+
     shelves.documents.follow(complained)
+    shelves.documents.follow(purging)
     if isinstance(membership, Alone):
         membership.mark = await shelves.journal.mark()
         alone = membership
@@ -68,6 +76,7 @@ async def join_others(parts: Parts, editor: PolicyEditor, stack: AsyncExitStack)
 async def _reload(parts: Parts, editor: PolicyEditor) -> None:
     """Read anew what is stored; what this process remembers of purges holds against it."""
     shelves = parts.shelves
+    parts.cache.purges.hear(everything)  # what was told since it stopped to follow, it has missed
     await editor.adopt()
     await parts.cache.reload(await shelves.barrier())
     if shelves.remembered is not None:

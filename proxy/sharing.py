@@ -106,7 +106,8 @@ class Sharing:
         """
         nothing = Confirmation(0, ())
         twins = self._cache.twins(entry.shared_key)
-        if any(self._quarantine.tenants(twin.id) for twin in twins):
+        names = [EntryId(entry.shared_key), *(twin.id for twin in twins)]
+        if any(self._quarantine.tenants(name) for name in names):
             return nothing
         agreed = await self._agreeing(entry)
         if not agreed or self._cache.exact(entry.id) is None:

@@ -14,6 +14,8 @@ from store.documents.base import DocumentStore
 from store.documents.records import Bounds, Records
 from store.documents.sqlite import FILE, SqliteDocuments
 from store.documents.usage import UsageLedger
+from store.journal import Change
+from store.redis.appending import append
 from store.redis.documents import RedisDocuments
 from store.redis.keys import Keys
 from store.redis.replica_scripts import settled
@@ -28,6 +30,7 @@ class Opened(NamedTuple):
     records: Records
     usage: UsageLedger
     settled: Callable[[], Awaitable[None]]  # waits until no replica serves what was removed
+    tell: Callable[[Change], Awaitable[None]]  # what is in the journal only
 
 
 @asynccontextmanager
@@ -52,13 +55,18 @@ async def open_documents(settings: Settings, *, read_only: bool) -> AsyncIterato
             )
             stack.push_async_callback(shared.aclose)
             staleness = settings.replication.max_staleness
-            yield Opened(
-                shared, shared.records, shared.usage, lambda: settled(connection, keys, staleness)
-            )
+
+            async def tell(change: Change) -> None:
+                await connection.ask(lambda r: append(r, keys, change, origin=COMMAND))
+
+            async def all_settled() -> None:
+                await settled(connection, keys, staleness)
+
+            yield Opened(shared, shared.records, shared.usage, all_settled, tell)
             return
         documents = SqliteDocuments.open(settings.data_dir, read_only=read_only, bounds=bounds)
         stack.push_async_callback(documents.aclose)
-        yield Opened(documents, documents.records, documents.usage, _alone)
+        yield Opened(documents, documents.records, documents.usage, _alone, _tell_nobody)
 
 
 def holds_anything(settings: Settings) -> bool:
@@ -68,3 +76,7 @@ def holds_anything(settings: Settings) -> bool:
 
 async def _alone() -> None:
     """Nobody else serves from a file that only this process writes."""
+
+
+async def _tell_nobody(change: Change) -> None:
+    """Nobody else reads that journal."""

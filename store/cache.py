@@ -28,6 +28,7 @@ from store.entry import (
     Held,
     PartitionKey,
     Vector,
+    Version,
     size_of,
 )
 from store.errors import StoreUnavailable
@@ -36,8 +37,10 @@ from store.hot import Document
 from store.index import VectorIndex
 from store.journal import Approved, Mark, Put, Record, Removed
 from store.memory import Memory
+from store.purges import Purges
 from store.snapshot import Contents, Snapshot
 from store.vectors import EntryVectors, Maker, nothing_made
+from store.writes import Writes
 
 HOT_BYTES = 64 * 2**20
 RESTORED_AT_ONCE = 500  # entries between two turns of the event loop
@@ -54,16 +57,6 @@ def nothing(held: Held) -> bool:
     return False
 
 
-class Write:
-    """An entry on its way into the documents."""
-
-    __slots__ = ("held", "void")
-
-    def __init__(self, held: Held) -> None:
-        self.held = held
-        self.void = False  # set when it must not become visible any more
-
-
 class Cache:
     """Entries by exact key and by meaning. All methods are called from one event loop."""
 
@@ -78,8 +71,9 @@ class Cache:
         made: Maker = nothing_made,
     ) -> None:
         self._documents = documents
-        self._writes: dict[EntryId, list[Write]] = {}  # in the order in which they began
-        self._deletions = Deletions(documents.delete, wanted=self._is_wanted)
+        self._writes = Writes()
+        self.purges = Purges(self._writes)
+        self._deletions = Deletions(documents.discard, wanted=self._is_wanted)
         self.vectors = EntryVectors(checkpoint, index, made)
         self._memory = Memory(self.vectors, shares, hot_bytes, self._deletions.owe)
         self._expired: Counter[str] = Counter()
@@ -135,11 +129,11 @@ class Cache:
 
     async def _load(self, barred: Callable[[Held], bool], on_progress: Progress | None) -> None:
         total, done = await self._documents.count(), 0
-        purged: list[EntryId] = []
+        purged: list[Version] = []
         async for batch in self._documents.load_all(RESTORED_AT_ONCE):
             for stored in batch:
                 if barred(stored.held):
-                    purged.append(stored.held.id)
+                    purged.append(stored.held.version)
                 else:
                     self._restore(stored)
             done += len(batch)
@@ -148,7 +142,7 @@ class Cache:
         if done < total:
             logger.warning("left out %d damaged entries of %d", total - done, total)
         for part in slices(purged, DELETED_AT_ONCE):
-            await self._documents.delete(part, purged=True)
+            await self._documents.discard(part)
         self._deletions.pay_soon()
 
     def exact(self, id: EntryId) -> Held | None:
@@ -194,8 +188,11 @@ class Cache:
             if not (record.own and self._is_void(change.stored.held)):
                 self._memory.take_up(change.stored, own=record.own)
         elif isinstance(change, Removed):
+            created = dict(zip(change.ids, change.created, strict=False))
             for id in change.ids:
-                self._memory.let_go(id)
+                gone = self._memory.held.get(id)
+                if gone is not None and created.get(id, gone.created_at) == gone.created_at:
+                    self._memory.let_go(id)
         elif isinstance(change, Approved):
             for id in change.ids:
                 if (entry := self._memory.held.get(id)) is not None:
@@ -232,9 +229,13 @@ class Cache:
         if self._memory.held.get(id) is not held:  # removed or replaced while it was fetched
             return self._memory.hot.get(id)
         if entry is None or held_of(entry) != held:
-            if id not in self._writes:  # lost or damaged, and not just being replaced
+            if id in self._writes:  # just being replaced
+                return None
+            if entry is None:  # lost or damaged
                 self._memory.discard(held)
                 self._deletions.pay_soon()
+            else:  # another process has replaced it, and its record is on its way
+                self._memory.let_go(id)
             return None
         document = Document(entry.body, entry.content_type)
         self._memory.hot.put(id, document)
@@ -258,9 +259,10 @@ class Cache:
             await asyncio.sleep(WARMING_PAUSE)
         return count
 
-    async def admit(self, entry: Entry) -> Admission:
+    async def admit(self, entry: Entry, asked: int | None = None) -> Admission:
         """Store the entry in place of any other with its id; lookups see it once it is durable.
 
+        `asked` is the place among `purges` at which its answer was asked for; None: just now.
         Raises ValueError for a vector that the index cannot take, or as many of earlier turns as
         there are none.
         """
@@ -271,10 +273,9 @@ class Cache:
                 f"{len(entry.earlier_vectors)} vectors of {len(entry.earlier)} earlier turns"
             )
         self.vectors.check(without_body(entry))
-        write = Write(held_of(entry))
-        writes = self._writes.setdefault(entry.id, [])
-        writes.append(write)
-        self._deletions.forgive(entry.id)  # its row is about to be replaced
+        if asked is not None and self.purges.took(entry, asked):
+            return Admission.REMOVED
+        write = self._writes.begin(entry)
         try:
             await self._documents.put(entry)
             if write.void:
@@ -286,10 +287,8 @@ class Cache:
             logger.warning("entry %s was not stored: %s", entry.id, error)
             return Admission.STORE_FAILED
         finally:
-            writes.remove(write)
-            if not writes:
-                del self._writes[entry.id]
-            self._deletions.owe(entry.id)
+            self._writes.end(write)
+            self._deletions.owe(write.held.version)
             self._deletions.pay_soon()
 
     async def remove(self, ids: Iterable[EntryId]) -> int:
@@ -299,21 +298,21 @@ class Cache:
         of them all the same, and their rows are deleted as soon as the store works again.
         """
         doomed = list(dict.fromkeys(ids))
-        count = 0
+        gone: list[Version] = []
         for part in slices(doomed, DELETED_AT_ONCE):
             for id in part:
-                for write in self._writes.get(id, ()):
-                    write.void = True
-                count += self._memory.let_go(id) is not None
+                self._writes.give_up(id)
+                if (held := self._memory.let_go(id)) is not None:
+                    gone.append(held.version)
             await asyncio.sleep(0)
         try:
             for part in slices(doomed, DELETED_AT_ONCE):
-                await self._documents.delete(part, purged=True)
+                await self._documents.purge(part)
         except BaseException:
-            for id in doomed:
-                self._deletions.owe(id)
+            for version in gone:
+                self._deletions.owe(version)
             raise
-        return count
+        return len(gone)
 
     async def sweep(self, expired: Callable[[Held, datetime], bool], now: datetime) -> int:
         """Remove the entries that have expired, a slice at a time; return how many."""
@@ -359,11 +358,11 @@ class Cache:
         barred: Callable[[Held], bool],
         on_progress: Progress | None,
     ) -> None:
-        done, purged, place = 0, list[EntryId](), self.vectors[checkpoint]
+        done, purged, place = 0, list[Version](), self.vectors[checkpoint]
         for batch in snapshot.held():
             for held, past in batch:
                 if barred(held):
-                    purged.append(held.id)
+                    purged.append(held.version)
                 elif self._memory.occupancy.admits(held.category, held.size):
                     self._memory.make_room(held)
                     self._memory.keep(held)
@@ -371,30 +370,30 @@ class Cache:
                         place.earlier[held.id] = past
                     continue
                 place.index.remove(held.key, held.id)
-                self._deletions.owe(held.id)
+                self._deletions.owe(held.version)
             done += len(batch)
             if on_progress is not None:
                 on_progress(done, snapshot.entries)
             await asyncio.sleep(0)
-        for id in snapshot.owed:
-            self._deletions.owe(id)
+        for version in snapshot.owed:
+            self._deletions.owe(version)
         for part in slices(purged, DELETED_AT_ONCE):
-            await self._documents.delete(part, purged=True)
+            await self._documents.discard(part)
 
     def _restore(self, stored: Stored) -> None:
         held = stored.held
         if not self._memory.occupancy.admits(held.category, held.size):
-            self._deletions.owe(held.id)
+            self._deletions.owe(held.version)
             return
         self.vectors.check(stored)
         self._memory.take_up(stored, own=True)
 
     def _is_void(self, held: Held) -> bool:
         """Whether the put of this version was given up on while it was on its way."""
-        writes = self._writes.get(held.id, ())
-        mine = [write for write in writes if write.held == held]
-        return all(write.void for write in mine) if mine else held.id in self._deletions
+        mine = self._writes.of(held.version)
+        return all(write.void for write in mine) if mine else held.version in self._deletions
 
-    def _is_wanted(self, id: EntryId) -> bool:
+    def _is_wanted(self, version: Version) -> bool:
         """Whether the row is held, or a write is about to decide about it."""
-        return id in self._memory.held or id in self._writes
+        held = self._memory.held.get(version.id)
+        return (held is not None and held.version == version) or bool(self._writes.of(version))

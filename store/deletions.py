@@ -1,4 +1,7 @@
-"""Rows that memory does not hold any more, and that are owed a deletion."""
+"""Rows that memory does not hold any more, and that are owed a deletion.
+
+Each is owed as the version that was let go of: what is stored in its place since is another.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
-from store.entry import EntryId
+from store.entry import Version
 from store.errors import StoreUnavailable
 
 DELETED_AT_ONCE = 500
@@ -23,33 +26,29 @@ class Deletions:
 
     def __init__(
         self,
-        delete: Callable[[Sequence[EntryId]], Awaitable[int]],
+        discard: Callable[[Sequence[Version]], Awaitable[int]],
         *,
-        wanted: Callable[[EntryId], bool],
+        wanted: Callable[[Version], bool],
     ) -> None:
         """`wanted` says whether a row must not be deleted, as of now."""
-        self._delete = delete
+        self._discard = discard
         self._wanted = wanted
-        self._owed: set[EntryId] = set()
+        self._owed: set[Version] = set()
         self._paying: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._owed)
 
-    def __contains__(self, id: EntryId) -> bool:
-        return id in self._owed
+    def __contains__(self, version: Version) -> bool:
+        return version in self._owed
 
-    def __iter__(self) -> Iterator[EntryId]:
+    def __iter__(self) -> Iterator[Version]:
         return iter(self._owed)
 
-    def owe(self, id: EntryId) -> None:
+    def owe(self, version: Version) -> None:
         """Have the row deleted, unless it is wanted."""
-        if not self._wanted(id):
-            self._owed.add(id)
-
-    def forgive(self, id: EntryId) -> None:
-        """Do not delete the row: it is about to be replaced."""
-        self._owed.discard(id)
+        if not self._wanted(version):
+            self._owed.add(version)
 
     def pay_soon(self) -> None:
         """Begin to delete, if anything is owed."""
@@ -69,14 +68,14 @@ class Deletions:
             part = list(itertools.islice(self._owed, DELETED_AT_ONCE))
             self._owed.difference_update(part)
             # Whoever was stored again since it was owed, here or elsewhere, stays.
-            part = [id for id in part if not self._wanted(id)]
+            part = [version for version in part if not self._wanted(version)]
             if not part:
                 continue
             try:
-                await self._delete(part)
+                await self._discard(part)
             except StoreUnavailable as error:
-                for id in part:
-                    self.owe(id)
+                for version in part:
+                    self.owe(version)
                 logger.warning("%d deletions are still owed: %s", len(self._owed), error)
                 return
 

@@ -25,6 +25,13 @@ class PartitionKey(NamedTuple):
     context: str  # digest of the earlier turns without what their users said; "" if there are none
 
 
+class Version(NamedTuple):
+    """One of the answers that an id has had."""
+
+    id: EntryId
+    created_at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One stored answer with what it answers."""
@@ -73,6 +80,11 @@ class Held:
     earlier: tuple[str, ...] = ()
     user: str = ""  # as the entry's
 
+    @property
+    def version(self) -> Version:
+        """What tells it from others that its id has had and will have."""
+        return Version(self.id, self.created_at)
+
 
 class Stored(NamedTuple):
     """A stored entry without its body: what start-up needs."""
@@ -109,7 +121,7 @@ class Admission(StrEnum):
     STORED = "stored"
     TOO_LARGE = "too_large"  # larger than its category's quota, or the category is gone
     STORE_FAILED = "store_failed"
-    REMOVED = "removed"  # its id was removed, or admitted anew, while it was being written
+    REMOVED = "removed"  # it was purged after it was asked for, or removed as it was written
 
 
 class Facts(NamedTuple):

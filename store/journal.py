@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from store.entry import EntryId, Stored
@@ -34,6 +35,15 @@ class Removed:
 
     ids: tuple[EntryId, ...]
     purged: bool  # on purpose: they must not come back even if the store forgets this record
+    # Which version of each is gone, where newer ones may be there; (): whatever was there.
+    created: tuple[datetime, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Purging:
+    """A purge begins: what was asked for before it, and it takes, is not to be stored any more."""
+
+    data: bytes  # what it takes, which the store does not know
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +100,7 @@ class Learnt:
 Change = (
     Put
     | Removed
+    | Purging
     | Approved
     | Stopped
     | Released

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from store.entry import EntryId, Held, Stored
+from store.entry import EntryId, Held, Stored, Version
 from store.eviction import Occupancy, Share
 from store.hot import HotDocuments
 from store.vectors import EntryVectors
@@ -22,7 +22,7 @@ class Memory:
         vectors: EntryVectors,
         shares: Mapping[str, Share],
         hot_bytes: int,
-        owe: Callable[[EntryId], None],
+        owe: Callable[[Version], None],
     ) -> None:
         """`owe` is told of rows that memory has let go of by itself."""
         self.vectors = vectors
@@ -84,4 +84,4 @@ class Memory:
     def discard(self, held: Held) -> None:
         """Let go of an entry, and have its row deleted."""
         self.let_go(held.id)
-        self._owe(held.id)
+        self._owe(held.version)

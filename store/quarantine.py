@@ -1,8 +1,9 @@
 """Entries that may not be served: to one tenant, or to anybody. Feedback and admins put them here.
 
-Memory first, so that an entry stops at once; then durable, so that it stays stopped. An entry
-keeps its standing when a new answer takes its place: whoever got it as a wrong answer to another
-question would get the next one too.
+Memory first, so that an entry stops at once; then durable, so that it stays stopped. What leaves
+for want of room the records choose, and `apply` is told. An entry keeps its standing when a new
+answer takes its place: whoever got it as a wrong answer to another question would get the next one
+too.
 """
 
 from __future__ import annotations
@@ -11,12 +12,22 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Self
 
-from store.documents.records import Bounds, Forgotten, Records
-from store.entry import EntryId
+from store.documents.records import BY_ADMIN, Bounds, Forgotten, Records
+from store.entry import EntryId, Held
 from store.journal import Record, Released, Stopped, TenantForgotten
 
 EVERYBODY = ""  # stands for all tenants
 MAX_QUARANTINED = Bounds().quarantine  # entries
+RESTORED = "restored"
+
+
+def names_of(id: EntryId, shared_key: str) -> tuple[EntryId, ...]:
+    """Return what an entry is stopped under: its id and, in scope shared, the request it answers.
+
+    Twins of one answer mostly say the same, so whoever called one wrong is served none of another
+    tenant; and what is said of them adds up, even of one that is gone by then.
+    """
+    return (id, EntryId(shared_key)) if shared_key else (id,)
 
 
 class Quarantine:
@@ -42,10 +53,12 @@ class Quarantine:
     async def reload(self) -> None:
         """Take up what is recorded now, and record what is stopped here; StoreUnavailable."""
         recorded = set(await self._records.quarantined())
-        for id, tenants in self._tenants.items():
-            for tenant in tenants:
+        for id, tenants in list(self._tenants.items()):
+            for tenant in list(tenants):
                 if (id, tenant) not in recorded:
-                    await self._records.quarantine(id, tenant, datetime.now(UTC), "restored")
+                    # Who said so is lost: what everybody is kept from counts as an admin's.
+                    why = RESTORED if tenant else BY_ADMIN + RESTORED
+                    await self._records.quarantine(id, tenant, datetime.now(UTC), why)
         for id, tenant in recorded:
             self._tenants.setdefault(id, set()).add(tenant)
 
@@ -64,6 +77,13 @@ class Quarantine:
         tenants = self._tenants.get(id)
         return tenants is not None and (tenant in tenants or EVERYBODY in tenants)
 
+    def keeps(self, held: Held, tenant: str) -> bool:
+        """Whether this tenant may not be served the entry, by its id or as another's twin."""
+        if self.holds(held.id, tenant):
+            return True
+        foreign = held.shared_key != "" and held.tenant != tenant
+        return foreign and self.holds(EntryId(held.shared_key), tenant)
+
     def tenants(self, id: EntryId) -> frozenset[str]:
         """Return whom the entry is kept from; EVERYBODY stands for all."""
         return frozenset(self._tenants.get(id, ()))
@@ -71,9 +91,11 @@ class Quarantine:
     async def add(self, id: EntryId, tenant: str, at: datetime, why: str) -> None:
         """Stop the entry for a tenant, or for EVERYBODY; durable on return.
 
+        `why` begins with BY_ADMIN if an operator said so: that never leaves for a tenant's word.
         Raises StoreUnavailable; the entry is stopped in this process all the same.
         """
-        self._stop(id, tenant)
+        if id in self._tenants or len(self._tenants) < self._most:  # else it waits for its record
+            self._stop(id, tenant)
         await self._records.quarantine(id, tenant, at, why)
 
     async def lift(self, id: EntryId) -> bool:
@@ -97,8 +119,6 @@ class Quarantine:
 
     def _stop(self, id: EntryId, tenant: str) -> None:
         self._tenants.setdefault(id, set()).add(tenant)
-        if len(self._tenants) > self._most:  # the records let go of their oldest as well
-            del self._tenants[next(iter(self._tenants))]
 
     def _release(self, id: EntryId, tenant: str) -> None:
         tenants = self._tenants.get(id)

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from store.entry import EntryId, Held
+from store.documents.heads import instant, microseconds
+from store.entry import EntryId, Held, Version
 from store.errors import SnapshotFailed, SnapshotInvalid
 from store.forked import Child, ChildFailed
 from store.held_file import HeldWithPast, NameLists, Past, load_held, save_held
@@ -31,7 +32,7 @@ from store.index import PROMOTE_ROWS, PartitionedIndex
 from store.index_files import load_index, save_index
 from store.journal import Mark
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST, OWED, INDEX = "manifest", "owed.json", "index"
 PARTIAL = ".partial"
 SERIAL_DIGITS = 10
@@ -49,7 +50,7 @@ class Contents(NamedTuple):
     mark: Mark  # the end of the journal that it reflects
     held: Iterable[Held]  # in the order of their puts
     earlier: Mapping[EntryId, Past]  # vectors of earlier turns, by the index's checkpoint
-    owed: Sequence[EntryId]  # rows that memory does not hold and that are to be deleted
+    owed: Sequence[Version]  # rows that memory does not hold and that are to be deleted
 
 
 class Taken(NamedTuple):
@@ -66,7 +67,7 @@ class Snapshot:
     mark: Mark
     entries: int
     vectors: int
-    owed: tuple[EntryId, ...]
+    owed: tuple[Version, ...]
     index: PartitionedIndex  # complete; close it if it is not used
     _folder: Path
     _names: NameLists
@@ -128,7 +129,8 @@ def write(directory: Path, *, checkpoint: str, index: PartitionedIndex, contents
         (folder / INDEX).mkdir(parents=True)
         names = save_held(contents.held, folder, contents.earlier)
         vectors = save_index(index, folder / INDEX, names.ids, names.keys)
-        (folder / OWED).write_bytes(orjson.dumps(list(contents.owed)))
+        owed = [(id, microseconds(at)) for id, at in contents.owed]
+        (folder / OWED).write_bytes(orjson.dumps(owed))
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         about = {
             "format": FORMAT,
@@ -177,7 +179,8 @@ def read(
             if about[name] != value:
                 raise ValueError(f"{name} is {about[name]!r}, not {value!r}")
         names = NameLists(folder)
-        owed = tuple(orjson.loads((folder / OWED).read_bytes()))
+        rows = orjson.loads((folder / OWED).read_bytes())
+        owed = tuple(Version(id, instant(at_us)) for id, at_us in rows)
         index = load_index(
             folder / INDEX,
             dimension,

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from store.documents.base import Filter, Page, Stored, Summary, position, without_body
-from store.entry import Entry, EntryId, size_of
+from store.entry import Entry, EntryId, Version, size_of
 from store.errors import StoreUnavailable
 from store.journal import Apply, Approved, Change, Put, Record, Removed
 from tests.fakes_records import MemoryRecords
@@ -62,11 +62,22 @@ class MemoryDocuments:
         await self.reading.wait()
         return found
 
-    async def delete(self, ids: Sequence[EntryId], *, purged: bool = False) -> int:
+    async def purge(self, ids: Sequence[EntryId]) -> int:
         await self._turn()
         gone = [id for id in ids if self.entries.pop(id, None) is not None]
         if gone:
-            self.tell(Removed(tuple(gone), purged=purged))
+            self.tell(Removed(tuple(gone), purged=True))
+        return len(gone)
+
+    async def discard(self, versions: Sequence[Version]) -> int:
+        await self._turn()
+        there = {(entry.id, entry.created_at) for entry in self.entries.values()}
+        gone = [version for version in versions if version in there]
+        for id, _ in gone:
+            del self.entries[id]
+        if gone:
+            ids, created = zip(*gone, strict=True)
+            self.tell(Removed(ids, purged=False, created=created))
         return len(gone)
 
     async def approve(self, ids: Sequence[EntryId]) -> int:

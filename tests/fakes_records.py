@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from store.documents.base import position
 from store.documents.records import (
+    BY_ADMIN,
     AuditRow,
     Bounds,
     Forgotten,
@@ -19,6 +20,7 @@ from store.documents.records import (
 )
 from store.entry import Entry, EntryId
 from store.errors import StoreUnavailable, VersionTaken
+from store.journal import Change, Released, Stopped, TenantForgotten
 
 T = TypeVar("T")
 
@@ -29,6 +31,8 @@ class Shelf(Protocol):
     entries: dict[EntryId, Entry]
 
     def check(self) -> None: ...
+
+    def tell(self, change: Change) -> None: ...
 
 
 class Series(dict[int, T]):
@@ -67,7 +71,9 @@ class MemoryRecords:
         self._versions = Series[PolicyVersion](bounds.versions)
         self._audit = Series[AuditRow](bounds.audit)
         self._pairs = Series[Pair](bounds.pairs)
-        self._quarantine = Series[tuple[EntryId, str]](bounds.quarantine)
+        self._quarantine = Series[tuple[EntryId, str]](bounds.quarantine + 1)
+        self._by_admin: set[tuple[EntryId, str]] = set()
+        self._most_quarantined = bounds.quarantine
         self._budgets: dict[str, str] = {}
         self._states: dict[str, str] = {}
 
@@ -123,13 +129,24 @@ class MemoryRecords:
 
     async def quarantine(self, entry_id: EntryId, tenant: str, at: datetime, why: str) -> None:
         self._check()
-        self._quarantine.add((entry_id, tenant), lambda other: other == (entry_id, tenant))
+        new, admins = (entry_id, tenant), self._by_admin
+        self._quarantine.add(new, lambda other: other == new)
+        admins.discard(new)
+        admins |= {new} if why.startswith(BY_ADMIN) else set()
+        self._shelf.tell(Stopped(*new))
+        if len(self._quarantine) > self._most_quarantined:
+            others = [row for row in self._quarantine.values() if row != new]
+            theirs = [row for row in others if row not in admins]
+            own = [row for row in theirs if row[1] == tenant]
+            leaving = [*own, *theirs, *(others if new in admins else ()), new][0]
+            await self.release(*leaving)
 
     async def release(self, entry_id: EntryId, tenant: str) -> bool:
         self._check()
         found = [n for n, pair in self._quarantine.items() if pair == (entry_id, tenant)]
         for number in found:
             del self._quarantine[number]
+            self._shelf.tell(Released(entry_id, tenant))
         return bool(found)
 
     async def quarantined(self) -> list[tuple[EntryId, str]]:
@@ -144,6 +161,7 @@ class MemoryRecords:
             del self._pairs[number]
         for number in stops:
             del self._quarantine[number]
+        self._shelf.tell(TenantForgotten(tenant))
         return Forgotten(len(pairs), len(stops))
 
     async def find_answer(self, tenant: str, answer_id: str) -> EntryId | None:

@@ -14,18 +14,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from embed.errors import EmbedError
 from proxy.admin.access import Access
 from proxy.admin.meaning import Neighbor, encoded, nearest, neighbors, not_encoded, passing
-from proxy.admin.purge import Purge, matching, similar
+from proxy.admin.purge import Near, Purge, matching, similar, told
 from proxy.encoding import Encoding
 from proxy.errors import ApiError
 from proxy.rules import InForce
 from proxy.sharing import Sharing
 from store.cache import Cache
 from store.documents.base import DocumentStore, Filter, Summary
-from store.documents.records import AuditRow, Records
+from store.documents.records import BY_ADMIN, AuditRow, Records
 from store.entry import Entry, EntryId, Held, size_of
+from store.journal import Purging
 from store.membership import Membership
 from store.policy import DEFAULT_CATEGORY
-from store.quarantine import EVERYBODY, Quarantine
+from store.quarantine import EVERYBODY, Quarantine, names_of
 from store.vectors import nothing_made
 
 MOST_NEAREST = 100  # entries that a search by meaning returns
@@ -137,6 +138,7 @@ class EntriesAdmin:
 
     async def delete_entry(self, id: str, request: Request) -> dict[str, Any]:
         """Remove one entry; nothing serves it after the return, on no replica."""
+        await self._before_purge(Purge(id=id))
         if await self._cache.remove([EntryId(id)]) == 0:
             raise _no_entry(id)
         await self._membership.settled()
@@ -149,14 +151,16 @@ class EntriesAdmin:
         """Stop an entry from being served, or let it be served again; durable on return."""
         order = order or QuarantineOrder(tenant=EVERYBODY, reason="")
         held = self._cache.exact(EntryId(id))
+        names = names_of(EntryId(id), "" if held is None else held.shared_key)
         if order.lift:
-            if not await self._quarantine.lift(EntryId(id)):
+            if not any([await self._quarantine.lift(name) for name in names]):
                 raise ApiError(404, f"entry {id} is not quarantined", param="id", code="not_found")
         elif held is None:
             raise _no_entry(id)
         else:
-            why = f"admin: {order.reason}"
-            await self._quarantine.add(held.id, order.tenant, self._clock(), why)
+            why = BY_ADMIN + order.reason
+            for name in names:
+                await self._quarantine.add(name, order.tenant, self._clock(), why)
             await self._membership.settled()
         action = "entry.release" if order.lift else "entry.quarantine"
         await self._audit(request, action, {"id": id, **order.model_dump(exclude={"lift"})})
@@ -181,7 +185,11 @@ class EntriesAdmin:
         With a tenant go its labelled pairs, what is kept from it by name, and its name in the
         usage ledger.
         """
-        found, matched = await self._selected(purge)
+        encoding = self._in_force.rules.encoding
+        near = await self._near(purge, encoding)
+        if not purge.dry_run:
+            await self._before_purge(near or purge)
+        found, matched = await self._selected(purge, near, encoding)
         if purge.dry_run:
             return {"matched": matched, "purged": 0}
         # All that is stored, held or not: a row whose deletion failed before must not come back.
@@ -197,38 +205,52 @@ class EntriesAdmin:
 
     async def preview(self, purge: Purge, most: int) -> tuple[int, list[Held]]:
         """Return how many entries a purge would remove, and some of them."""
-        found, matched = await self._selected(purge)
+        encoding = self._in_force.rules.encoding
+        near = await self._near(purge, encoding)
+        found, matched = await self._selected(purge, near, encoding)
         live = (held for id in found if (held := self._cache.exact(id)) is not None)
         return matched, list(islice(live, most))
 
-    async def _selected(self, purge: Purge) -> tuple[list[EntryId], int]:
+    async def _before_purge(self, purge: Purge | Near) -> None:
+        """Have a purge miss nothing that is on its way now, here or on another replica."""
+        if self._membership.shared:
+            await self._membership.tell(Purging(told(purge)))
+            await self._membership.settled()
+        await self._cache.purges.begin(purge.selects)
+
+    async def _selected(
+        self, purge: Purge, near: Near | None, encoding: Encoding
+    ) -> tuple[list[EntryId], int]:
         """Return what a purge removes, and how many of them are live."""
-        if purge.similar_to is None:
+        if near is None:
             found = await matching(self._documents, purge)
         else:
-            found = await self._similar_to(purge.similar_to, purge.threshold)
+            found = await self._at_least(near, encoding)
         if self._membership.shared:  # another replica may hold what this one does not yet
             return found, len(found)
         return found, sum(self._cache.exact(id) is not None for id in found)
 
-    async def _similar_to(self, text: str, threshold: float | None) -> list[EntryId]:
-        rules = self._in_force.rules
+    async def _near(self, purge: Purge, encoding: Encoding) -> Near | None:
+        """Return what a purge by meaning selects; None for any other."""
+        if purge.similar_to is None:
+            return None
+        threshold = purge.threshold
         if threshold is None:
-            threshold = rules.book[DEFAULT_CATEGORY].hit_threshold
+            threshold = self._in_force.rules.book[DEFAULT_CATEGORY].hit_threshold
         try:
-            return await self._at_least(rules.encoding, text, threshold)
+            vector = await encoding.batcher.encode(purge.similar_to)
         except EmbedError as error:
             raise not_encoded("similar_to", error) from None
+        return Near(vector, threshold, encoding.checkpoint)
 
-    async def _at_least(self, encoding: Encoding, text: str, threshold: float) -> list[EntryId]:
+    async def _at_least(self, near: Near, encoding: Encoding) -> list[EntryId]:
         made = self._cache.vectors[encoding.checkpoint].made
-        return await similar(
-            self._documents,
-            await encoding.batcher.encode(text),
-            threshold,
-            encoding.encoder,
-            None if made is nothing_made else made,  # no other checkpoint has ever served
-        )
+        # None: no other checkpoint has ever served.
+        made_of_others = None if made is nothing_made else made
+        try:
+            return await similar(self._documents, near, encoding.encoder, made_of_others)
+        except EmbedError as error:
+            raise not_encoded("similar_to", error) from None
 
     def standing(self, held: Held) -> dict[str, Any]:
         """Return what changes of an entry while it is stored: whom it serves, use, time left."""
@@ -258,7 +280,10 @@ class EntriesAdmin:
 
     def kept_from(self, id: EntryId) -> list[str]:
         """Return the tenants that an entry is not served to; also of one that is gone."""
-        return sorted(tenant or "everybody" for tenant in self._quarantine.tenants(id))
+        held = self._cache.exact(id)
+        names = names_of(id, "" if held is None else held.shared_key)
+        kept = frozenset[str]().union(*(self._quarantine.tenants(name) for name in names))
+        return sorted(tenant or "everybody" for tenant in kept)
 
     async def _audit(self, request: Request, action: str, what: dict[str, Any]) -> None:
         who, at = self._access.who(request), self._clock()

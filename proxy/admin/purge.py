@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from embed.encoder import Encoder
 from store.documents.base import DocumentStore, Filter, Summary
-from store.entry import EntryId, Held, Vector
+from store.entry import Entry, EntryId, Held, Vector
+from store.purges import Selects, everything
 from store.vectors import Maker
 
 _PAGE = 500  # entries looked at in one step
@@ -44,7 +47,7 @@ class Purge(BaseModel):
             raise ValueError("threshold goes with similar_to only")
         return self
 
-    def selects(self, entry: Summary) -> bool:
+    def selects(self, entry: Summary | Entry) -> bool:
         """Whether this entry goes, for every selector but similar_to."""
         return (
             self.all is True
@@ -55,6 +58,40 @@ class Purge(BaseModel):
             or self.tag in entry.tags
             or (self.prefix is not None and entry.query.startswith(self.prefix))
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """What `similar_to` selects: all at or above a cosine to a text, by one checkpoint."""
+
+    vector: Vector  # the text's
+    threshold: float
+    checkpoint: str
+
+    def selects(self, entry: Entry) -> bool:
+        """Whether this entry, whose vector is known, goes."""
+        if entry.vector is None or entry.checkpoint != self.checkpoint:
+            return False
+        return bool(entry.vector @ self.vector >= self.threshold)
+
+
+def told(purge: Purge | Near) -> bytes:
+    """Return what a purge selects, for other replicas."""
+    if isinstance(purge, Near):
+        return orjson.dumps({"near": [purge.vector.tolist(), purge.threshold, purge.checkpoint]})
+    return orjson.dumps({"purge": purge.model_dump(exclude_none=True)})
+
+
+def heard(data: bytes) -> Selects:
+    """Return what a purge of another replica selects; of a later version, say, everything."""
+    try:
+        said = orjson.loads(data)
+        if "near" in said:
+            vector, threshold, checkpoint = said["near"]
+            return Near(np.array(vector, np.float32), threshold, checkpoint).selects
+        return Purge(**said["purge"]).selects
+    except (ValueError, KeyError, TypeError):
+        return everything
 
 
 async def matching(documents: DocumentStore, purge: Purge) -> list[EntryId]:
@@ -81,15 +118,11 @@ async def matching(documents: DocumentStore, purge: Purge) -> list[EntryId]:
 
 
 async def similar(
-    documents: DocumentStore,
-    vector: Vector,
-    threshold: float,
-    encoder: Encoder,
-    made: Maker | None = None,
+    documents: DocumentStore, near: Near, encoder: Encoder, made: Maker | None = None
 ) -> list[EntryId]:
     """Return the ids of all entries, of any partition, at or above a cosine to a unit vector.
 
-    `vector` is the encoder's. Every stored vector is compared: a purge that an approximate index
+    That vector is the encoder's. Every stored vector is compared: a purge that an approximate index
     finished with would leave some behind. Vectors of another checkpoint cannot be compared: where
     one has served, `made` gives what the encoder made of such entries, and the others are encoded
     now; where none has, they are not served by meaning. Raises EncoderFailed, StoreUnavailable.
@@ -105,7 +138,7 @@ async def similar(
         if made is not None:
             known |= await _made_now(others, encoder, made)
         if known:
-            found += await asyncio.to_thread(_at_least, known, vector, threshold)
+            found += await asyncio.to_thread(_at_least, known, near.vector, near.threshold)
     return found
 
 

@@ -114,7 +114,8 @@ class Stage:
         call, lookup = reply.call, reply.lookup
         if not lookup.storable:
             return False
-        outcome = await self.admitter.admit(call, lookup, _HEAD, _BODY, _ANSWER, SLOW_ANSWER)
+        now = self.admitter.now()
+        outcome = await self.admitter.admit(call, lookup, _HEAD, _BODY, _ANSWER, SLOW_ANSWER, now)
         if outcome != "stored":
             return False
         self.stored[call.id] = question

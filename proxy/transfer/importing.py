@@ -17,7 +17,7 @@ from embed.encoder import Encoder
 from proxy.transfer.encoding import encoded, made_for, needs_encoding
 from proxy.transfer.files import ExportFile, Ticker
 from store.documents.base import DocumentStore
-from store.documents.records import Bounds, Pair, PolicyVersion, Records
+from store.documents.records import BY_ADMIN, Bounds, Pair, PolicyVersion, Records
 from store.entry import Entry, EntryId
 from store.errors import TransferInvalid
 from store.policy import PolicyBook
@@ -169,7 +169,8 @@ class Importer:
                 f"quarantine: the store keeps {Bounds().quarantine}, and with the file's it would"
                 " be more; lift some first"
             )
-        await self._records.quarantine(stop.entry_id, stop.tenant, self._at, _WHO)
+        why = _WHO if stop.tenant else BY_ADMIN + _WHO  # the file does not tell who stopped it
+        await self._records.quarantine(stop.entry_id, stop.tenant, self._at, why)
         held.add(stop)
         self.came.quarantine += 1
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from sys import intern
 from typing import NamedTuple, Protocol
 
-from store.entry import Entry, EntryId, Held, size_of
+from store.entry import Entry, EntryId, Held, Version, size_of
 from store.entry import Stored as Stored
 from store.journal import Apply
 
@@ -80,10 +80,17 @@ class DocumentStore(Protocol):
         """Return the entry; None when there is none, or what is there is damaged."""
         ...
 
-    async def delete(self, ids: Sequence[EntryId], *, purged: bool = False) -> int:
-        """Delete durably; return how many there were.
+    async def purge(self, ids: Sequence[EntryId]) -> int:
+        """Delete durably whatever is there; return how many there were.
 
-        `purged`: they must not come back even if the store loses what was written last.
+        They must not come back even if the store loses what was written last.
+        """
+        ...
+
+    async def discard(self, versions: Sequence[Version]) -> int:
+        """Delete durably those that are still what is stored; return how many.
+
+        An entry that another process has stored in their place stays.
         """
         ...
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from store.documents.heads import instant, microseconds, real
-from store.documents.records import AuditRow, Pair, PolicyVersion
+from store.documents.records import BY_ADMIN, AuditRow, Pair, PolicyVersion
 from store.documents.rows import Row
 from store.entry import EntryId
 
@@ -107,26 +107,32 @@ class Table:
     columns: str  # all but n
     gaps: bool  # whether rows leave other than oldest first, so that numbers are missing
 
-    def add(self, connection: sqlite3.Connection, row: Row, keep: int) -> int:
-        """Insert the row, in place of one with its unique columns; return its number.
-
-        The oldest leave until at most `keep` rows are left.
-        """
+    def insert(self, connection: sqlite3.Connection, row: Row) -> int:
+        """Insert the row, in place of one with its unique columns; return its number."""
         marks = ", ".join("?" * len(row))
         number = connection.execute(
             f"INSERT OR REPLACE INTO {self.name} ({self.columns}) VALUES ({marks})", row
         ).lastrowid
         assert number is not None
+        return number
+
+    def add(self, connection: sqlite3.Connection, row: Row, keep: int) -> int:
+        """Insert the row, as `insert`; the oldest leave until at most `keep` rows are left."""
+        number = self.insert(connection, row)
         if not self.gaps:
             connection.execute(f"DELETE FROM {self.name} WHERE n <= ?", (number - keep,))
         elif self._spans(connection, number) > keep:  # counting takes 1 ms at 100,000 rows
-            (count,) = connection.execute(f"SELECT count(*) FROM {self.name}").fetchone()
             connection.execute(
                 f"DELETE FROM {self.name} WHERE n IN"
                 f" (SELECT n FROM {self.name} ORDER BY n LIMIT ?)",
-                (max(0, count - keep),),
+                (self.surplus(connection, keep),),
             )
         return number
+
+    def surplus(self, connection: sqlite3.Connection, keep: int) -> int:
+        """Return how many rows there are beyond `keep`."""
+        (count,) = connection.execute(f"SELECT count(*) FROM {self.name}").fetchone()
+        return max(0, int(count) - keep)
 
     def newest(self, connection: sqlite3.Connection) -> int:
         """Return the newest row's number; 0 if there is none."""
@@ -153,6 +159,25 @@ PAIRS = Table(
     True,
 )
 QUARANTINE = Table("quarantine", "entry_id, tenant, at_us, why", True)
+# Who leaves for a new row: the same tenant's oldest, else the oldest; an admin's for an admin's.
+_LEAVING = (
+    "SELECT n FROM quarantine WHERE ?1 OR substr(why, 1, ?2) <> ?3"
+    " ORDER BY n = ?4, substr(why, 1, ?2) = ?3, tenant <> ?5, n LIMIT ?6"
+)
+
+
+def stop(connection: sqlite3.Connection, row: Row, keep: int) -> list[tuple[EntryId, str]]:
+    """Insert a row of QUARANTINE; return the entries and tenants of those that left for it."""
+    number = QUARANTINE.insert(connection, row)
+    surplus = QUARANTINE.surplus(connection, keep)
+    if not surplus:
+        return []
+    _, tenant, _, why = row
+    by_admin = why.startswith(BY_ADMIN)
+    chosen = (by_admin, len(BY_ADMIN), BY_ADMIN, number, tenant, surplus)
+    return connection.execute(
+        f"DELETE FROM quarantine WHERE n IN ({_LEAVING}) RETURNING entry_id, tenant", chosen
+    ).fetchall()
 
 
 def version_row(version: PolicyVersion) -> Row:

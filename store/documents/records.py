@@ -12,6 +12,7 @@ from store.entry import EntryId
 
 T = TypeVar("T")
 
+BY_ADMIN = "admin: "  # how the reason of what an operator has stopped begins
 STATE_BYTES = 4 * 2**20  # of a learned state in UTF-8: the longest
 
 Source = Literal["file", "starter", "api", "rollback"]
@@ -147,7 +148,11 @@ class Records(Protocol):
         ...
 
     async def quarantine(self, entry_id: EntryId, tenant: str, at: datetime, why: str) -> None:
-        """Note that the entry must not serve the tenant; "" is everybody."""
+        """Note that the entry must not serve the tenant; "" is everybody.
+
+        When there are too many, the oldest for the same tenant is released, else the oldest; for
+        one that is not BY_ADMIN none that is, even if the new one has to go.
+        """
         ...
 
     async def release(self, entry_id: EntryId, tenant: str) -> bool:

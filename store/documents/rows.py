@@ -60,6 +60,7 @@ INSERT = (
     f" VALUES ({', '.join('?' * (len(Head._fields) + 6))})"
 )
 DELETE = "DELETE FROM entries WHERE id = ?"
+DELETE_VERSION = "DELETE FROM entries WHERE id = ? AND created_us = ?"
 SELECT_ONE = f"SELECT {HEAD}, body_checksum, compressed, body FROM entries WHERE id = ?"
 SELECT_HEAD = f"SELECT {HEAD} FROM entries WHERE id = ?"
 SELECT_NUMBERED_HEAD = f"SELECT n, {HEAD} FROM entries WHERE id = ?"

@@ -15,6 +15,7 @@ from typing import Self
 
 from store.documents import rows
 from store.documents.base import Filter, Page, Stored, position, without_body
+from store.documents.heads import microseconds
 from store.documents.listing import SUMMARY, summary, where
 from store.documents.lock import DirectoryLock
 from store.documents.reader import Reader
@@ -24,7 +25,7 @@ from store.documents.sqlite_journal import JournaledWriter, SqliteJournal
 from store.documents.sqlite_records import SqliteRecords
 from store.documents.sqlite_usage import SqliteUsage
 from store.documents.writer import GroupWriter
-from store.entry import Entry, EntryId, size_of
+from store.entry import Entry, EntryId, Version, size_of
 from store.errors import StoreUnavailable
 from store.journal import Apply, Approved, Change, Put, Removed
 
@@ -118,10 +119,21 @@ class SqliteDocuments:
         )
         return None if row is None else rows.decode(row)
 
-    async def delete(self, ids: Sequence[EntryId], *, purged: bool = False) -> int:
+    async def purge(self, ids: Sequence[EntryId]) -> int:
         def write(connection: sqlite3.Connection) -> tuple[int, Change | None]:
             gone = [id for id in ids if connection.execute(rows.DELETE, (id,)).rowcount]
-            return len(gone), Removed(tuple(gone), purged=purged) if gone else None
+            return len(gone), Removed(tuple(gone), purged=True) if gone else None
+
+        return await self._journaled.write(write)
+
+    async def discard(self, versions: Sequence[Version]) -> int:
+        def write(connection: sqlite3.Connection) -> tuple[int, Change | None]:
+            gone = [
+                id
+                for id, at in versions
+                if connection.execute(rows.DELETE_VERSION, (id, microseconds(at))).rowcount
+            ]
+            return len(gone), Removed(tuple(gone), purged=False) if gone else None
 
         return await self._journaled.write(write)
 
@@ -172,7 +184,7 @@ class SqliteDocuments:
         await self._reader.read(
             lambda connection: connection.execute("SELECT 1 FROM entries LIMIT 1").fetchone()
         )
-        await self.delete([EntryId("")])  # takes the write lock and changes nothing
+        await self.purge([EntryId("")])  # takes the write lock and changes nothing
 
     async def aclose(self) -> None:
         await asyncio.to_thread(self._writer.close)

@@ -43,7 +43,8 @@ CREATE TABLE journal (
     "INSERT INTO journal_state VALUES (lower(hex(randomblob(16))), 0)",
 )
 logger = logging.getLogger(__name__)
-Work = Callable[[sqlite3.Connection], tuple[int, Change | None]]  # the outcome, what to record
+# Returns the outcome, and what to record.
+Work = Callable[[sqlite3.Connection], tuple[int, *tuple[Change | None, ...]]]
 
 MOST = 1_000_000  # records; beyond, the oldest half goes, and a snapshot before it is of no use
 _END = "SELECT epoch, max(truncated, (SELECT coalesce(max(n), 0) FROM journal)) FROM journal_state"
@@ -97,15 +98,15 @@ class JournaledWriter:
         self._followers.append(apply)
 
     async def write(self, work: Work, *, size: int = 0) -> int:
-        """Do the work and record its change in one transaction; return its outcome.
+        """Do the work and record its changes in one transaction; return its outcome.
 
         `size` is what it keeps in memory while it waits, in bytes. Raises StoreUnavailable.
         """
         made: list[Record] = []  # by the last try
 
         def recorded(connection: sqlite3.Connection) -> int:
-            outcome, change = work(connection)
-            made[:] = [] if change is None else [Record(append(connection, change), change)]
+            outcome, *changes = work(connection)
+            made[:] = [Record(append(connection, each), each) for each in changes if each]
             return outcome
 
         return await self._writer.apply(recorded, size=size, then=lambda: self._tell(made))

@@ -97,9 +97,11 @@ class SqliteRecords:
     async def quarantine(self, entry_id: EntryId, tenant: str, at: datetime, why: str) -> None:
         row = (entry_id, tenant, microseconds(at), why)
 
-        def write(connection: sqlite3.Connection) -> tuple[int, Change]:
-            number = tables.QUARANTINE.add(connection, row, self._bounds.quarantine)
-            return number, Stopped(entry_id, tenant)
+        def write(connection: sqlite3.Connection) -> tuple[int, *tuple[Change, ...]]:
+            left = tables.stop(connection, row, self._bounds.quarantine)
+            changes: list[Change] = [Stopped(entry_id, tenant)]
+            changes += [Released(*each) for each in left]
+            return 1, *changes
 
         await self._journaled.write(write, size=len(why))
 

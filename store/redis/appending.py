@@ -11,7 +11,8 @@ from itertools import chain
 
 from redis.asyncio import Redis
 
-from store.entry import EntryId
+from store.documents.heads import microseconds
+from store.entry import EntryId, Version
 from store.journal import Change, Learnt, Put
 from store.redis.codec import Fields, encode_change, position_of
 from store.redis.exchange import Command, reply_to
@@ -33,17 +34,32 @@ if KEYS[4] then
 end
 return redis.call('XADD', KEYS[1], '*', unpack(ARGV, 3))
 """
-# ids with 1 for each whose document there was; the record names those, or all of a purge.
-APPEND_REMOVED = """
+# Ids with 1 for each whose document there was; the record names them all.
+APPEND_PURGED = """
 local gone, named = 0, {}
-for i = 3, #ARGV, 2 do
-  local there = redis.call('ZREM', KEYS[2], ARGV[i]) == 1 or ARGV[i + 1] == '1'
-  if there then gone = gone + 1 end
-  if there or ARGV[2] == '1' then named[#named + 1] = ARGV[i] end
+for i = 2, #ARGV, 2 do
+  local listed = redis.call('ZREM', KEYS[2], ARGV[i]) == 1
+  if listed or ARGV[i + 1] == '1' then gone = gone + 1 end
+  named[#named + 1] = ARGV[i]
+end
+return {gone, redis.call('XADD', KEYS[1], '*', 'kind', 'removed', 'ids', cjson.encode(named),
+  'purged', '1', 'origin', ARGV[1])}
+"""
+# Ids with their version, their place when its document was looked at, and what DISCARD said of
+# that. Who has another place by now was stored anew.
+APPEND_DISCARDED = """
+local named, created = {}, {}
+for i = 2, #ARGV, 4 do
+  local gone, place = tonumber(ARGV[i + 3]), redis.call('ZSCORE', KEYS[2], ARGV[i])
+  local listed = gone > 0 and place and tonumber(place) == tonumber(ARGV[i + 2])
+  if listed then redis.call('ZREM', KEYS[2], ARGV[i]) end
+  if listed or gone == 2 then
+    named[#named + 1], created[#created + 1] = ARGV[i], ARGV[i + 1]
+  end
 end
 if #named == 0 then return {0, false} end
-return {gone, redis.call('XADD', KEYS[1], '*', 'kind', 'removed', 'ids', cjson.encode(named),
-  'purged', ARGV[2], 'origin', ARGV[1])}
+return {#named, redis.call('XADD', KEYS[1], '*', 'kind', 'removed', 'ids', cjson.encode(named),
+  'created', '[' .. table.concat(created, ',') .. ']', 'purged', '0', 'origin', ARGV[1])}
 """
 
 
@@ -76,20 +92,31 @@ def put_command(
     return ("EVAL", script, len(names), *names, id, expire_ms, *record(fields, origin))
 
 
-def removed_command(
-    keys: Keys, there: Iterable[tuple[EntryId, bool]], origin: str, *, purged: bool
-) -> Command:
-    """Return the command that notes removals, once the documents are deleted.
+def purged_command(keys: Keys, there: Iterable[tuple[EntryId, bool]], origin: str) -> Command:
+    """Return the command that notes a purge, once the documents are deleted.
 
     `there` says of each id whether it had a document. The reply is how many there were, and the
-    stream id or None: nothing is noted when there were none. A purge names all of its ids: some
-    replica may hold what Redis has already lost.
+    stream id. The record names all of the ids: some replica may hold what Redis has already lost.
     """
     flags: list[str | int] = []
     for id, was in there:
         flags += (id, int(was))
-    script = THOUGH_FULL + APPEND_REMOVED
-    return ("EVAL", script, 2, keys.journal, keys.entries, origin, int(purged), *flags)
+    return ("EVAL", THOUGH_FULL + APPEND_PURGED, 2, keys.journal, keys.entries, origin, *flags)
+
+
+def discarded_command(
+    keys: Keys, found: Iterable[tuple[Version, bytes | None, int]], origin: str
+) -> Command:
+    """Return the command that notes what was discarded, once the documents are deleted.
+
+    `found` says of each version what place its id had among the entries, and what became of its
+    document. The reply is how many there were, and the stream id or None: nothing is noted when
+    there were none.
+    """
+    said: list[str | int | bytes] = []
+    for (id, at), place, gone in found:
+        said += (id, microseconds(at), place or b"", gone)
+    return ("EVAL", THOUGH_FULL + APPEND_DISCARDED, 2, keys.journal, keys.entries, origin, *said)
 
 
 def record(fields: Fields, origin: str) -> tuple[bytes | str, ...]:

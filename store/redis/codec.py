@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from math import isfinite
 from typing import Any
@@ -17,6 +18,7 @@ from store.documents.heads import (
     blob_of,
     entry_of,
     head_of,
+    instant,
     microseconds,
     packed,
     real,
@@ -29,6 +31,7 @@ from store.journal import (
     Complained,
     Learnt,
     PolicyAdded,
+    Purging,
     Put,
     Released,
     Removed,
@@ -41,7 +44,7 @@ Answer = Sequence[bytes | None]  # what HMGET gave
 
 STORED_FIELDS = (b"head", b"checksum", b"vector", b"earlier_vectors")
 ENTRY_FIELDS = (*STORED_FIELDS, b"body", b"compressed", b"body_checksum")
-COST = Head._fields.index("cost")
+COST, CREATED = Head._fields.index("cost"), Head._fields.index("created_us")
 SEQUENCE_BITS = 20  # of a position: so many records within one millisecond, and more
 KEYS_KEPT = 10_000  # partition keys that are one object however many entries have them
 
@@ -124,8 +127,13 @@ def encode_change(change: Change) -> Fields:
         case Put(stored):
             past = blob_of(stored.earlier_vectors)
             return put_fields(_stored(_head_of_stored(stored), blob(stored.vector), past))
-        case Removed(ids, purged):
-            return {b"kind": b"removed", b"ids": orjson.dumps(ids), b"purged": b"%d" % purged}
+        case Removed(ids, purged, created):
+            fields = {b"kind": b"removed", b"ids": orjson.dumps(ids), b"purged": b"%d" % purged}
+            if created:
+                fields[b"created"] = orjson.dumps([microseconds(at) for at in created])
+            return fields
+        case Purging(data):
+            return {b"kind": b"purging", b"data": data}
         case Approved(ids):
             return {b"kind": b"approved", b"ids": orjson.dumps(ids)}
         case Stopped(id, tenant):
@@ -169,6 +177,11 @@ def position_of(stream_id: bytes) -> int:
     if number >> SEQUENCE_BITS:
         raise ValueError(f"stream id {stream_id!r} has too large a sequence")
     return int(milliseconds) << SEQUENCE_BITS | number
+
+
+def told_at(position: int) -> datetime:
+    """Return the last moment, by the server's clock, at which a record there was made."""
+    return instant(((position >> SEQUENCE_BITS) + 1) * 1000 - 1)
 
 
 def stream_id(position: int) -> bytes:
@@ -238,13 +251,18 @@ def _ids(fields: Mapping[bytes, bytes]) -> tuple[EntryId, ...]:
     return tuple(orjson.loads(fields[b"ids"]))
 
 
+def _created(fields: Mapping[bytes, bytes]) -> tuple[datetime, ...]:
+    return tuple(instant(at) for at in orjson.loads(fields.get(b"created", b"[]")))
+
+
 def _id(fields: Mapping[bytes, bytes]) -> EntryId:
     return EntryId(fields[b"id"].decode())
 
 
 _DECODERS: dict[bytes, Callable[[Mapping[bytes, bytes]], Change | None]] = {
     b"put": _put,
-    b"removed": lambda f: Removed(_ids(f), f[b"purged"] == b"1"),
+    b"removed": lambda f: Removed(_ids(f), f[b"purged"] == b"1", _created(f)),
+    b"purging": lambda f: Purging(f[b"data"]),
     b"approved": lambda f: Approved(_ids(f)),
     b"stopped": lambda f: Stopped(_id(f), f[b"tenant"].decode()),
     b"released": lambda f: Released(_id(f), f[b"tenant"].decode()),

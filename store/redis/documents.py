@@ -16,12 +16,13 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from store.documents.base import Filter, Page, Stored, Summary, position
+from store.documents.heads import microseconds
 from store.documents.records import Bounds
-from store.entry import Entry, EntryId, size_of
+from store.entry import Entry, EntryId, Version, size_of
 from store.errors import StoreUnavailable
 from store.journal import Apply, Approved
 from store.redis import codec
-from store.redis.appending import append, put_command, removed_command
+from store.redis.appending import append, discarded_command, purged_command, put_command
 from store.redis.codec import ENTRY_FIELDS, STORED_FIELDS, position_of
 from store.redis.connection import RedisConnection
 from store.redis.exchange import Command, Reply, exchange, reply_to
@@ -41,6 +42,16 @@ READ_AT_ONCE = 500  # documents
 BROWSED_AT_ONCE = 200
 DEFAULT_BOUNDS = Bounds()
 
+# How many the reply stands for: 2, it was this version; 1, there was none; 0, another one.
+DISCARD = f"""
+local head = redis.call('HGET', KEYS[1], 'head')
+if not head then return 1 end
+local sound, values = pcall(cjson.decode, head)
+local known = sound and type(values) == 'table'
+if known and values[{codec.CREATED + 1}] ~= tonumber(ARGV[1]) then return 0 end
+redis.call('DEL', KEYS[1])
+return 2
+"""
 APPROVE = """
 if redis.call('HGET', KEYS[1], 'checksum') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'head', ARGV[2], 'checksum', ARGV[3])
@@ -135,7 +146,7 @@ class RedisDocuments:
             return codec.decode_entry(answer)
         return await asyncio.to_thread(codec.decode_entry, answer)
 
-    async def delete(self, ids: Sequence[EntryId], *, purged: bool = False) -> int:
+    async def purge(self, ids: Sequence[EntryId]) -> int:
         named = list(dict.fromkeys(ids))
         if not named:
             self._writer.check_open()
@@ -143,13 +154,26 @@ class RedisDocuments:
 
         def note(replies: list[Reply]) -> Command:
             there = zip(named, map(bool, replies), strict=True)
-            return removed_command(self._keys, there, self._origin, purged=purged)
+            return purged_command(self._keys, there, self._origin)
 
         first = [("DEL", self._keys.entry(id)) for id in named]
-        gone, record = await self._writer.submit(Steps(first, note), size=64 * len(named))
-        if record is not None:
-            await self._applied(position_of(record))
-        return int(gone)
+        return await self._remove(first, note, len(named))
+
+    async def discard(self, versions: Sequence[Version]) -> int:
+        named = list(dict.fromkeys(versions))
+        if not named:
+            self._writer.check_open()
+            return 0
+        places: list[Command] = [("ZSCORE", self._keys.entries, id) for id, _ in named]
+        deletions: list[Command] = [
+            ("EVAL", DISCARD, 1, self._keys.entry(id), microseconds(at)) for id, at in named
+        ]
+
+        def note(replies: list[Reply]) -> Command:
+            found = zip(named, replies, replies[len(named) :], strict=False)
+            return discarded_command(self._keys, found, self._origin)
+
+        return await self._remove(places + deletions, note, len(named))
 
     async def approve(self, ids: Sequence[EntryId]) -> int:
         named = list(ids)
@@ -229,6 +253,14 @@ class RedisDocuments:
             self._expire_ms,
         )
         return Steps(first, lambda _: command)
+
+    async def _remove(
+        self, first: Sequence[Command], note: Callable[[list[Reply]], Command], count: int
+    ) -> int:
+        gone, record = await self._writer.submit(Steps(first, note), size=64 * count)
+        if record is not None:
+            await self._applied(position_of(record))
+        return int(gone)
 
     async def _approve(self, client: Redis, ids: list[EntryId]) -> tuple[int, int]:
         """Mark what may be; return how many, and the record's position. Runs in the writer."""

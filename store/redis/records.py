@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from store.documents.base import NEWEST, position
 from store.documents.heads import microseconds
 from store.documents.records import (
+    BY_ADMIN,
     AuditRow,
     Bounds,
     Forgotten,
@@ -48,9 +49,35 @@ if ARGV[7] then redis.call('HSET', KEYS[8], ARGV[7], ARGV[8]) end
 return {{number, redis.call('XADD', KEYS[7], '*', 'kind', 'policy',
   'number', string.format('%.0f', number), 'origin', ARGV[5])}}
 """
-QUARANTINE = f"""{ADD}
-add(1, ARGV[1], ARGV[2], ARGV[3])
-return redis.call('XADD', KEYS[4], '*', unpack(ARGV, 4))
+# ARGV: name, row, bound, how the names of the same tenant end, origin, the record. Who leaves for
+# a new row: the same tenant's oldest, else the oldest; an admin's for an admin's only.
+QUARANTINE = f"""
+local function by_admin(name)
+  return string.match(redis.call('HGET', KEYS[2], name) or '', '^%x+%[%-?%d+,"{BY_ADMIN}') ~= nil
+end
+local function leaving()
+  local names, oldest = redis.call('ZRANGE', KEYS[1], 0, -1), nil
+  for _, name in ipairs(names) do
+    local own = string.sub(name, -#ARGV[4]) == ARGV[4]
+    if name ~= ARGV[1] and (own or not oldest) and not by_admin(name) then
+      if own then return name end
+      oldest = name
+    end
+  end
+  return oldest or (by_admin(ARGV[1]) and names[1]) or ARGV[1]
+end
+redis.call('ZADD', KEYS[1], redis.call('INCR', KEYS[3]), ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+local last = redis.call('XADD', KEYS[4], '*', unpack(ARGV, 6))
+while redis.call('ZCARD', KEYS[1]) > tonumber(ARGV[3]) do
+  local name = leaving()
+  local parts = cjson.decode(name)
+  redis.call('ZREM', KEYS[1], name)
+  redis.call('HDEL', KEYS[2], name)
+  last = redis.call('XADD', KEYS[4], '*', 'kind', 'released', 'id', parts[1],
+    'tenant', parts[2], 'origin', ARGV[5])
+end
+return last
 """
 RELEASE = """
 redis.call('HDEL', KEYS[2], ARGV[1])
@@ -149,7 +176,9 @@ class RedisRecords:
         change = record(encode_change(Stopped(entry_id, tenant)), self._origin)
         names = (*self._quarantine.names, self._keys.journal)
         row = sealed(microseconds(at), why)
-        kept = (name_of(entry_id, tenant), row, self._quarantine.keep, *change)
+        end = b"," + name_of(tenant)[1:]
+        name, keep = name_of(entry_id, tenant), self._quarantine.keep
+        kept = (name, row, keep, end, self._origin, *change)
         stopped = await self._write(
             ("EVAL", THOUGH_FULL + QUARANTINE, len(names), *names, *kept), len(row)
         )

@@ -19,7 +19,8 @@ from store.documents.reader import Reader
 from store.documents.writer import GroupWriter
 from store.entry import EntryId, Held
 from store.errors import StoreUnavailable
-from store.journal import Change, Released, Removed, Stopped, TenantForgotten
+from store.journal import Change, Record, Released, Removed, Stopped, TenantForgotten
+from store.redis.codec import told_at
 
 FILE = "replica.sqlite"
 VERSION = 1  # of SCHEMA, kept in PRAGMA user_version
@@ -71,16 +72,15 @@ class Remembered:
             raise StoreUnavailable(f"{path} cannot be used: {error}") from error
         return cls(path, replica)
 
-    async def note(self, changes: Iterable[Change], now: datetime) -> None:
-        """Write down what must outlive Redis of some changes; durable on return.
+    async def note(self, records: Iterable[Record]) -> None:
+        """Write down what must outlive Redis of some records; durable on return.
 
-        What was purged at `now` is held against every version stored until then. Raises
-        StoreUnavailable.
+        What was purged is held against every version stored until its record was made, which may
+        be long ago: a replica that comes back reads what it has missed. Raises StoreUnavailable.
         """
-        lasting = [change for change in changes if must_last(change)]
+        lasting = [record for record in records if must_last(record.change)]
         if lasting:
-            until = microseconds(now)
-            await self._writer.apply(lambda connection: write(connection, lasting, until))
+            await self._writer.apply(lambda connection: write(connection, lasting))
 
     async def purged(self) -> dict[EntryId, datetime]:
         """Return what was purged, and when; raise StoreUnavailable."""
@@ -120,10 +120,11 @@ def barrier(purged: dict[EntryId, datetime]) -> Callable[[Held], bool]:
     return barred
 
 
-def write(connection: sqlite3.Connection, changes: list[Change], until_us: int) -> int:
+def write(connection: sqlite3.Connection, records: list[Record]) -> int:
     """Bring the tables up to date, within a transaction."""
-    for change in changes:
+    for position, change, _ in records:
         if isinstance(change, Removed):
+            until_us = microseconds(told_at(position))
             connection.executemany(
                 "INSERT OR REPLACE INTO purged (id, until_us) VALUES (?, ?)",
                 [(id, until_us) for id in change.ids],
@@ -140,7 +141,7 @@ def write(connection: sqlite3.Connection, changes: list[Change], until_us: int) 
             connection.execute("DELETE FROM stopped WHERE tenant = ?", (change.tenant,))
     (newest,) = connection.execute("SELECT coalesce(max(n), 0) FROM purged").fetchone()
     connection.execute("DELETE FROM purged WHERE n <= ?", (newest - MOST,))
-    return len(changes)
+    return len(records)
 
 
 def connect(path: Path) -> sqlite3.Connection:

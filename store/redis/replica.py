@@ -19,7 +19,6 @@ import math
 import time
 import uuid
 from collections import deque
-from datetime import UTC, datetime
 from typing import Any
 
 from store.errors import StoreUnavailable
@@ -271,9 +270,9 @@ class Replica:
         for record in records:
             for apply in self._followers:
                 apply(record)
-        lasting = [record.change for record in records if must_last(record.change)]
+        lasting = [record for record in records if must_last(record.change)]
         if lasting:  # on this disk before anybody is told that it was applied
-            await self._remembered.note(lasting, datetime.now(UTC))
+            await self._remembered.note(lasting)
         self.position = records[-1].position
         self._wake()
         self._confirm()

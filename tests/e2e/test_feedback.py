@@ -139,6 +139,41 @@ async def test_in_scope_shared_a_second_tenant_stops_it_for_all(stage: Stage, as
     assert not (await ask(acme, QUESTION, headers=shared)).hit
 
 
+async def test_in_scope_shared_a_twin_does_not_bring_a_wrong_answer_back(
+    stage: Stage, ask: Ask
+) -> None:
+    proxy = await stage.proxy({"name": "default", "scope": "shared"}, auth=KEYS)
+    acme, zeta, iota = (stage.openai(proxy, key) for key in ("acme", "zeta", "iota"))
+    stage.upstream.default = Script(text="With vinegar and an hour of patience.")
+    for client in (acme, zeta):  # two that agree: both may serve others
+        assert not (await ask(client, QUESTION)).hit
+    for question in (QUESTION, REPHRASED):
+        assert (await ask(iota, question, headers={"Cache-Control": "no-store"})).hit
+    wrong = await ask(iota, QUESTION)
+    assert await send(stage, proxy, "iota", wrong.headers["x-request-id"]) == 202
+    for question in (REPHRASED, QUESTION):  # neither by its key nor by meaning
+        assert not (await ask(iota, question, headers={"Cache-Control": "no-store"})).hit
+    wrong = await ask(acme, QUESTION)  # its own, that zeta has word for word
+    assert await send(stage, proxy, "acme", wrong.headers["x-request-id"]) == 202
+    assert not (await ask(acme, QUESTION)).hit
+
+
+async def test_an_admin_lifts_what_keeps_the_twins_away_too(stage: Stage, ask: Ask) -> None:
+    proxy = await stage.proxy({"name": "default", "scope": "shared"}, auth=KEYS)
+    acme, zeta, iota = (stage.openai(proxy, key) for key in ("acme", "zeta", "iota"))
+    stage.upstream.default = Script(text="With vinegar and an hour of patience.")
+    for client in (acme, zeta):
+        await ask(client, QUESTION)
+    wrong = await ask(acme, QUESTION)
+    assert await send(stage, proxy, "acme", wrong.headers["x-request-id"]) == 202
+    entry = wrong.headers["x-nearhit-entry"]
+    url = f"{proxy.url}/admin/api/entries/{entry}/quarantine"
+    async with stage.http.post(url, json={"lift": True}, headers=bearer("root")) as answer:
+        assert (await answer.json())["quarantined_for"] == []
+    for client in (acme, iota):
+        assert (await ask(client, QUESTION)).hit
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -41,7 +41,7 @@ from store.index import PartitionedIndex
 from store.journal import Mark
 from store.membership import Alone
 from store.policy import Mode, Policy, PolicyBook, Scope
-from store.quarantine import EVERYBODY, Quarantine
+from store.quarantine import EVERYBODY, Quarantine, names_of
 from tests.encodings import encoding_of
 from tests.entries import DIMENSION, NOON, near
 from tests.fakes_documents import MemoryDocuments
@@ -263,6 +263,8 @@ class Serving(RuleBasedStateMachine):
         if entry.tenant != call.caller.tenant:
             assert asked.scope is Scope.SHARED
             assert held.approved
+            twins = {(entry.shared_key, call.caller.tenant), (entry.shared_key, EVERYBODY)}
+            assert not twins & self.stopped
         if asked.scope is Scope.USER:
             assert entry.user == call.user != ""
         assert (held.id, call.caller.tenant) not in self.stopped
@@ -325,15 +327,18 @@ class Serving(RuleBasedStateMachine):
     def stop(self, number: int, tenant: str) -> None:
         if self.entries:
             id = sorted(self.entries)[number % len(self.entries)]
-            self.run(self.quarantine.add(id, tenant, self.now, "wrong"))
-            self.stopped.add((id, tenant))
+            for name in names_of(id, self.entries[id].shared_key):
+                self.run(self.quarantine.add(name, tenant, self.now, "wrong"))
+                self.stopped.add((name, tenant))
 
     @rule(number=st.integers(0, 10))
     def lift(self, number: int) -> None:
         if self.entries:
             id = sorted(self.entries)[number % len(self.entries)]
-            self.run(self.quarantine.lift(id))
-            self.stopped = {pair for pair in self.stopped if pair[0] != id}
+            names = names_of(id, self.entries[id].shared_key)
+            for name in names:
+                self.run(self.quarantine.lift(name))
+            self.stopped = {pair for pair in self.stopped if pair[0] not in names}
 
     @rule()
     def approve(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 from store.cache import Cache
 from store.documents.base import Stored, held_of
 from store.documents.sqlite import SqliteDocuments
-from store.entry import OVERHEAD, Admission, Entry, EntryId, Held, Vector, size_of
+from store.entry import OVERHEAD, Admission, Entry, EntryId, Held, Vector, Version, size_of
 from store.errors import StoreUnavailable
 from store.eviction import Quota, Share
 from store.hot import Document
@@ -456,13 +456,13 @@ async def test_the_quota_of_bytes_is_never_exceeded(documents: MemoryDocuments) 
 async def test_the_rows_of_evicted_entries_are_deleted_together(
     documents: MemoryDocuments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deletions, delete = list[int](), documents.delete
+    deletions, discard = list[int](), documents.discard
 
-    async def counted(ids: Sequence[EntryId]) -> int:
-        deletions.append(len(ids))
-        return await delete(ids)
+    async def counted(versions: Sequence[Version]) -> int:
+        deletions.append(len(versions))
+        return await discard(versions)
 
-    monkeypatch.setattr(documents, "delete", counted)
+    monkeypatch.setattr(documents, "discard", counted)
     cache = await opened(documents, Quota(2, 2**20))
     for number in range(12):
         await cache.admit(entry(f"e{number}"))

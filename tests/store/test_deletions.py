@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from store.deletions import Deletions
-from store.entry import EntryId
+from store.entry import EntryId, Version
 from store.errors import StoreUnavailable
+from tests.entries import NOON
 
-A, B = EntryId("a"), EntryId("b")
+A, B = Version(EntryId("a"), NOON), Version(EntryId("b"), NOON)
 
 
 class Rows:
     """Notes what is deleted, and can be made to fail."""
 
     def __init__(self) -> None:
-        self.wanted: set[EntryId] = set()
-        self.deleted: list[EntryId] = []
+        self.wanted: set[Version] = set()
+        self.deleted: list[Version] = []
         self.failing = False
-        self.deletions = Deletions(self.delete, wanted=lambda id: id in self.wanted)
+        self.deletions = Deletions(self.discard, wanted=self.wanted.__contains__)
 
-    async def delete(self, ids: Sequence[EntryId]) -> int:
+    async def discard(self, versions: Sequence[Version]) -> int:
         if self.failing:
             raise StoreUnavailable("out of order")
-        self.deleted += ids
-        return len(ids)
+        self.deleted += versions
+        return len(versions)
 
 
 async def test_what_is_stored_again_before_its_deletion_stays() -> None:

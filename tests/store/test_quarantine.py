@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from store.documents.records import BY_ADMIN, Bounds
 from store.entry import EntryId
 from store.errors import StoreUnavailable
 from store.journal import Record, Released, Stopped, TenantForgotten
 from store.quarantine import EVERYBODY, Quarantine
 from tests.entries import NOON
 from tests.fakes_documents import MemoryDocuments
+from tests.fakes_records import MemoryRecords
 
 A, B = EntryId("a"), EntryId("b")
 
@@ -70,12 +72,37 @@ async def test_an_entry_stays_stopped_when_lifting_fails() -> None:
 
 
 async def test_the_oldest_leave_when_there_are_too_many() -> None:
-    quarantine = Quarantine(MemoryDocuments().records, most=2)
+    documents = MemoryDocuments()
+    quarantine = Quarantine(MemoryRecords(documents, Bounds(quarantine=2)), most=2)
+    documents.follow(quarantine.apply)
     for id in ("a", "b", "c"):
         await quarantine.add(EntryId(id), "harbour", NOON, "wrong")
     assert len(quarantine) == 2
     assert not quarantine.holds(A, "harbour")
     assert quarantine.holds(EntryId("c"), "harbour")
+
+
+async def test_one_tenants_complaints_end_nobody_elses_quarantine() -> None:
+    documents = MemoryDocuments()
+    quarantine = Quarantine(MemoryRecords(documents, Bounds(quarantine=9)), most=9)
+    documents.follow(quarantine.apply)
+    await quarantine.add(A, EVERYBODY, NOON, f"{BY_ADMIN}wrong dose")
+    await quarantine.add(B, "harbour", NOON, "feedback")
+    for number in range(20):
+        await quarantine.add(EntryId(f"mine {number}"), "noisy", NOON, "feedback")
+    assert quarantine.holds(A, "airport")
+    assert quarantine.holds(B, "harbour")
+    assert len(quarantine) == 9
+
+
+async def test_memory_is_bounded_while_nothing_can_be_recorded() -> None:
+    records = MemoryDocuments().records
+    quarantine = Quarantine(records, most=2)
+    records.failing = True
+    for id in ("a", "b", "c"):
+        with pytest.raises(StoreUnavailable):
+            await quarantine.add(EntryId(id), "harbour", NOON, "wrong")
+    assert [quarantine.holds(EntryId(id), "harbour") for id in "abc"] == [True, True, False]
 
 
 async def test_a_forgotten_tenant_is_kept_from_nothing_but_what_everybody_is() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from store import snapshot
 from store.documents.base import held_of
-from store.entry import EntryId, Held, PartitionKey, Vector
+from store.entry import EntryId, Held, PartitionKey, Vector, Version
 from store.errors import SnapshotFailed, SnapshotInvalid
 from store.index import PartitionedIndex
 from store.journal import Mark
@@ -43,7 +43,7 @@ def held(number: int, key: PartitionKey = KEY) -> Held:
 
 
 def contents(*entries: Held, owed: tuple[str, ...] = ()) -> Callable[[], Contents]:
-    return lambda: Contents(MARK, entries, {}, [EntryId(id) for id in owed])
+    return lambda: Contents(MARK, entries, {}, [Version(EntryId(id), NOON) for id in owed])
 
 
 def write(directory: Path, index: PartitionedIndex, *entries: Held) -> None:
@@ -79,7 +79,7 @@ async def test_what_is_written_in_a_child_is_read_back(tmp_path: Path) -> None:
     assert taken.mark == MARK
     back = read(tmp_path)
     assert back is not None
-    assert (back.mark, back.entries, back.vectors, back.owed) == (MARK, 200, 200, ("gone",))
+    assert (back.mark, back.entries, back.vectors, back.owed) == (MARK, 200, 200, (("gone", NOON),))
     assert [one for block in back.held() for one, _ in block] == entries
     for vector in VECTORS[:200]:
         assert await back.index.search(KEY, vector, 5) == await index.search(KEY, vector, 5)
@@ -203,7 +203,7 @@ async def test_a_snapshot_of_another_format_is_refused(
     with monkeypatch.context() as before:
         before.setattr(snapshot, "FORMAT", 1)
         write(tmp_path, index, *entries)
-    with pytest.raises(SnapshotInvalid, match="format is 1, not 2"):
+    with pytest.raises(SnapshotInvalid, match="format is 1, not 3"):
         read(tmp_path)
     await index.aclose()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -50,6 +51,21 @@ async def test_what_is_stopped_or_purged_on_one_is_gone_from_the_other_at_once(p
         assert not await pair.hit(1 - there, question)
         assert not await pair.hit(there, question)
     assert set((await pair.converge(questions)).values()) == {""}
+
+
+async def test_a_purge_on_one_takes_what_the_other_was_asked_before(pair: Site) -> None:
+    selectors: list[dict[str, Any]] = [{"prefix": "Which crate"}, {"all": True}, {"tag": "x"}]
+    for number, selector in enumerate(selectors):
+        question, before = f"Which crate holds pears {number}?", len(pair.upstream.calls)
+        pair.upstream.play(Script(delay=0.5))
+        asking = asyncio.create_task(pair.ask(1, question, tag="x"))
+        await pair.upstream.until(lambda: len(pair.upstream.calls) > before)  # noqa: B023
+        assert await pair.purge(0, **selector) == 200
+        assert (await asking).status == 200
+        await asyncio.sleep(0.3)
+        assert set((await pair.converge([question])).values()) == {""}
+        told = await pair.put(1, question)  # asked for after it
+        assert await pair.until_hit(0, question, 1.0) == told.call
 
 
 async def test_a_client_that_complains_is_served_that_answer_by_no_replica(pair: Site) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from store.documents.base import DocumentStore, Filter, Stored, Summary, held_of
 from store.documents.sqlite import SqliteDocuments
-from store.entry import Entry, EntryId, Vector
+from store.entry import Entry, EntryId, Vector, Version
 from store.errors import StoreUnavailable
 from tests.entries import NOON, OTHER_KEY, axis, directions, entry
 from tests.fakes_documents import MemoryDocuments
@@ -122,11 +122,38 @@ async def test_a_second_put_replaces_and_counts_as_newest(documents: DocumentSto
 async def test_delete_says_how_many_there_were(documents: DocumentStore) -> None:
     for id in ("a", "b", "c"):
         await documents.put(entry(id))
-    assert await documents.delete([EntryId("a"), EntryId("c"), EntryId("nobody")]) == 2
-    assert await documents.delete([EntryId("a")]) == 0
-    assert await documents.delete([]) == 0
+    assert await documents.purge([EntryId("a"), EntryId("c"), EntryId("nobody")]) == 2
+    assert await documents.purge([EntryId("a")]) == 0
+    assert await documents.purge([]) == 0
     assert await documents.get(EntryId("a")) is None
     assert await documents.count() == 1
+
+
+async def test_only_the_version_that_was_named_is_discarded(documents: DocumentStore) -> None:
+    later = NOON + timedelta(microseconds=1)
+    for id in ("a", "b", "c"):
+        await documents.put(entry(id, shared_key="s"))
+    await documents.put(entry("b", created_at=later, body=b"newer"))
+    await documents.approve([EntryId("c")])  # which makes no other version of it
+    named = [Version(EntryId(id), NOON) for id in ("a", "b", "c", "nobody")]
+    assert await documents.discard(named) == 2
+    assert await documents.discard(named) == 0
+    assert await documents.discard([]) == 0
+    assert [stored.held.version for stored in await loaded(documents)] == [("b", later)]
+    assert await documents.count() == 1
+    assert await documents.discard([Version(EntryId("b"), later)]) == 1
+
+
+async def test_a_version_that_is_discarded_as_it_is_replaced_leaves_the_new_one(
+    documents: DocumentStore,
+) -> None:
+    old, new = entry("a"), entry("a", created_at=NOON + timedelta(1), body=b"newer")
+    for put_first in (True, False):
+        await documents.put(old)
+        calls = [documents.put(new), documents.discard([Version(old.id, NOON)])]
+        await asyncio.gather(*(calls if put_first else reversed(calls)))
+        assert_same(await documents.get(old.id), new)
+        assert [stored.held.created_at for stored in await loaded(documents)] == [new.created_at]
 
 
 async def test_approving_marks_shared_entries_only_and_says_how_many_there_are(
@@ -167,10 +194,10 @@ async def test_writes_take_effect_in_the_order_in_which_they_began(
     a = EntryId("a")
     await asyncio.gather(
         documents.put(entry("a", body=b"first")),
-        documents.delete([a]),
+        documents.purge([a]),
         documents.put(entry("a", body=b"second")),
         documents.put(entry("b")),
-        documents.delete([EntryId("b")]),
+        documents.purge([EntryId("b")]),
     )
     found = await documents.get(a)
     assert found is not None
@@ -278,7 +305,8 @@ async def test_a_closed_store_is_unavailable(documents: DocumentStore) -> None:
     for call in (
         documents.put(entry("a")),
         documents.get(EntryId("a")),
-        documents.delete([EntryId("a")]),
+        documents.purge([EntryId("a")]),
+        documents.discard([Version(EntryId("a"), NOON)]),
         documents.approve([EntryId("a")]),
         documents.count(),
         documents.ping(),

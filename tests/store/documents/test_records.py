@@ -13,6 +13,7 @@ import pytest
 
 from store.documents.base import DocumentStore
 from store.documents.records import (
+    BY_ADMIN,
     STATE_BYTES,
     AuditRow,
     Bounds,
@@ -325,6 +326,30 @@ async def test_a_release_makes_room_so_that_no_quarantine_ends_early(small: Reco
     assert await small.quarantined() == [(A, ""), (C, ""), (D, "")]
 
 
+async def test_a_tenant_that_has_too_much_stopped_loses_its_own_oldest(small: Records) -> None:
+    await small.quarantine(A, "harbour", NOON, "feedback")
+    for id in (A, B, C, D):
+        await small.quarantine(id, "airport", NOON, "feedback")
+    assert await small.quarantined() == [(A, "harbour"), (C, "airport"), (D, "airport")]
+    await small.quarantine(B, "station", NOON, "feedback")  # has nothing to give up
+    assert await small.quarantined() == [(C, "airport"), (D, "airport"), (B, "station")]
+
+
+async def test_what_an_admin_has_stopped_never_leaves_for_a_tenants_word(small: Records) -> None:
+    said = f"{BY_ADMIN}wrong dose"
+    await small.quarantine(A, "", NOON, said)
+    await small.quarantine(B, "harbour", NOON, said)
+    for tenant in ("harbour", "airport", ""):  # "": of two tenants
+        for id in (C, D):
+            await small.quarantine(id, tenant, NOON, "feedback")
+    assert await small.quarantined() == [(A, ""), (B, "harbour"), (D, "")]
+    await small.quarantine(C, "", NOON, said)  # what a tenant said leaves for it
+    await small.quarantine(D, "airport", NOON, "feedback")  # and finds no room any more
+    assert await small.quarantined() == [(A, ""), (B, "harbour"), (C, "")]
+    await small.quarantine(D, "", NOON, said)
+    assert await small.quarantined() == [(B, "harbour"), (C, ""), (D, "")]
+
+
 # Answers
 
 
@@ -340,7 +365,7 @@ async def test_an_answer_is_found_by_the_id_in_its_body_for_its_own_tenant_only(
     assert await find("station", "x-1") is None
     assert await find("harbour", "x-2") is None
     assert await find("harbour", "") is None
-    await shop.documents.delete([A])
+    await shop.documents.purge([A])
     assert await find("harbour", "x-1") is None
 
 

@@ -211,7 +211,7 @@ async def test_a_file_of_version_1_is_read_without_changing_it(tmp_path: Path) -
     audit = AuditRow(at=NOON, who="ops", action="look")
     for call in (
         onlooker.put(entry("d")),
-        onlooker.delete([A]),
+        onlooker.purge([A]),
         onlooker.records.add_audit(audit),
         onlooker.records.quarantine(A, "", NOON, "wrong"),
         onlooker.ping(),
@@ -461,7 +461,7 @@ async def test_a_file_of_version_3_keeps_its_entries_and_begins_a_journal(tmp_pa
     documents = SqliteDocuments.open(tmp_path)
     assert (await documents.journal.mark()).position == 0
     assert await documents.get(A) is not None
-    await documents.delete([A])
+    await documents.purge([A])
     assert (await documents.journal.mark()).position == 1
     await documents.aclose()
     assert version_in(path) == schema.VERSION

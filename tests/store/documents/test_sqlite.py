@@ -106,7 +106,7 @@ async def test_a_locked_file_is_unavailable_for_writing_and_readable(
     blocker = raw(tmp_path)
     blocker.execute("BEGIN EXCLUSIVE")
     started = time.monotonic()
-    for call in (documents.put(entry("b")), documents.delete([A]), documents.ping()):
+    for call in (documents.put(entry("b")), documents.purge([A]), documents.ping()):
         with pytest.raises(StoreUnavailable, match="database is locked"):
             await call
     assert time.monotonic() - started < SOON
@@ -274,7 +274,7 @@ async def test_reading_beside_a_running_server_is_allowed_and_writing_is_not(
     onlooker = SqliteDocuments.open(tmp_path, read_only=True)
     assert await ids(onlooker) == ["a"]
     assert [line.id for line in (await onlooker.browse(Filter(), limit=5)).entries] == ["a"]
-    for call in (onlooker.put(entry("b")), onlooker.delete([A]), onlooker.ping()):
+    for call in (onlooker.put(entry("b")), onlooker.purge([A]), onlooker.ping()):
         with pytest.raises(StoreUnavailable, match="readonly"):
             await call
     await onlooker.aclose()

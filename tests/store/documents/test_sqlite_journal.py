@@ -3,13 +3,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from store.documents.records import AuditRow, PolicyVersion
+from store.documents.records import AuditRow, Bounds, PolicyVersion
 from store.documents.sqlite import SqliteDocuments
-from store.entry import EntryId
+from store.entry import EntryId, Version
 from store.errors import JournalGap, StoreUnavailable
 from store.journal import (
     Approved,
@@ -45,8 +46,8 @@ async def change_everything(documents: SqliteDocuments) -> None:
     for id in "abc":
         await documents.put(entry(id, shared_key="s"))
     await documents.approve([A, EntryId("none")])
-    await documents.delete([B, EntryId("none")], purged=True)
-    await documents.delete([EntryId("none")])  # changes nothing
+    await documents.purge([B, EntryId("none")])
+    await documents.discard([Version(A, NOON + timedelta(1))])  # changes nothing
     await records.quarantine(A, "harbour", NOON, "feedback")
     assert await records.release(A, "harbour")
     assert not await records.release(A, "harbour")
@@ -71,6 +72,21 @@ async def test_every_change_is_told_in_order_and_can_be_read_again(
     assert [r.change for r in again[2:]] == [r.change for r in told[3:]]
     first = again[0].change
     assert isinstance(first, Put) and first.stored.held.approved  # as it is now
+
+
+async def test_a_quarantine_that_another_one_pushes_out_is_released(tmp_path: Path) -> None:
+    documents = SqliteDocuments.open(tmp_path, bounds=Bounds(quarantine=1))
+    told: list[Record] = []
+    documents.follow(told.append)
+    for id in (A, B):
+        await documents.records.quarantine(id, "harbour", NOON, "feedback")
+    assert [record.change for record in told] == [
+        Stopped(A, "harbour"),
+        Stopped(B, "harbour"),
+        Released(A, "harbour"),
+    ]
+    assert await recorded(documents) == told
+    await documents.aclose()
 
 
 async def test_a_write_that_fails_leaves_no_record(documents: SqliteDocuments) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store.documents.base import Stored, without_body
+from store.documents.heads import instant
 from store.entry import EntryId, PartitionKey
 from store.journal import (
     Approved,
@@ -15,6 +16,7 @@ from store.journal import (
     Complained,
     Learnt,
     PolicyAdded,
+    Purging,
     Put,
     Released,
     Removed,
@@ -40,6 +42,9 @@ ID = TEXT.map(EntryId)
 IDS = st.lists(ID, max_size=4).map(tuple)
 CHANGES: st.SearchStrategy[Change] = st.one_of(
     st.builds(Removed, IDS, st.booleans()),
+    st.lists(st.tuples(ID, st.integers(0, 2**50).map(instant)), min_size=1, max_size=4).map(
+        lambda gone: Removed(tuple(id for id, _ in gone), False, tuple(at for _, at in gone))
+    ),
     st.builds(Approved, IDS),
     st.builds(Stopped, ID, TEXT),
     st.builds(Released, ID, TEXT),
@@ -47,6 +52,7 @@ CHANGES: st.SearchStrategy[Change] = st.one_of(
     st.builds(PolicyAdded, st.integers(1, 2**53)),
     st.builds(Complained, TEXT),
     st.builds(Learnt, st.binary(max_size=40)),
+    st.builds(Purging, st.binary(max_size=40)),
 )
 TEXTS = st.fixed_dictionaries(
     {

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from store.documents.base import Filter
-from store.entry import EntryId
+from store.documents.records import Bounds
+from store.entry import EntryId, Version
 from store.errors import StoreUnavailable
 from store.journal import (
     Apply,
@@ -29,17 +30,18 @@ from store.journal import (
     Stopped,
     TenantForgotten,
 )
-from store.redis.appending import append
+from store.redis.appending import append, discarded_command
 from store.redis.codec import decode_change, position_of
 from store.redis.connection import RedisConnection
 from store.redis.documents import RedisDocuments
-from store.redis.exchange import exchange
+from store.redis.exchange import exchange, reply_to
 from tests.entries import NOON, entry
 from tests.redis_servers import VERSIONS, RedisServer
 from tests.redis_stores import KEYS, ServerOf, connected, redis_documents
 from tests.store.documents.test_records import HIT, version
 
 A, B, C = EntryId("a"), EntryId("b"), EntryId("c")
+LATER = NOON + timedelta(microseconds=1)
 SLACK = 0.25  # seconds that a busy machine may add
 
 
@@ -91,7 +93,7 @@ async def test_every_change_is_a_record_with_its_origin_in_order(
     assert await records.release(A, "harbour")
     await records.forget_tenant("harbour")
     await records.add_version(version(), HIT)
-    assert await documents.delete([B, A]) == 1
+    assert await documents.discard([Version(B, NOON), Version(A, NOON)]) == 1
     put, *rest = await changes(documents)
     assert isinstance(put, Put)
     assert put.stored.held.id == A
@@ -101,16 +103,30 @@ async def test_every_change_is_a_record_with_its_origin_in_order(
         Released(A, "harbour"),
         TenantForgotten("harbour"),
         PolicyAdded(1),
-        Removed((A,), purged=False),
+        Removed((A,), purged=False, created=(NOON,)),
     ]
     found = await journal(documents)
     assert {origin for _, origin, _ in found} == {b"one"}
     assert [position for position, _, _ in found] == sorted({p for p, _, _ in found})
 
 
+async def test_a_quarantine_that_another_one_pushes_out_is_released(server: RedisServer) -> None:
+    tenant = 'Zoë, "of the harbour"\n'
+    async with redis_documents(server, bounds=Bounds(quarantine=1)) as documents:
+        for id in (A, B):
+            await documents.records.quarantine(id, tenant, NOON, "feedback")
+        assert await documents.records.quarantined() == [(B, tenant)]
+        assert await changes(documents) == [
+            Stopped(A, tenant),
+            Stopped(B, tenant),
+            Released(A, tenant),
+        ]
+        assert {origin for _, origin, _ in await journal(documents)} == {b"one"}
+
+
 async def test_what_changes_nothing_leaves_no_record(documents: RedisDocuments) -> None:
     await documents.put(entry("a"))
-    assert await documents.delete([B]) == 0
+    assert await documents.discard([Version(B, NOON), Version(A, LATER)]) == 0
     assert await documents.approve([A]) == 0
     assert await documents.records.release(A, "") is False
     assert len(await changes(documents)) == 1
@@ -120,7 +136,7 @@ async def test_a_purge_is_told_of_entries_that_redis_has_lost_too(
     documents: RedisDocuments,
 ) -> None:
     await documents.put(entry("a"))
-    assert await documents.delete([A, B], purged=True) == 1
+    assert await documents.purge([A, B]) == 1
     assert (await changes(documents))[-1] == Removed((A, B), purged=True)
 
 
@@ -129,8 +145,30 @@ async def test_an_entry_that_redis_let_expire_is_still_removed_by_a_record(
 ) -> None:
     await documents.put(entry("a"))
     await documents._connection.ask(lambda client: client.delete(KEYS.entry(A)))
-    assert await documents.delete([A]) == 1
-    assert (await changes(documents))[-1] == Removed((A,), purged=False)
+    assert await documents.discard([Version(A, NOON)]) == 1
+    assert (await changes(documents))[-1] == Removed((A,), purged=False, created=(NOON,))
+
+
+async def test_what_another_replica_stores_while_its_forerunner_is_discarded_stays(
+    documents: RedisDocuments,
+) -> None:
+    await documents.put(entry("a"))
+    place = await documents._connection.ask(lambda r: reply_to(r, "ZSCORE", KEYS.entries, A))
+    await documents.put(entry("a", body=b"newer", created_at=LATER))  # after the document was gone
+    command = discarded_command(KEYS, [(Version(A, NOON), place, 2)], "other")
+    await documents._connection.ask(lambda r: reply_to(r, *command))
+    assert await documents.count() == 1
+    assert (await changes(documents))[-1] == Removed((A,), purged=False, created=(NOON,))
+
+
+async def test_a_damaged_document_is_discarded_whatever_version_it_was(
+    documents: RedisDocuments,
+) -> None:
+    for damage in (b"no JSON", b"5"):
+        await documents.put(entry("a"))
+        await documents._connection.ask(lambda r, d=damage: r.hset(KEYS.entry(A), "head", d))  # type: ignore[misc]
+        assert await documents.discard([Version(A, NOON)]) == 1
+        assert await documents.count() == 0
 
 
 async def test_a_write_returns_when_its_record_is_applied(server: RedisServer) -> None:
@@ -216,7 +254,7 @@ async def test_a_full_redis_refuses_puts_and_obeys_removals_and_quarantines(
             await documents.put(entry("c"))
         with pytest.raises(StoreUnavailable, match="maxmemory"):
             await documents.ping()
-        assert await documents.delete([A], purged=True) == 1
+        assert await documents.purge([A]) == 1
         await records.quarantine(B, "", NOON, "wrong")
         assert await records.release(B, "airport")
         await records.add_audit(HIT)
@@ -296,7 +334,7 @@ async def test_a_cancelled_put_hands_its_reply_to_nobody_else(own_server: RedisS
         await asyncio.wait([put], timeout=0.05)  # it has been sent
         put.cancel()
         await asyncio.wait([put])
-        later = asyncio.create_task(documents.delete([A, B, C]))
+        later = asyncio.create_task(documents.purge([A, B, C]))
         await asyncio.sleep(0)
         own_server.send(signal.SIGCONT)
         assert await later == 2
@@ -403,7 +441,7 @@ async def test_a_user_with_rights_to_the_prefix_only_is_enough(
             documents = await RedisDocuments.open(connection, keys=KEYS, origin="one")
             await documents.put(entry("a", answer_id="n-1"))
             await documents.records.quarantine(A, "", NOON, "wrong")
-            assert await documents.delete([A]) == 1
+            assert await documents.purge([A]) == 1
             await documents.ping()
             await documents.aclose()
         async with connected(server, username="app", password="wrong") as connection:

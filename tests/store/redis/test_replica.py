@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -244,6 +245,30 @@ async def test_what_was_purged_and_quarantined_is_on_this_disk_too(
         assert await again.stopped() == [(A, "harbour")]
     finally:
         await again.aclose()
+
+
+async def test_a_purge_that_was_missed_is_remembered_as_of_when_it_was_made(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with member(server, tmp_path / "1") as one:
+        async with member(server, tmp_path / "2") as two:
+            await one.append(Removed((B,), purged=False))
+            await until(lambda: len(two.told) == 1)
+            place = two.replica.mark
+        await one.append(purge(A))
+        stored_anew = datetime.now(UTC) + timedelta(milliseconds=50)
+        await asyncio.sleep(0.1)
+        back = Member(server, tmp_path / "2")
+        assert await back.replica.join(place)
+        await back.replica.start()
+        try:
+            await until(lambda: back.changes() == [purge(A)])
+            assert await back.replica.caught_up(5)
+            assert (await back.remembered.purged())[A] < stored_anew
+        finally:
+            await back.replica.aclose()
+            await back.remembered.aclose()
+            await back.connection.aclose()
 
 
 async def test_a_journal_that_was_cut_is_loaded_anew_without_another_epoch(
