@@ -64,16 +64,27 @@ def _whole(low: int) -> Reader:
     return read
 
 
+def _joined(text: str) -> str:
+    """Return a text with its surrogate pairs joined; raise ValueError for half of one.
+
+    YAML leaves apart what JSON's escapes write as two, and no encoding has room for a half.
+    """
+    try:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError:
+        raise ValueError("a text without half a surrogate pair in it") from None
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str) or len(value) > 10_000:
         raise ValueError("a text")
-    return value
+    return _joined(value)
 
 
 def _glob(value: object) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= 256:
         raise ValueError("a glob of 1 to 256 characters")
-    return value
+    return _joined(value)
 
 
 def _flag(value: object) -> bool:
@@ -128,7 +139,7 @@ def _examples(value: object) -> tuple[str, ...]:
     )
     if not isinstance(value, list) or not texts or len(value) > MAX_EXAMPLES:
         raise ValueError(f"a list of at most {MAX_EXAMPLES} texts of 1 to {MAX_EXAMPLE} characters")
-    return tuple(dict.fromkeys(value))
+    return tuple(dict.fromkeys(map(_joined, value)))
 
 
 def _rule(value: object) -> MatchRule:
@@ -142,7 +153,7 @@ def _rule(value: object) -> MatchRule:
         model=_glob(value["model"]) if "model" in value else None,
         tenant=_glob(value["tenant"]) if "tenant" in value else None,
         path=_glob(value["path"]) if "path" in value else None,
-        header=tuple(sorted((name.lower(), _glob(glob)) for name, glob in headers.items())),
+        header=tuple(sorted((_joined(n).lower(), _glob(glob)) for n, glob in headers.items())),
         regex=_text(value["regex"]) if "regex" in value else None,
     )
 

@@ -91,6 +91,9 @@ async def test_absent_keys_take_their_defaults(stage: Stage) -> None:
         ({"hit_threshold": 0.8, "near_threshold": 0.9}, "near_threshold: 0.9 is not allowed"),
         ({"name": "other"}, "name: 'other' is not allowed"),
         ({"match": [{"regex": "(a"}]}, "an RE2 expression"),
+        ({"description": "\ud83d"}, "description: '\\ud83d' is not allowed"),
+        ({"match": [{"header": {"x-team\ud83d": "blue"}}]}, "half a surrogate pair"),
+        ({"\ud83d": 1}, "\\ud83d: unknown key"),
         ([], "body"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -76,6 +77,12 @@ LOAD = {"latency_target_ms": 500, "threshold_floor": 0.88, "ttl_ceiling": "2d"}
         ({"name": "a", "load": LOAD | {"threshold_floor": 0.99}}, "at most hit_threshold (0.92)"),
         ({"name": "a", "load": LOAD | {"ttl_ceiling": "1m"}}, "at least ttl (1d)"),
         ({"name": "a", "load": LOAD | {"latency_target_ms": "fast"}}, "latency_target_ms above 0"),
+        ({"name": "a", "description": "\ud83d"}, "description: '\\ud83d' is not allowed"),
+        ({"name": "a", "examples": ["\ude00"]}, "without half a surrogate pair"),
+        ({"name": "a", "match": [{"model": "\ud83d*"}]}, "without half a surrogate pair"),
+        ({"name": "a", "match": [{"regex": "\ud83d"}]}, "without half a surrogate pair"),
+        ({"name": "a", "match": [{"header": {"x\ud83d": "a"}}]}, "without half a surrogate pair"),
+        ({"name": "a", "match": [{"header": {"x": "\ude00"}}]}, "without half a surrogate pair"),
     ],
 )
 def test_a_bad_category_is_named_with_its_value_and_what_is_allowed(
@@ -107,6 +114,25 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("categories: [")
     with pytest.raises(PolicyInvalid, match="is not YAML"):
         load_policies(tmp_path / "bad.yaml")
+
+
+@pytest.mark.parametrize("name", ["policies.yaml", "policies.json"])
+def test_a_character_that_json_escapes_as_two_is_read_as_one(tmp_path: Path, name: str) -> None:
+    smile = json.dumps("\N{GRINNING FACE}")
+    rule = f'{{"model": {smile}, "regex": {smile}, "header": {{"x-{smile[1:]}: {smile}}}}}'
+    (tmp_path / name).write_text(
+        f'{{"categories": [{{"name": "a", "description": {smile}, "examples": [{smile}],'
+        f' "match": [{rule}]}}]}}'
+    )
+    policy = load_policies(tmp_path / name)["a"]
+    assert (policy.description, policy.examples) == ("\N{GRINNING FACE}", ("\N{GRINNING FACE}",))
+    assert policy.match == (
+        MatchRule(
+            model="\N{GRINNING FACE}",
+            regex="\N{GRINNING FACE}",
+            header=(("x-\N{GRINNING FACE}", "\N{GRINNING FACE}"),),
+        ),
+    )
 
 
 def test_too_many_categories_are_refused() -> None:
