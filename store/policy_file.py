@@ -146,16 +146,22 @@ def _rule(value: object) -> MatchRule:
     keys = {"model", "tenant", "path", "header", "regex"}
     if not isinstance(value, dict) or not value or not value.keys() <= keys:
         raise ValueError("a list of rules with any of model, tenant, path, header, regex")
-    headers = value.get("header", {})
-    if not isinstance(headers, dict) or not all(isinstance(name, str) for name in headers):
-        raise ValueError("header: a mapping of header names to globs")
+    headers = _headers(value["header"]) if "header" in value else ()
     return MatchRule(
         model=_glob(value["model"]) if "model" in value else None,
         tenant=_glob(value["tenant"]) if "tenant" in value else None,
         path=_glob(value["path"]) if "path" in value else None,
-        header=tuple(sorted((_joined(n).lower(), _glob(glob)) for n, glob in headers.items())),
+        header=headers,
         regex=_text(value["regex"]) if "regex" in value else None,
     )
+
+
+def _headers(value: object) -> tuple[tuple[str, str], ...]:
+    if isinstance(value, dict) and value and all(isinstance(name, str) for name in value):
+        globs = {_joined(name).lower(): _glob(glob) for name, glob in value.items()}
+        if len(globs) == len(value):
+            return tuple(sorted(globs.items()))
+    raise ValueError("header: a mapping of header names, each once, to globs; one at least")
 
 
 def _rules(value: object) -> tuple[MatchRule, ...]:
@@ -274,12 +280,24 @@ def parse_policies(raw: object, file: str) -> PolicyBook:
             continue
         if policy.name in policies:
             faults.append(_fault(f"categories[{number}].name", policy.name, "each name once"))
+        if not faults and not _reads_back(policy):
+            faults.append(f"categories[{number}]: cannot be written so that it reads back the same")
         policies[policy.name] = policy
     if faults:
         raise PolicyInvalid([f"{file}: {fault}" for fault in faults])
     if DEFAULT_CATEGORY not in policies:
         policies[DEFAULT_CATEGORY] = Policy(name=DEFAULT_CATEGORY)
     return PolicyBook(policies)
+
+
+def _reads_back(policy: Policy) -> bool:
+    """Whether what is stored of a policy says the same again.
+
+    A server whose newest version could not be read would never start again.
+    """
+    faults: list[str] = []
+    again = read_policy(policy_as_data(policy), policy.name, faults)
+    return again == policy and not faults
 
 
 def read_document(path: Path) -> tuple[bytes, PolicyBook]:
