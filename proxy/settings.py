@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -32,6 +31,7 @@ from proxy.section import Section, seconds
 from proxy.store_settings import CheckpointSettings, RedisSettings, Replication, Snapshots
 from proxy.usage_settings import UsageSettings
 from store.units import parse_size
+from store.yaml_text import read_yaml
 
 ENV_PREFIX = "NEARHIT_"
 # Read elsewhere than in the settings themselves.
@@ -294,11 +294,11 @@ def load_settings(
     raw: object = {}
     if file is not None:
         try:
-            raw = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+            raw = read_yaml(file.read_text(encoding="utf-8")) or {}
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigInvalid([f"{file}: cannot be read: {error}"]) from None
-        except yaml.YAMLError as error:
-            raise ConfigInvalid([f"{file}: is not YAML: {' '.join(str(error).split())}"]) from None
+        except ValueError as error:
+            raise ConfigInvalid([f"{file}: {error}"]) from None
     if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
         raise ConfigInvalid([f"{file}: must be a mapping of sections"])
     name = str(file) if file else "environment"

@@ -12,8 +12,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from store.errors import PolicyInvalid
 from store.eviction import Quota
 from store.match import MatchRule
@@ -32,6 +30,7 @@ from store.policy import (
     Scope,
 )
 from store.units import duration_text, parse_duration, parse_size
+from store.yaml_text import read_yaml
 
 STARTER_FILE = Path(__file__).parent / "starter_policies.yaml"
 MAX_CATEGORIES = 200  # each is a value of metric labels
@@ -47,9 +46,8 @@ Reader = Callable[[object], Any]
 def _number(low: float, high: float, *, above: bool = False) -> Reader:
     def read(value: object) -> float:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            number = float(value)
-            if (low < number if above else low <= number) and number <= high:
-                return number
+            if (low < value if above else low <= value) and value <= high:
+                return float(value)
         raise ValueError(f"a number {'above' if above else 'from'} {low:g} to {high:g}")
 
     return read
@@ -304,12 +302,11 @@ def read_document(path: Path) -> tuple[bytes, PolicyBook]:
     """Read a policies file; return its bytes and what they say; raise PolicyInvalid."""
     try:
         raw = path.read_bytes()
-        data = yaml.safe_load(raw.decode("utf-8"))
+        data = read_yaml(raw.decode("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyInvalid([f"{path}: cannot be read: {error}"]) from None
-    except yaml.YAMLError as error:
-        text = " ".join(str(error).split())
-        raise PolicyInvalid([f"{path}: is not YAML: {text}"]) from None
+    except ValueError as error:
+        raise PolicyInvalid([f"{path}: {error}"]) from None
     return raw, parse_policies(data, str(path))
 
 

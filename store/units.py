@@ -9,6 +9,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _UNIT = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|KB|MB|GB)?")
 _LONGEST = timedelta(seconds=1e9)  # from here on it is none
+_LARGEST = 2**63  # the same of bytes: no store and no metric has room for more
 _SCALE = {
     None: 1,
     "B": 1,
@@ -45,9 +46,10 @@ def duration_text(duration: timedelta) -> str:
 
 def parse_size(value: object) -> int:
     """Read "256MiB" or a number of bytes; raise ValueError saying what is allowed."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("a size of 0 or more, such as 64KiB or 256MiB")
-    return int(float(match[1]) * _SCALE[match[2]])
+    if match is not None:
+        bytes = float(match[1]) * _SCALE[match[2]]
+        value = int(bytes) if bytes < _LARGEST else _LARGEST
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST:
+        return value
+    raise ValueError("a size of 0 or more and below 2^63 bytes, such as 64KiB or 256MiB")

@@ -123,6 +123,8 @@ def test_the_environment_wins_over_the_file_and_the_command_line_over_both(
         ),
         ("- a list", "must be a mapping of sections"),
         ("a: [", "is not YAML"),
+        (f"feedback: {{max_pairs: {2**63}}}", f"max_pairs: {2**63} is not allowed; a whole number"),
+        (f"hot_bytes: {2**63}", "hot_bytes: 9223372036854775808 is not allowed; a size of 0 or"),
     ],
 )
 def test_a_fault_names_the_file_the_key_the_value_and_what_is_allowed(
