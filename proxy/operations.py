@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -12,12 +13,14 @@ from starlette.exceptions import HTTPException
 
 from proxy.admin.desks import Desks
 from proxy.auth import Keyring, Role
-from proxy.errors import ApiError, as_api_error, envelope
+from proxy.errors import ERROR_KINDS, ApiError, as_api_error, envelope
 from proxy.feedback import Feedback, FeedbackDesk
 from proxy.headers import request_id
 from proxy.readiness import Ping, readiness
 from proxy.routes import Receive
-from store.errors import VersionTaken
+from store.errors import StoreUnavailable
+
+log = logging.getLogger("nearhit.operations")
 
 
 class Operations:
@@ -123,12 +126,19 @@ def operations_app(operations: Operations, desks: Desks) -> FastAPI:
     app.add_api_route("/metrics", operations.render_metrics, methods=["GET"])
 
     app.add_api_route("/admin/api/openapi.json", app.openapi, methods=["GET"], dependencies=admin)
+    _answer_errors(app)
+    return app
+
+
+def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
+    # What is expected by its kind: what Exception's handler answers is raised again, for the server
+    # to log it and to close the connection.
+    expected: tuple[type[Exception], ...] = (ApiError, *ERROR_KINDS)
+    for kind in expected:
+        app.add_exception_handler(kind, _expected)
     app.add_exception_handler(Exception, _failed)
-    app.add_exception_handler(ApiError, _failed)
-    app.add_exception_handler(VersionTaken, _failed)
-    return app
 
 
 def _invalid(request: Request, error: Exception) -> Response:
@@ -143,6 +153,12 @@ def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}"
     return _refused(request, error.status_code, envelope(message, type="invalid_request_error"))
+
+
+def _expected(request: Request, error: Exception) -> Response:
+    if isinstance(error, StoreUnavailable):  # whose words the answer leaves to the log
+        log.warning("%s %s failed: %s", request.method, request.url.path, error)
+    return _failed(request, error)
 
 
 def _failed(request: Request, error: Exception) -> Response:
