@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
+from embed.errors import EmbedError
 from proxy.admin.entries import entry_as_data, summary_as_data
-from proxy.admin.purge import Purge, matching, similar
+from proxy.admin.meaning import UNREADABLE
+from proxy.admin.purge import Purge, matching, near_enough, similar
 from proxy.checkpoints_root import active
-from proxy.cli_options import ConfigOption, JsonOption, load, refusals
+from proxy.cli_options import ConfigOption, JsonOption, load, policies_in_force, refusals
 from proxy.reencoding import made_from
 from proxy.running_server import Unreachable, ask_server
 from proxy.settings import Settings
@@ -23,7 +26,7 @@ from proxy.upkeep import utc_now
 from store.documents.base import Filter
 from store.entry import EntryId
 from store.errors import DirectoryInUse
-from store.policy import HIT_THRESHOLD
+from store.policy_history import Seed
 
 app = typer.Typer(no_args_is_help=True, help="Stored answers.")
 
@@ -33,12 +36,12 @@ def _fail(message: str) -> typer.Exit:
     return typer.Exit(1)
 
 
-def _settings(config: Path | None) -> Settings:
+def _loaded(config: Path | None) -> tuple[Settings, Seed]:
     with refusals():
-        settings, _ = load(config)
+        settings, seed = load(config)
     if not holds_anything(settings):
         raise _fail(f"nothing is stored in {settings.data_dir}")
-    return settings
+    return settings, seed
 
 
 @app.command("list")
@@ -52,7 +55,7 @@ def list_entries(
     as_json: JsonOption = False,
 ) -> None:
     """List entries, newest first."""
-    settings = _settings(config)
+    settings, _ = _loaded(config)
 
     async def browse() -> Any:
         async with open_documents(settings, read_only=True) as store:
@@ -82,7 +85,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one entry with its answer."""
-    settings = _settings(config)
+    settings, _ = _loaded(config)
 
     async def get() -> Any:
         async with open_documents(settings, read_only=True) as store:
@@ -113,14 +116,18 @@ def purge(
     prefix: Annotated[str | None, typer.Option(help="Questions that begin with this.")] = None,
     similar_to: Annotated[str | None, typer.Option(help="Questions that mean this.")] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="With --similar-to: the cosine, -1 to 1.")
+        float | None,
+        typer.Option(
+            help="With --similar-to: the cosine, -1 to 1; unset: 0.92, or the hit_threshold of an"
+            " entry's category if that is higher."
+        ),
     ] = None,
     all_of_them: Annotated[bool, typer.Option("--all", help="Everything.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Remove entries for good, from the running server too (it is told over its admin API)."""
-    settings = _settings(config)
+    settings, seed = _loaded(config)
     selectors = {
         "id": id,
         "category": category,
@@ -146,7 +153,9 @@ def purge(
         raise typer.Exit(2) from None
     with refusals():
         try:
-            counts = asyncio.run(_purge_store(settings, wanted))
+            counts = asyncio.run(_purge_store(settings, seed, wanted))
+        except EmbedError as error:
+            raise _fail(f"--similar-to: the text cannot be encoded: {error}") from None
         except DirectoryInUse:
             try:
                 counts = asyncio.run(_purge_server(settings, wanted))
@@ -156,13 +165,14 @@ def purge(
     typer.echo(json.dumps(counts) if as_json else line)
 
 
-async def _purge_store(settings: Settings, wanted: Purge) -> dict[str, int]:
+async def _purge_store(settings: Settings, seed: Seed, wanted: Purge) -> dict[str, int]:
     """Purge what no other process holds, or what replicas follow."""
     async with open_documents(settings, read_only=False) as store:
         if wanted.similar_to is None:
             found = await matching(store.documents, wanted)
         else:
-            found = await _similar(settings, store, wanted.similar_to, wanted.threshold)
+            least = near_enough(wanted.threshold, await policies_in_force(settings, seed))
+            found = await _similar(settings, store, wanted.similar_to, least)
         purged = 0 if wanted.dry_run else await store.documents.delete(found, purged=True)
         if wanted.tenant is not None and not wanted.dry_run:
             await store.records.forget_tenant(wanted.tenant)
@@ -173,16 +183,17 @@ async def _purge_store(settings: Settings, wanted: Purge) -> dict[str, int]:
 
 
 async def _similar(
-    settings: Settings, store: Opened, text: str, threshold: float | None
+    settings: Settings, store: Opened, text: str, least: Callable[[str], float]
 ) -> list[EntryId]:
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    cosine = HIT_THRESHOLD if threshold is None else threshold
     async with active(settings, os.environ, store.records, say) as (encoder, file):
+        if not encoder.fits(text):
+            raise _fail(f"--similar-to: {UNREADABLE}")
         vector = (await encoder.encode([text]))[0]
         made = None if file is None else made_from(file)
-        return await similar(store.documents, vector, cosine, encoder, made)
+        return await similar(store.documents, vector, least, encoder, made)
 
 
 async def _purge_server(settings: Settings, wanted: Purge) -> dict[str, int]:

@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from embed.errors import EmbedError
 from proxy.admin.access import Access
 from proxy.admin.meaning import Neighbor, encoded, nearest, neighbors, not_encoded, passing
-from proxy.admin.purge import Purge, matching, similar
-from proxy.encoding import Encoding
+from proxy.admin.purge import Purge, matching, near_enough, similar
 from proxy.errors import ApiError
 from proxy.rules import InForce
 from proxy.sharing import Sharing
@@ -24,7 +23,6 @@ from store.documents.base import DocumentStore, Filter, Summary
 from store.documents.records import AuditRow, Records
 from store.entry import Entry, EntryId, Held, size_of
 from store.membership import Membership
-from store.policy import DEFAULT_CATEGORY
 from store.quarantine import EVERYBODY, Quarantine
 from store.vectors import nothing_made
 
@@ -213,22 +211,19 @@ class EntriesAdmin:
 
     async def _similar_to(self, text: str, threshold: float | None) -> list[EntryId]:
         rules = self._in_force.rules
-        if threshold is None:
-            threshold = rules.book[DEFAULT_CATEGORY].hit_threshold
+        encoding = rules.encoding
+        vector = await encoded(encoding, text, "similar_to")
+        made = self._cache.vectors[encoding.checkpoint].made
         try:
-            return await self._at_least(rules.encoding, text, threshold)
+            return await similar(
+                self._documents,
+                vector,
+                near_enough(threshold, rules.book),
+                encoding.encoder,
+                None if made is nothing_made else made,  # no other checkpoint has ever served
+            )
         except EmbedError as error:
             raise not_encoded("similar_to", error) from None
-
-    async def _at_least(self, encoding: Encoding, text: str, threshold: float) -> list[EntryId]:
-        made = self._cache.vectors[encoding.checkpoint].made
-        return await similar(
-            self._documents,
-            await encoding.batcher.encode(text),
-            threshold,
-            encoding.encoder,
-            None if made is nothing_made else made,  # no other checkpoint has ever served
-        )
 
     def standing(self, held: Held) -> dict[str, Any]:
         """Return what changes of an entry while it is stored: whom it serves, use, time left."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -12,10 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from embed.encoder import Encoder
 from store.documents.base import DocumentStore, Filter, Summary
 from store.entry import EntryId, Held, Vector
+from store.policy import HIT_THRESHOLD, PolicyBook
 from store.vectors import Maker
 
 _PAGE = 500  # entries looked at in one step
 _ENCODED_AT_ONCE = 16
+# The cosine from which on two questions mean the same where nothing but the cosine says so. Where a
+# category has an error budget the score decides, and its own threshold is far too low for this.
+MEANS_THE_SAME = HIT_THRESHOLD
 SELECTORS = ("id", "category", "tenant", "model", "tag", "prefix", "similar_to", "all")
 
 
@@ -80,19 +84,35 @@ async def matching(documents: DocumentStore, purge: Purge) -> list[EntryId]:
             return found
 
 
+def near_enough(threshold: float | None, book: PolicyBook) -> Callable[[str], float]:
+    """Return what gives the cosine from which on an entry of a category goes with a meaning.
+
+    `threshold` is what was asked for; None: MEANS_THE_SAME, or the category's own if it is higher.
+    """
+
+    def least(category: str) -> float:
+        if threshold is not None:
+            return threshold
+        own = book[category].hit_threshold if category in book else MEANS_THE_SAME
+        return max(MEANS_THE_SAME, own)
+
+    return least
+
+
 async def similar(
     documents: DocumentStore,
     vector: Vector,
-    threshold: float,
+    least: Callable[[str], float],
     encoder: Encoder,
     made: Maker | None = None,
 ) -> list[EntryId]:
-    """Return the ids of all entries, of any partition, at or above a cosine to a unit vector.
+    """Return the ids of all entries, of any partition, that are near enough to a unit vector.
 
-    `vector` is the encoder's. Every stored vector is compared: a purge that an approximate index
-    finished with would leave some behind. Vectors of another checkpoint cannot be compared: where
-    one has served, `made` gives what the encoder made of such entries, and the others are encoded
-    now; where none has, they are not served by meaning. Raises EncoderFailed, StoreUnavailable.
+    `vector` is the encoder's; `least` gives the cosine for a category. Every stored vector is
+    compared: a purge that an approximate index finished with would leave some behind. Vectors of
+    another checkpoint cannot be compared: where one has served, `made` gives what the encoder made
+    of such entries, and the others are encoded now; where none has, they are not served by
+    meaning. Raises EncoderFailed, StoreUnavailable.
     """
     found: list[EntryId] = []
     async for batch in documents.load_all(_PAGE):
@@ -105,7 +125,8 @@ async def similar(
         if made is not None:
             known |= await _made_now(others, encoder, made)
         if known:
-            found += await asyncio.to_thread(_at_least, known, vector, threshold)
+            needed = {s.held.id: least(s.held.category) for s in batch}
+            found += await asyncio.to_thread(_at_least, known, vector, needed)
     return found
 
 
@@ -124,6 +145,8 @@ async def _made_now(entries: list[Held], encoder: Encoder, made: Maker) -> dict[
     return known
 
 
-def _at_least(vectors: Mapping[EntryId, Vector], vector: Vector, threshold: float) -> list[EntryId]:
+def _at_least(
+    vectors: Mapping[EntryId, Vector], vector: Vector, needed: Mapping[EntryId, float]
+) -> list[EntryId]:
     cosines = np.stack(list(vectors.values())) @ vector
-    return [id for id, cosine in zip(vectors, cosines, strict=True) if cosine >= threshold]
+    return [id for id, cosine in zip(vectors, cosines, strict=True) if cosine >= needed[id]]
