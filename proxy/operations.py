@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from proxy.admin.desks import Desks
@@ -18,6 +19,7 @@ from proxy.feedback import Feedback, FeedbackDesk
 from proxy.headers import request_id
 from proxy.readiness import Ping, readiness
 from proxy.routes import Receive
+from proxy.whereabouts import proof
 from store.errors import StoreUnavailable
 
 log = logging.getLogger("nearhit.operations")
@@ -33,8 +35,10 @@ class Operations:
         feedback: FeedbackDesk,
         metrics: Callable[[], Awaitable[bytes]],
         pings: Mapping[str, Ping],
+        data_dir: Path,
     ) -> None:
-        """`metrics` returns the Prometheus text."""
+        """`metrics` returns the Prometheus text; `data_dir` is the host's."""
+        self._data_dir = data_dir
         self._keyring = keyring
         self._feedback = feedback
         self._metrics = metrics
@@ -49,6 +53,13 @@ class Operations:
     async def render_metrics(self) -> Response:
         """Return the Prometheus text."""
         return Response(await self._metrics(), media_type="text/plain; version=0.0.4")
+
+    def prove_identity(self, nonce: Annotated[str, Query(max_length=64)]) -> Response:
+        """Prove to a command that this server is the one of its data directory; no key is needed.
+
+        Reads a file, so FastAPI calls it in a thread.
+        """
+        return PlainTextResponse(proof(self._data_dir, nonce) or "")
 
     async def take_feedback(self, feedback: Feedback, request: Request) -> dict[str, str]:
         """Take a verdict on an answer that this key got."""
@@ -120,6 +131,12 @@ def operations_app(operations: Operations, desks: Desks) -> FastAPI:
         )
     app.add_api_route(
         "/nearhit/feedback", operations.take_feedback, methods=["POST"], status_code=202
+    )
+    app.add_api_route(
+        "/nearhit/identity",
+        operations.prove_identity,
+        methods=["GET"],
+        response_class=PlainTextResponse,
     )
     app.add_api_route("/health", lambda: {"status": "ok"}, methods=["GET"])
     app.add_api_route("/ready", operations.ready, methods=["GET"], response_class=JSONResponse)

@@ -246,3 +246,42 @@ async def test_the_command_line_purges_a_running_server(stage: Stage, ask: Ask) 
         assert not (await ask(client, REPHRASED)).hit
     finally:
         process.close()
+
+
+async def test_of_two_servers_the_one_that_has_the_directory_is_purged(
+    stage: Stage, ask: Ask
+) -> None:
+    place = stage.data_dir.parent
+    servers = [ProxyProcess("--config", str(place / f"{name}.yaml"), start=False) for name in "ab"]
+    first, second = servers
+    for name in "ab":  # both configurations name the first one's port; --port has the last word
+        (place / f"{name}.yaml").write_text(
+            f"data_dir: {place / name}\nserver: {{port: {first.port}}}\n"
+            f"upstreams: [{{name: fake, base_url: '{stage.upstream.base_url}'}}]\n"
+        )
+
+    async def command(*words: str) -> Any:
+        config = ["--config", str(place / "b.yaml")]
+        return await asyncio.to_thread(CliRunner().invoke, app, [*words, *config])
+
+    try:
+        for server in servers:
+            server.start()
+        for server in servers:
+            await server.ready()
+            await ask(stage.openai(server.proxy), QUESTION)
+        done = await command("entries", "purge", "--all")
+        assert (done.exit_code, done.stdout) == (0, "1 matched, 1 purged\n")
+        assert (await ask(stage.openai(first.proxy), QUESTION)).hit
+        assert not (await ask(stage.openai(second.proxy), QUESTION)).hit
+        second.kill()
+        for words in (("checkpoints", "list"), ("replay",)):
+            done = await command(*words)
+            assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+            assert "does not answer" in done.stderr
+        done = await command("entries", "purge", "--all")  # nobody has the directory now
+        assert (done.exit_code, done.stdout) == (0, "1 matched, 1 purged\n")
+        assert (await ask(stage.openai(first.proxy), QUESTION)).hit
+    finally:
+        for server in servers:
+            server.close()
