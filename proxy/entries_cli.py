@@ -11,8 +11,10 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from embed.errors import EmbedError
 from proxy.admin.entries import entry_as_data, summary_as_data
-from proxy.admin.purge import Near, Purge, matching, similar, told
+from proxy.admin.meaning import UNREADABLE
+from proxy.admin.purge import MEANS_THE_SAME, Near, Purge, matching, similar, told
 from proxy.checkpoints_root import active
 from proxy.cli_options import ConfigOption, JsonOption, load, refusals
 from proxy.reencoding import made_from
@@ -24,7 +26,6 @@ from store.documents.base import Filter
 from store.entry import EntryId
 from store.errors import DirectoryInUse
 from store.journal import Purging
-from store.policy import HIT_THRESHOLD
 
 app = typer.Typer(no_args_is_help=True, help="Stored answers.")
 
@@ -34,7 +35,7 @@ def _fail(message: str) -> typer.Exit:
     return typer.Exit(1)
 
 
-def _settings(config: Path | None) -> Settings:
+def _loaded(config: Path | None) -> Settings:
     with refusals():
         settings, _ = load(config)
     if not holds_anything(settings):
@@ -53,7 +54,7 @@ def list_entries(
     as_json: JsonOption = False,
 ) -> None:
     """List entries, newest first."""
-    settings = _settings(config)
+    settings = _loaded(config)
 
     async def browse() -> Any:
         async with open_documents(settings, read_only=True) as store:
@@ -83,7 +84,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one entry with its answer."""
-    settings = _settings(config)
+    settings = _loaded(config)
 
     async def get() -> Any:
         async with open_documents(settings, read_only=True) as store:
@@ -114,14 +115,15 @@ def purge(
     prefix: Annotated[str | None, typer.Option(help="Questions that begin with this.")] = None,
     similar_to: Annotated[str | None, typer.Option(help="Questions that mean this.")] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="With --similar-to: the cosine, -1 to 1.")
+        float | None,
+        typer.Option(help="With --similar-to: the cosine, -1 to 1; unset: 0.92."),
     ] = None,
     all_of_them: Annotated[bool, typer.Option("--all", help="Everything.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Remove entries for good, from the running server too (it is told over its admin API)."""
-    settings = _settings(config)
+    settings = _loaded(config)
     selectors = {
         "id": id,
         "category": category,
@@ -148,6 +150,8 @@ def purge(
     with refusals():
         try:
             counts = asyncio.run(_purge_store(settings, wanted))
+        except EmbedError as error:
+            raise _fail(f"--similar-to: the text cannot be encoded: {error}") from None
         except DirectoryInUse:
             try:
                 counts = asyncio.run(_purge_server(settings, wanted))
@@ -185,8 +189,10 @@ async def _similar(settings: Settings, store: Opened, wanted: Purge, text: str) 
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    cosine = HIT_THRESHOLD if wanted.threshold is None else wanted.threshold
+    cosine = MEANS_THE_SAME if wanted.threshold is None else wanted.threshold
     async with active(settings, os.environ, store.records, say) as (encoder, file):
+        if not encoder.fits(text):
+            raise _fail(f"--similar-to: {UNREADABLE}")
         vector = (await encoder.encode([text]))[0]
         made = None if file is None else made_from(file)
         near = Near(vector, cosine, encoder.checkpoint)

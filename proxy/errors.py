@@ -50,8 +50,14 @@ def envelope(
     message: str, *, type: str, param: str | None = None, code: str | None = None
 ) -> bytes:
     """Return `{"error": {message, type, param, code}}`: all four keys always."""
-    error = {"message": message, "type": type, "param": param, "code": code}
+    where = None if param is None else _encodable(param)
+    error = {"message": _encodable(message), "type": type, "param": where, "code": code}
     return orjson.dumps({"error": error})
+
+
+def _encodable(text: str) -> str:
+    """Return a text with half surrogate pairs, which a request may hold, written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def error_event(path: str, error: Exception) -> bytes:
@@ -60,12 +66,13 @@ def error_event(path: str, error: Exception) -> bytes:
     An empty line comes first: the stream may have broken off within an event.
     """
     told = as_api_error(error)
+    message = _encodable(str(told))
     if path == "/v1/messages":
-        inner = {"type": told.type, "message": str(told)}
+        inner = {"type": told.type, "message": message}
         return b"\n\nevent: error\ndata: %b\n\n" % orjson.dumps({"type": "error", "error": inner})
     if path == "/v1/responses":
         # As OpenAI documents it, and with the `error` without which the SDK does not raise.
-        fields = {"code": told.code, "message": str(told), "param": None}
+        fields = {"code": told.code, "message": message, "param": None}
         data = {"type": "error", **fields, "sequence_number": 0, "error": fields}
         return b"\n\nevent: error\ndata: %b\n\n" % orjson.dumps(data)
     return b"\n\ndata: %b\n\n" % told.body()

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from proxy.admin.desks import Desks
 from proxy.auth import Keyring, Role
-from proxy.errors import ApiError, as_api_error, envelope
+from proxy.errors import ERROR_KINDS, ApiError, as_api_error, envelope
 from proxy.feedback import Feedback, FeedbackDesk
 from proxy.headers import request_id
 from proxy.readiness import Ping, readiness
 from proxy.routes import Receive
-from store.errors import VersionTaken
+from proxy.whereabouts import proof
+from store.errors import StoreUnavailable
+
+log = logging.getLogger("nearhit.operations")
 
 
 class Operations:
@@ -30,8 +35,10 @@ class Operations:
         feedback: FeedbackDesk,
         metrics: Callable[[], Awaitable[bytes]],
         pings: Mapping[str, Ping],
+        data_dir: Path,
     ) -> None:
-        """`metrics` returns the Prometheus text."""
+        """`metrics` returns the Prometheus text; `data_dir` is the host's."""
+        self._data_dir = data_dir
         self._keyring = keyring
         self._feedback = feedback
         self._metrics = metrics
@@ -46,6 +53,13 @@ class Operations:
     async def render_metrics(self) -> Response:
         """Return the Prometheus text."""
         return Response(await self._metrics(), media_type="text/plain; version=0.0.4")
+
+    def prove_identity(self, nonce: Annotated[str, Query(max_length=64)]) -> Response:
+        """Prove to a command that this server is the one of its data directory; no key is needed.
+
+        Reads a file, so FastAPI calls it in a thread.
+        """
+        return PlainTextResponse(proof(self._data_dir, nonce) or "")
 
     async def take_feedback(self, feedback: Feedback, request: Request) -> dict[str, str]:
         """Take a verdict on an answer that this key got."""
@@ -118,17 +132,30 @@ def operations_app(operations: Operations, desks: Desks) -> FastAPI:
     app.add_api_route(
         "/nearhit/feedback", operations.take_feedback, methods=["POST"], status_code=202
     )
+    app.add_api_route(
+        "/nearhit/identity",
+        operations.prove_identity,
+        methods=["GET"],
+        response_class=PlainTextResponse,
+    )
     app.add_api_route("/health", lambda: {"status": "ok"}, methods=["GET"])
     app.add_api_route("/ready", operations.ready, methods=["GET"], response_class=JSONResponse)
     app.add_api_route("/metrics", operations.render_metrics, methods=["GET"])
 
     app.add_api_route("/admin/api/openapi.json", app.openapi, methods=["GET"], dependencies=admin)
+    _answer_errors(app)
+    return app
+
+
+def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
+    # What is expected by its kind: what Exception's handler answers is raised again, for the server
+    # to log it and to close the connection.
+    expected: tuple[type[Exception], ...] = (ApiError, *ERROR_KINDS)
+    for kind in expected:
+        app.add_exception_handler(kind, _expected)
     app.add_exception_handler(Exception, _failed)
-    app.add_exception_handler(ApiError, _failed)
-    app.add_exception_handler(VersionTaken, _failed)
-    return app
 
 
 def _invalid(request: Request, error: Exception) -> Response:
@@ -143,6 +170,12 @@ def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}"
     return _refused(request, error.status_code, envelope(message, type="invalid_request_error"))
+
+
+def _expected(request: Request, error: Exception) -> Response:
+    if isinstance(error, StoreUnavailable):  # whose words the answer leaves to the log
+        log.warning("%s %s failed: %s", request.method, request.url.path, error)
+    return _failed(request, error)
 
 
 def _failed(request: Request, error: Exception) -> Response:

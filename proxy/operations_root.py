@@ -45,6 +45,7 @@ async def build_operations(
         feedback=_feedback(parts),
         metrics=await _metrics(parts, desks.standing, promoting, place, stack),
         pings=pings,
+        data_dir=(place or parts.settings).data_dir,
     )
     app = operations_app(operations, desks)
     if parts.settings.dashboard.enabled:

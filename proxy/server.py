@@ -23,6 +23,7 @@ from proxy.settings import Server as ServerSettings
 from proxy.settings import Settings
 from proxy.start import CannotStart, greeting, listen, say, with_upstreams
 from proxy.tracing_root import TracingUnavailable
+from proxy.whereabouts import findable
 from store.errors import StoreError
 from store.policy_history import Seed, unjudged
 
@@ -65,6 +66,7 @@ async def serve(
                 )
             except COULD_NOT as error:
                 raise CannotStart(str(error)) from None
+            stack.enter_context(findable(settings.data_dir, listener))
             told = greeting(listener, model, pages=settings.dashboard.enabled)
             await serve_app(app, listener, settings.server, lambda: say(told))
 

@@ -14,8 +14,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -28,10 +34,12 @@ from proxy.encoder_settings import EncoderSettings
 from proxy.fleet import fallback_faults
 from proxy.model_settings import Judge, Offload, PriceSettings
 from proxy.observing_settings import LoggingSettings, TracingSettings
+from proxy.paths import PathRefused, normalise
 from proxy.section import Section, seconds
 from proxy.store_settings import CheckpointSettings, RedisSettings, Replication, Snapshots
 from proxy.usage_settings import UsageSettings
 from store.units import parse_size
+from store.yaml_text import read_yaml
 
 ENV_PREFIX = "NEARHIT_"
 # Read elsewhere than in the settings themselves.
@@ -141,6 +149,19 @@ class Key(Section):
     may_set_user: bool = Field(False, description="its X-Nearhit-User names the end user")
 
 
+def _below_v1(path: str) -> str:
+    try:
+        plain = normalise(path.encode("utf-8", "surrogatepass")) == path
+    except PathRefused:
+        plain = False
+    if not (plain and path.startswith("/v1/") and path != "/v1/"):
+        raise ValueError("a path below /v1/, as /v1/moderations")
+    return path
+
+
+PathPrefix = Annotated[str, AfterValidator(_below_v1)]
+
+
 class Auth(Section):
     """Who may call."""
 
@@ -169,7 +190,9 @@ class Settings(BaseSettings):
     model_groups: dict[str, list[str]] = Field(
         {}, description="models whose answers may stand in for each other"
     )
-    passthrough: list[str] = Field([], description="uncached paths that every tenant may use")
+    passthrough: list[PathPrefix] = Field(
+        [], description="uncached paths below /v1/ that every tenant may use, and all below them"
+    )
     offload: list[Offload] = Field([], description="small models for near-hits; none: no offload")
     judge: Judge | None = Field(None, description="who audits hits; unset: nobody")
     encoder: EncoderSettings = EncoderSettings()
@@ -294,11 +317,11 @@ def load_settings(
     raw: object = {}
     if file is not None:
         try:
-            raw = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+            raw = read_yaml(file.read_text(encoding="utf-8")) or {}
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigInvalid([f"{file}: cannot be read: {error}"]) from None
-        except yaml.YAMLError as error:
-            raise ConfigInvalid([f"{file}: is not YAML: {' '.join(str(error).split())}"]) from None
+        except ValueError as error:
+            raise ConfigInvalid([f"{file}: {error}"]) from None
     if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
         raise ConfigInvalid([f"{file}: must be a mapping of sections"])
     name = str(file) if file else "environment"

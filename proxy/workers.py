@@ -14,6 +14,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from proxy.host_metrics import Place
 from proxy.logs import configure
 from proxy.settings import Settings
 from proxy.start import CannotStart, greeting, reserve, say, with_upstreams
+from proxy.whereabouts import findable
 
 REFUSED = 1  # the exit status of a worker that has said why it cannot start
 TRIES = 3  # of a worker that dies before it has ever served
@@ -179,6 +181,7 @@ async def serve(settings: Settings, policies_file: Path | None, environ: Mapping
     with (
         reserve(server.host, server.port) as held,
         TemporaryDirectory(prefix="nearhit-") as sockets,
+        ExitStack() as stack,
     ):
         port = held.getsockname()[1]
         try:
@@ -199,7 +202,13 @@ async def serve(settings: Settings, policies_file: Path | None, environ: Mapping
                     loop.add_signal_handler(sign, host.stop, sign)
                 loop.add_signal_handler(signal.SIGHUP, host.hang_up)
                 told = greeting(held, model, pages=settings.dashboard.enabled)
-                await host.run(lambda: say(told))
+
+                def greet() -> None:
+                    # Only now: until a worker has its own, the directory may be another host's.
+                    stack.enter_context(findable(settings.data_dir, held))
+                    say(told)
+
+                await host.run(greet)
         except (DemoFleetFailed, OSError) as error:
             raise CannotStart(str(error)) from None
 

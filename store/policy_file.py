@@ -12,8 +12,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from store.errors import PolicyInvalid
 from store.eviction import Quota
 from store.match import MatchRule
@@ -32,6 +30,7 @@ from store.policy import (
     Scope,
 )
 from store.units import duration_text, parse_duration, parse_size
+from store.yaml_text import read_yaml
 
 STARTER_FILE = Path(__file__).parent / "starter_policies.yaml"
 MAX_CATEGORIES = 200  # each is a value of metric labels
@@ -47,9 +46,8 @@ Reader = Callable[[object], Any]
 def _number(low: float, high: float, *, above: bool = False) -> Reader:
     def read(value: object) -> float:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            number = float(value)
-            if (low < number if above else low <= number) and number <= high:
-                return number
+            if (low < value if above else low <= value) and value <= high:
+                return float(value)
         raise ValueError(f"a number {'above' if above else 'from'} {low:g} to {high:g}")
 
     return read
@@ -64,16 +62,27 @@ def _whole(low: int) -> Reader:
     return read
 
 
+def _joined(text: str) -> str:
+    """Return a text with its surrogate pairs joined; raise ValueError for half of one.
+
+    YAML leaves apart what JSON's escapes write as two, and no encoding has room for a half.
+    """
+    try:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError:
+        raise ValueError("a text without half a surrogate pair in it") from None
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str) or len(value) > 10_000:
         raise ValueError("a text")
-    return value
+    return _joined(value)
 
 
 def _glob(value: object) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= 256:
         raise ValueError("a glob of 1 to 256 characters")
-    return value
+    return _joined(value)
 
 
 def _flag(value: object) -> bool:
@@ -128,23 +137,29 @@ def _examples(value: object) -> tuple[str, ...]:
     )
     if not isinstance(value, list) or not texts or len(value) > MAX_EXAMPLES:
         raise ValueError(f"a list of at most {MAX_EXAMPLES} texts of 1 to {MAX_EXAMPLE} characters")
-    return tuple(dict.fromkeys(value))
+    return tuple(dict.fromkeys(map(_joined, value)))
 
 
 def _rule(value: object) -> MatchRule:
     keys = {"model", "tenant", "path", "header", "regex"}
     if not isinstance(value, dict) or not value or not value.keys() <= keys:
         raise ValueError("a list of rules with any of model, tenant, path, header, regex")
-    headers = value.get("header", {})
-    if not isinstance(headers, dict) or not all(isinstance(name, str) for name in headers):
-        raise ValueError("header: a mapping of header names to globs")
+    headers = _headers(value["header"]) if "header" in value else ()
     return MatchRule(
         model=_glob(value["model"]) if "model" in value else None,
         tenant=_glob(value["tenant"]) if "tenant" in value else None,
         path=_glob(value["path"]) if "path" in value else None,
-        header=tuple(sorted((name.lower(), _glob(glob)) for name, glob in headers.items())),
+        header=headers,
         regex=_text(value["regex"]) if "regex" in value else None,
     )
+
+
+def _headers(value: object) -> tuple[tuple[str, str], ...]:
+    if isinstance(value, dict) and value and all(isinstance(name, str) for name in value):
+        globs = {_joined(name).lower(): _glob(glob) for name, glob in value.items()}
+        if len(globs) == len(value):
+            return tuple(sorted(globs.items()))
+    raise ValueError("header: a mapping of header names, each once, to globs; one at least")
 
 
 def _rules(value: object) -> tuple[MatchRule, ...]:
@@ -263,6 +278,8 @@ def parse_policies(raw: object, file: str) -> PolicyBook:
             continue
         if policy.name in policies:
             faults.append(_fault(f"categories[{number}].name", policy.name, "each name once"))
+        if not faults and not _reads_back(policy):
+            faults.append(f"categories[{number}]: cannot be written so that it reads back the same")
         policies[policy.name] = policy
     if faults:
         raise PolicyInvalid([f"{file}: {fault}" for fault in faults])
@@ -271,16 +288,25 @@ def parse_policies(raw: object, file: str) -> PolicyBook:
     return PolicyBook(policies)
 
 
+def _reads_back(policy: Policy) -> bool:
+    """Whether what is stored of a policy says the same again.
+
+    A server whose newest version could not be read would never start again.
+    """
+    faults: list[str] = []
+    again = read_policy(policy_as_data(policy), policy.name, faults)
+    return again == policy and not faults
+
+
 def read_document(path: Path) -> tuple[bytes, PolicyBook]:
     """Read a policies file; return its bytes and what they say; raise PolicyInvalid."""
     try:
         raw = path.read_bytes()
-        data = yaml.safe_load(raw.decode("utf-8"))
+        data = read_yaml(raw.decode("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyInvalid([f"{path}: cannot be read: {error}"]) from None
-    except yaml.YAMLError as error:
-        text = " ".join(str(error).split())
-        raise PolicyInvalid([f"{path}: is not YAML: {text}"]) from None
+    except ValueError as error:
+        raise PolicyInvalid([f"{path}: {error}"]) from None
     return raw, parse_policies(data, str(path))
 
 

@@ -30,6 +30,7 @@ from proxy.app import App, open_app
 from proxy.checkpoints_root import OpenNamed
 from proxy.protocol import Limits, protocol_class
 from proxy.settings import Settings, load_settings
+from proxy.whereabouts import findable
 from store.policy import PolicyBook
 from store.policy_file import book_as_data, parse_policies
 from store.policy_history import Seed, read_seed
@@ -122,7 +123,8 @@ async def proxy_running(
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             try:
                 await server.listening.wait()
-                yield Proxy(listener.getsockname()[1], app)
+                with findable(settings.data_dir, listener):
+                    yield Proxy(listener.getsockname()[1], app)
             finally:
                 server.should_exit = True
                 await serving

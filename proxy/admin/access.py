@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -16,7 +17,9 @@ _READS = ("GET", "HEAD")
 # Sent with POST because a question is too long for an address; they change nothing, so that whoever
 # may only look may ask them too.
 QUESTIONS = frozenset({"/admin/api/explain", "/admin/playground"})
+KEYLESS = "without configured keys the admin API is open on loopback only"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_FORWARDED_FOR = re.compile(r'(?i)\bfor\s*=\s*"?([^",;]*)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,11 @@ class Access:
             host, _ = _host(request, "http")
             # The Host too: a name that a stranger's DNS points at 127.0.0.1 is not loopback.
             if not (is_loopback(peer) and is_loopback(host)):
-                raise forbidden("without configured keys the admin API is open on loopback only")
+                raise forbidden(KEYLESS)
+            if _sent_for_another(request):
+                raise forbidden(
+                    f"{KEYLESS}, and a proxy sends this for a client elsewhere: configure auth.keys"
+                )
             return Visitor("anonymous on loopback", Role.ADMIN)
         signed_in = await self._signed_in(request)
         caller = signed_in or self._keyring.caller(dict(request.scope["headers"]))
@@ -106,6 +113,21 @@ def forbidden(message: str) -> ApiError:
 
 def _brings_key(request: Request) -> bool:
     return "authorization" in request.headers or "x-api-key" in request.headers
+
+
+def _sent_for_another(request: Request) -> bool:
+    """Whether a proxy in between says that the client is not on this machine, or does not say.
+
+    One on this machine is a peer on loopback, whoever asked it.
+    """
+    hops: list[str] = []
+    for name in ("x-forwarded-for", "x-real-ip"):
+        for value in request.headers.getlist(name):
+            hops += value.split(",")
+    for value in request.headers.getlist("forwarded"):
+        hops += _FORWARDED_FOR.findall(value) or [""]
+    hosts = [hop.strip() for hop in hops]
+    return not all(is_loopback(host) or is_loopback(_place(f"//{host}")[0]) for host in hosts)
 
 
 def _place(url: str) -> tuple[str, int | None]:

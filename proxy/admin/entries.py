@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from embed.errors import EmbedError
 from proxy.admin.access import Access
 from proxy.admin.meaning import Neighbor, encoded, nearest, neighbors, not_encoded, passing
-from proxy.admin.purge import Near, Purge, matching, similar, told
+from proxy.admin.purge import MEANS_THE_SAME, Near, Purge, matching, similar, told
 from proxy.encoding import Encoding
 from proxy.errors import ApiError
 from proxy.rules import InForce
@@ -25,7 +25,6 @@ from store.documents.records import BY_ADMIN, AuditRow, Records
 from store.entry import Entry, EntryId, Held, size_of
 from store.journal import Purging
 from store.membership import Membership
-from store.policy import DEFAULT_CATEGORY
 from store.quarantine import EVERYBODY, Quarantine, names_of
 from store.vectors import nothing_made
 
@@ -234,13 +233,8 @@ class EntriesAdmin:
         """Return what a purge by meaning selects; None for any other."""
         if purge.similar_to is None:
             return None
-        threshold = purge.threshold
-        if threshold is None:
-            threshold = self._in_force.rules.book[DEFAULT_CATEGORY].hit_threshold
-        try:
-            vector = await encoding.batcher.encode(purge.similar_to)
-        except EmbedError as error:
-            raise not_encoded("similar_to", error) from None
+        vector = await encoded(encoding, purge.similar_to, "similar_to")
+        threshold = MEANS_THE_SAME if purge.threshold is None else purge.threshold
         return Near(vector, threshold, encoding.checkpoint)
 
     async def _at_least(self, near: Near, encoding: Encoding) -> list[EntryId]:

@@ -28,6 +28,7 @@ from store.policy import Policy, PolicyBook, stricter
 
 MOST_COMPARED = 100_000  # entries of one search: about a second of this process's time
 NEIGHBORS = 8
+UNREADABLE = "the encoder cannot read this text whole: shorten or reword it"
 _PAGE = 500  # stored entries looked at in one step
 _AT_ONCE = 64  # entries between two turns of the event loop, about a quarter of a millisecond
 _SCANNED_AT_ONCE = 1_000  # the same, where nothing but labels are looked at
@@ -178,8 +179,7 @@ async def _ids(documents: DocumentStore, chosen: Filter) -> set[EntryId]:
 async def encoded(encoding: Encoding, text: str, param: str) -> Vector:
     """Return the vector of a text that an operator gave as `param`. Raises ApiError."""
     if not encoding.encoder.fits(text):
-        message = f"{param}: the encoder cannot read this text whole: shorten or reword it"
-        raise ApiError(400, message, param=param, code="text_unreadable")
+        raise ApiError(400, f"{param}: {UNREADABLE}", param=param, code="text_unreadable")
     try:
         return await encoding.batcher.encode(text)
     except EmbedError as error:

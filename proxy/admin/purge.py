@@ -14,11 +14,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from embed.encoder import Encoder
 from store.documents.base import DocumentStore, Filter, Summary
 from store.entry import Entry, EntryId, Held, Vector
+from store.policy import HIT_THRESHOLD
 from store.purges import Selects, everything
 from store.vectors import Maker
 
 _PAGE = 500  # entries looked at in one step
 _ENCODED_AT_ONCE = 16
+# The cosine from which on two questions mean the same where nothing but the cosine says so. Where a
+# category has an error budget the score decides, and its own threshold is far too low for this.
+MEANS_THE_SAME = HIT_THRESHOLD
 SELECTORS = ("id", "category", "tenant", "model", "tag", "prefix", "similar_to", "all")
 
 
@@ -120,7 +124,7 @@ async def matching(documents: DocumentStore, purge: Purge) -> list[EntryId]:
 async def similar(
     documents: DocumentStore, near: Near, encoder: Encoder, made: Maker | None = None
 ) -> list[EntryId]:
-    """Return the ids of all entries, of any partition, at or above a cosine to a unit vector.
+    """Return the ids of all entries, of any partition, that are near enough to a unit vector.
 
     That vector is the encoder's. Every stored vector is compared: a purge that an approximate index
     finished with would leave some behind. Vectors of another checkpoint cannot be compared: where

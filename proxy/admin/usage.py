@@ -13,7 +13,8 @@ from fastapi import Query, Response
 from proxy.errors import ApiError
 from proxy.outcome import Served
 from proxy.usage.reading import UsageReader
-from store.documents.usage import KEPT, Span, UsageRow, start_of
+from store.documents.heads import EPOCH
+from store.documents.usage import KEPT, LENGTH, Span, UsageRow, start_of
 
 _DAYS = 30  # shown where nobody says from when
 AMOUNTS = (
@@ -47,7 +48,8 @@ class UsageAdmin:
         From and to are days in UTC, both included: by default the last 30.
         """
         today = start_of(Span.DAY, self._clock())
-        last = _day(to, "to") if to else today
+        # Another replica's clock may be ahead, but not by more.
+        last = min(_day(to, "to"), today + LENGTH[Span.DAY]) if to else today
         begin = _day(first, "from") if first else last - timedelta(days=_DAYS - 1)
         if begin > last:
             raise ApiError(400, f"from: {first!r} is not allowed; it is after to", param="from")
@@ -100,7 +102,8 @@ def _day(text: str, name: str) -> datetime:
     try:
         if len(text) != len("2026-01-31"):
             raise ValueError
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+        # Nothing is from before the epoch, and days before the first one cannot be reckoned with.
+        return max(EPOCH, datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC))
     except ValueError:
         raise ApiError(
             400, f"{name}: {text!r} is not allowed; a day such as 2026-01-31", param=name

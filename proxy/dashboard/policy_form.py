@@ -11,6 +11,7 @@ from proxy.dashboard.audit import Change, changes
 from store.errors import PolicyInvalid
 from store.policy import Mode, Offload, Policy, Scope
 from store.policy_file import parse_policies, policy_as_data
+from store.yaml_text import read_yaml
 
 OTHER = ""  # where faults are kept that belong to no field
 
@@ -151,8 +152,8 @@ def raw_of(values: Values) -> tuple[dict[str, Any], Faults]:
             continue
         try:
             value = _read(field, typed)
-        except yaml.YAMLError as error:
-            faults[field.name] = [f"is not YAML: {' '.join(str(error).split())}"]
+        except ValueError as error:
+            faults[field.name] = [str(error)]
             continue
         if field.key == "quota":
             raw.setdefault("quota", {})[field.name.removeprefix("quota_")] = value
@@ -223,11 +224,9 @@ def _read(field: Field, typed: str) -> Any:
         lines = typed.replace("\r\n", "\n").split("\n")
         return [_unescaped(line) for line in lines if line.strip()]
     if field.kind == "yaml":
-        return yaml.safe_load(typed)
+        return read_yaml(typed)
     if field.kind == "number":
         return _number(typed.strip(), field.name in _WHOLE)
-    if field.name == "quota_bytes":
-        return int(typed) if typed.strip().isdecimal() else typed.strip()
     return typed if field.name == "description" else typed.strip()
 
 

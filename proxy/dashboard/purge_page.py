@@ -10,13 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from proxy.admin.entries import EntriesAdmin
-from proxy.admin.purge import Purge
+from proxy.admin.purge import MEANS_THE_SAME, Purge
 from proxy.dashboard.entry_values import counted, short
 from proxy.dashboard.forms import fields
 from proxy.dashboard.pages import Pages, must_edit
 from proxy.errors import ApiError
-from proxy.rules import InForce
-from store.policy import DEFAULT_CATEGORY
 
 # What may be chosen, and how it is said of the entries that go.
 SELECTORS = {
@@ -43,10 +41,9 @@ class Order(NamedTuple):
 class PurgePage:
     """Counts and removes many entries at once."""
 
-    def __init__(self, pages: Pages, entries: EntriesAdmin, in_force: InForce) -> None:
+    def __init__(self, pages: Pages, entries: EntriesAdmin) -> None:
         self._pages = pages
         self._entries = entries
-        self._in_force = in_force
 
     async def show(self, request: Request) -> Response:
         """Return the form, with what the address names filled in."""
@@ -121,7 +118,7 @@ class PurgePage:
             typed=typed,
             faults={**dict.fromkeys(typed, ""), **faults},
             selectors=SELECTORS,
-            usual=self._in_force.rules.book[DEFAULT_CATEGORY].hit_threshold,
+            usual=MEANS_THE_SAME,
             **{"matched": None, "done": "", **more},
         )
 

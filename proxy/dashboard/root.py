@@ -80,7 +80,7 @@ def add_dashboard(
 
 def _entry_pages(pages: Pages, parts: Parts, desks: Desks) -> Routes:
     """Return the pages of entries; an id comes last, for it could be any word."""
-    purge = PurgePage(pages, desks.entries, parts.in_force)
+    purge = PurgePage(pages, desks.entries)
     one = EntryPage(pages, desks.entries, desks.trail, parts.in_force)
     return [
         ("GET", "/entries", EntriesPage(pages, desks.entries, parts.in_force).show),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -93,11 +92,15 @@ def _shown(name: str, value: Any) -> Any:
 
 
 def without_password(text: str) -> str:
-    """Return a text; if it is an address, without the user and password in it."""
-    try:
-        parts = urlsplit(text)
-    except ValueError:
+    """Return a text; if it is an address, without what may hold a user and password in it.
+
+    Of a query nothing stays: whoever connects decodes its names, so that a password has many.
+    """
+    address, question, _ = text.partition("?")
+    scheme, colon, rest = address.partition("://")
+    if not colon:
         return text
-    if not parts.scheme or "@" not in parts.netloc:
-        return text
-    return urlunsplit(parts._replace(netloc=f"…@{parts.netloc.rpartition('@')[2]}"))
+    place, slash, path = rest.partition("/")
+    if "@" in place:
+        place = f"…@{place.rpartition('@')[2]}"
+    return f"{scheme}{colon}{place}{slash}{path}{'?…' if question else ''}"

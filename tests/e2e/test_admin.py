@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import Result
+from typer.testing import CliRunner
 
+from proxy.cli import app
 from tests.e2e.conftest import Ask, Stage
-from tests.harness import Proxy, ProxyProcess, digest, proxy_running, settings_for
+from tests.harness import Proxy, ProxyProcess, digest, policies, proxy_running, settings_for
 
 QUESTION = "How do I descale my kettle with vinegar?"
 REPHRASED = "How can I descale my kettle with vinegar?"
@@ -91,6 +94,9 @@ async def test_absent_keys_take_their_defaults(stage: Stage) -> None:
         ({"hit_threshold": 0.8, "near_threshold": 0.9}, "near_threshold: 0.9 is not allowed"),
         ({"name": "other"}, "name: 'other' is not allowed"),
         ({"match": [{"regex": "(a"}]}, "an RE2 expression"),
+        ({"description": "\ud83d"}, "description: '\\ud83d' is not allowed"),
+        ({"match": [{"header": {"x-team\ud83d": "blue"}}]}, "half a surrogate pair"),
+        ({"\ud83d": 1}, "\\ud83d: unknown key"),
         ([], "body"),
     ],
 )
@@ -198,6 +204,36 @@ async def test_a_purge_by_meaning_takes_what_is_alike_in_every_partition(
     status, error = await call(stage, proxy, "POST", "/purge", {"threshold": 0.5, "all": True})
     assert status == 400
     assert "similar_to" in error["error"]["message"]
+
+
+async def test_what_means_the_same_is_the_same_with_and_without_a_server(
+    stage: Stage, ask: Ask
+) -> None:
+    settings = settings_for(stage.data_dir, stage.upstream.base_url, auth=KEYS)
+    book = policies({"name": "default", "error_budget": 0.02})
+    wanted = {"similar_to": QUESTION, "dry_run": True}
+    long = "descaling a kettle with vinegar " * 200
+    async with proxy_running(settings, book) as proxy:
+        client = stage.openai(proxy, "acme")
+        for number, text in enumerate((QUESTION, REPHRASED, "How do I clean my kettle?")):
+            await ask(client, {"role": "system", "content": f"You are {number}."}, text)
+        counted = await call(stage, proxy, "POST", "/purge", wanted)
+        assert counted == (200, {"matched": 2, "purged": 0})
+        status, refused = await call(stage, proxy, "POST", "/purge", {"similar_to": long})
+        assert (status, refused["error"]["code"]) == (400, "text_unreadable")
+        lower = await call(stage, proxy, "POST", "/purge", {**wanted, "threshold": 0.6})
+        assert lower[1]["matched"] == 3
+
+    async def command(text: str) -> Result:
+        words = ("entries", "purge", "--similar-to", text, "--dry-run")
+        config = ("--config", str(stage.data_dir / "nearhit.yaml"))
+        return await asyncio.to_thread(CliRunner().invoke, app, [*words, *config])
+
+    assert (await command(QUESTION)).stdout == "2 matched, 0 purged\n"
+    unread = await command(long)
+    assert (unread.exit_code, unread.stdout) == (1, "")
+    assert unread.stderr.startswith("nearhit: --similar-to: the encoder cannot read this text who")
+    assert unread.stderr.count("\n") == 1
 
 
 async def test_the_overview_counts_what_happened(stage: Stage, ask: Ask) -> None:

@@ -133,7 +133,7 @@ async def test_without_a_server_it_says_where_one_should_be(stage: Stage) -> Non
     stage.data_dir.mkdir(parents=True)
     done = await replay(stage, Proxy(9))
     assert done.exit_code == 1
-    assert "http://127.0.0.1:9/admin/api/replay does not answer" in done.stderr
+    assert f"no server has left its address in {stage.data_dir}" in done.stderr
 
 
 async def test_a_budget_that_is_spent_replays_nothing(stage: Stage, ask: Ask) -> None:

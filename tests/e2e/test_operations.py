@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from typer.testing import CliRunner
 
@@ -144,6 +149,63 @@ async def test_without_keys_admin_answers_no_foreign_page(
     assert (await fetch(stage, url, headers=headers))[0] == 403
 
 
+async def test_what_is_refused_keeps_its_connection_and_leaves_no_traceback(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy = await stage.proxy(auth=ROLES)
+    asked = [("GET", "/admin/api/overview", "nobody"), ("GET", "/admin/api/overview", "acme")]
+    asked.append(("POST", "/nearhit/feedback", "nobody"))
+    async with one_connection(caplog) as http:
+        for method, path, key in asked:
+            for _ in range(3):
+                verdict = {"response_id": "x", "verdict": "right"} if method == "POST" else None
+                async with http.request(
+                    method, f"{proxy.url}{path}", json=verdict, headers=bearer(key)
+                ) as answer:
+                    assert answer.status == (403 if key == "acme" else 401)
+                    assert "error" in await answer.json()
+    assert "Exception" not in caplog.text
+
+
+async def test_a_store_that_fails_is_one_line_in_the_log_and_a_503(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy = await stage.proxy(auth=ROLES)
+    with sqlite3.connect(stage.data_dir / "nearhit.sqlite") as connection:
+        connection.execute("ALTER TABLE usage RENAME TO usage_away")
+    connection.close()
+    async with one_connection(caplog) as http:
+        for _ in range(3):
+            url = f"{proxy.url}/admin/api/usage"
+            async with http.get(url, headers=bearer("eyes")) as answer:
+                error = (await answer.json())["error"]
+                assert (answer.status, error["code"]) == (503, "store_unavailable")
+                assert "no such table" not in error["message"]
+    assert "GET /admin/api/usage failed: " in caplog.text and "no such table" in caplog.text
+    assert "Exception" not in caplog.text
+
+
+@asynccontextmanager
+async def one_connection(caplog: pytest.LogCaptureFixture) -> AsyncIterator[aiohttp.ClientSession]:
+    """Yield a client whose requests must all go over one connection, and have the server's log."""
+    made = 0
+
+    async def count(*_: Any) -> None:
+        nonlocal made
+        made += 1
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(count)
+    server = logging.getLogger("uvicorn.error")  # which hands its lines to no other logger here
+    server.addHandler(caplog.handler)
+    try:
+        async with aiohttp.ClientSession(trace_configs=[trace]) as http:
+            yield http
+    finally:
+        server.removeHandler(caplog.handler)
+    assert made == 1
+
+
 async def test_an_admin_key_calls_no_models(stage: Stage) -> None:
     proxy = await stage.proxy(auth=ROLES)
     status, _ = await fetch(stage, f"{proxy.base_url}/models", headers=bearer("root"))
@@ -184,3 +246,42 @@ async def test_the_command_line_purges_a_running_server(stage: Stage, ask: Ask) 
         assert not (await ask(client, REPHRASED)).hit
     finally:
         process.close()
+
+
+async def test_of_two_servers_the_one_that_has_the_directory_is_purged(
+    stage: Stage, ask: Ask
+) -> None:
+    place = stage.data_dir.parent
+    servers = [ProxyProcess("--config", str(place / f"{name}.yaml"), start=False) for name in "ab"]
+    first, second = servers
+    for name in "ab":  # both configurations name the first one's port; --port has the last word
+        (place / f"{name}.yaml").write_text(
+            f"data_dir: {place / name}\nserver: {{port: {first.port}}}\n"
+            f"upstreams: [{{name: fake, base_url: '{stage.upstream.base_url}'}}]\n"
+        )
+
+    async def command(*words: str) -> Any:
+        config = ["--config", str(place / "b.yaml")]
+        return await asyncio.to_thread(CliRunner().invoke, app, [*words, *config])
+
+    try:
+        for server in servers:
+            server.start()
+        for server in servers:
+            await server.ready()
+            await ask(stage.openai(server.proxy), QUESTION)
+        done = await command("entries", "purge", "--all")
+        assert (done.exit_code, done.stdout) == (0, "1 matched, 1 purged\n")
+        assert (await ask(stage.openai(first.proxy), QUESTION)).hit
+        assert not (await ask(stage.openai(second.proxy), QUESTION)).hit
+        second.kill()
+        for words in (("checkpoints", "list"), ("replay",)):
+            done = await command(*words)
+            assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+            assert "does not answer" in done.stderr
+        done = await command("entries", "purge", "--all")  # nobody has the directory now
+        assert (done.exit_code, done.stdout) == (0, "1 matched, 1 purged\n")
+        assert (await ask(stage.openai(first.proxy), QUESTION)).hit
+    finally:
+        for server in servers:
+            server.close()

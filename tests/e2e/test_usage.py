@@ -108,6 +108,8 @@ async def test_what_is_no_day_is_refused_by_name(stage: Stage) -> None:
             assert (answer.status, error["param"]) == (400, key)
     async with stage.http.get(f"{proxy.url}/admin?window=year", headers=ADMIN) as answer:
         assert answer.status == 400
+    for query in ("?to=9999-12-31", "?to=0001-01-01", "?from=0001-01-01&to=0001-01-02"):
+        assert await usage_of(stage, proxy, query) == []
 
 
 async def test_a_purged_tenant_is_no_longer_named(stage: Stage, ask: Ask) -> None:

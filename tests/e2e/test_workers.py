@@ -13,7 +13,10 @@ import aiohttp
 import psutil
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from proxy.cli import app
+from proxy.whereabouts import FILE
 from tests.e2e.ground import chat, fresh_question
 from tests.fake_upstream import FakeUpstream
 from tests.harness import ProxyProcess, digest
@@ -120,9 +123,17 @@ async def test_two_workers_share_the_requests_and_what_is_stored_and_end_togethe
         assert answer.status == 200
     await host.ask(question)
     assert len(host.upstream.calls) == 2  # whichever was asked, it does not hit
+    listed = await asyncio.to_thread(
+        CliRunner().invoke,
+        app,
+        ["checkpoints", "list", "--json", "--config", str(host.policies.parent / "nearhit.yaml")],
+        env={"NEARHIT_ADMIN_KEY": "root"},
+    )
+    assert "active" in listed.stdout, listed.stderr  # whichever worker was asked
     workers = host.workers()
     assert len(workers) == 2
     assert host.process.stop() == 0
+    assert not (host.policies.parent / "data" / FILE).exists()
     assert not any(worker.is_running() for worker in workers)
     words = host.process.last_words()
     assert words.count("nearhit is ready") == 1

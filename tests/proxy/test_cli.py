@@ -58,6 +58,19 @@ def test_check_says_each_fault_in_a_line_of_its_own(tmp_path: Path) -> None:
     assert all(line.startswith(str(tmp_path / "nearhit.yaml")) for line in lines)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["a: 2026-13-45\n", "a: " + "[" * 5000, "hot_bytes: " + "9" * 400 + "\n"],
+    ids=["a day on no calendar", "nested deeply", "a huge number"],
+)
+def test_check_refuses_in_one_line_what_cannot_be_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "p.yaml").write_text(text)
+    for config in (text, f"policies: {tmp_path}/p.yaml\n"):
+        done = run("check", "--config", config_in(tmp_path, config))
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert done.stderr.count("\n") == 1
+
+
 def test_policies_are_found_beside_the_config_and_refused_whole(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("categories: [{name: a, ttl: soon}, {name: b, mode: x}]")
     config = config_in(tmp_path, "policies: p.yaml\n")

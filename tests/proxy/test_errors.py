@@ -54,6 +54,14 @@ def test_an_api_error_passes_as_it_is() -> None:
     }
 
 
+def test_what_no_encoding_has_room_for_is_told_as_escapes() -> None:
+    body = ApiError(400, "\ud800é: unknown key", param="x-\ud83d").body()
+    error = orjson.loads(body)["error"]
+    assert (error["message"], error["param"]) == ("\\ud800é: unknown key", "x-\\ud83d")
+    for path in ("/v1/chat/completions", "/v1/messages", "/v1/responses"):
+        assert rb"\\ud800" in error_event(path, ApiError(400, "\ud800"))
+
+
 @pytest.mark.parametrize(
     ("path", "names"),
     [

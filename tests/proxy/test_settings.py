@@ -121,8 +121,17 @@ def test_the_environment_wins_over_the_file_and_the_command_line_over_both(
             "upstreams: [{name: a, provider: p, models: ['gull-*']}]\njudge: {model: tern}",
             "judge.model: 'tern' is served by no upstream; allowed: gull-*",
         ),
+        ("passthrough: ['']", "passthrough.0: '' is not allowed; a path below /v1/, as /v1/mod"),
+        ("passthrough: [/v1/files, /]", "passthrough.1: '/' is not allowed; a path below /v1/"),
+        ("passthrough: [moderations]", "passthrough.0: 'moderations' is not allowed; a path"),
+        ("passthrough: [/moderations]", "passthrough.0: '/moderations' is not allowed; a path"),
+        ("passthrough: [/v1/]", "passthrough.0: '/v1/' is not allowed; a path below /v1/"),
+        ("passthrough: [/v1/../files]", "passthrough.0: '/v1/../files' is not allowed; a path"),
+        ("passthrough: ['/v1/files?a=1']", "passthrough.0: '/v1/files?a=1' is not allowed; a"),
         ("- a list", "must be a mapping of sections"),
         ("a: [", "is not YAML"),
+        (f"feedback: {{max_pairs: {2**63}}}", f"max_pairs: {2**63} is not allowed; a whole number"),
+        (f"hot_bytes: {2**63}", "hot_bytes: 9223372036854775808 is not allowed; a size of 0 or"),
     ],
 )
 def test_a_fault_names_the_file_the_key_the_value_and_what_is_allowed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from store import policy_file
 from store.errors import PolicyInvalid
 from store.eviction import Quota, Share
 from store.match import MatchRule
@@ -55,6 +57,11 @@ LOAD = {"latency_target_ms": 500, "threshold_floor": 0.88, "ttl_ceiling": "2d"}
         ({"name": "a", "hit_threshold": True}, "allowed: a number from -1 to 1"),
         ({"name": "a", "ttl": "soon"}, "categories[0].ttl: 'soon' is not allowed; allowed: a dur"),
         ({"name": "a", "quota": {"entries": -1}}, "allowed: a whole number, 0 or more"),
+        ({"name": "a", "quota": {"bytes": 10**400}}, "a size of 0 or more and below 2^63 bytes"),
+        ({"name": "a", "quota": {"bytes": "9" * 400 + "GiB"}}, "a size of 0 or more"),
+        ({"name": "a", "hit_threshold": 10**400}, "allowed: a number from -1 to 1"),
+        ({"name": "a", "max_turns": 10**400}, "allowed: a whole number, 0 or more"),
+        ({"name": "a", "load": LOAD | {"latency_target_ms": 10**400}}, "latency_target_ms above"),
         ({"name": "a", "quota": {"rows": 1}}, "allowed: {entries: N, bytes: SIZE}"),
         ({"name": "a", "mode": "fuzzy"}, "allowed: semantic | exact | off"),
         ({"name": "A b"}, "categories[0].name: 'A b' is not allowed"),
@@ -65,6 +72,10 @@ LOAD = {"latency_target_ms": 500, "threshold_floor": 0.88, "ttl_ceiling": "2d"}
         ({"name": "a", "match": [{"regex": "(a"}]}, "an RE2 expression (missing )"),
         ({"name": "a", "match": {"model": "x"}}, "a list of at most 50 rules"),
         ({"name": "a", "match": [{"header": {"x-team": 5}}]}, "a glob"),
+        ({"name": "a", "match": [{}]}, "allowed: a list of rules with any of model"),
+        ({"name": "a", "match": [{"header": {}}]}, "a mapping of header names, each once, to gl"),
+        ({"name": "a", "match": [{"model": "m", "header": {}}]}, "one at least"),
+        ({"name": "a", "match": [{"header": {"X-A": "a", "x-a": "b"}}]}, "header names, each once"),
         ({"name": "a", "scope": "everybody"}, "allowed: tenant | user | shared"),
         ({"name": "a", "example_scope": "shared"}, "allowed: user | tenant"),
         ({"name": "a", "examples": ["a", " "]}, "a list of at most 200 texts"),
@@ -76,6 +87,12 @@ LOAD = {"latency_target_ms": 500, "threshold_floor": 0.88, "ttl_ceiling": "2d"}
         ({"name": "a", "load": LOAD | {"threshold_floor": 0.99}}, "at most hit_threshold (0.92)"),
         ({"name": "a", "load": LOAD | {"ttl_ceiling": "1m"}}, "at least ttl (1d)"),
         ({"name": "a", "load": LOAD | {"latency_target_ms": "fast"}}, "latency_target_ms above 0"),
+        ({"name": "a", "description": "\ud83d"}, "description: '\\ud83d' is not allowed"),
+        ({"name": "a", "examples": ["\ude00"]}, "without half a surrogate pair"),
+        ({"name": "a", "match": [{"model": "\ud83d*"}]}, "without half a surrogate pair"),
+        ({"name": "a", "match": [{"regex": "\ud83d"}]}, "without half a surrogate pair"),
+        ({"name": "a", "match": [{"header": {"x\ud83d": "a"}}]}, "without half a surrogate pair"),
+        ({"name": "a", "match": [{"header": {"x": "\ude00"}}]}, "without half a surrogate pair"),
     ],
 )
 def test_a_bad_category_is_named_with_its_value_and_what_is_allowed(
@@ -107,6 +124,25 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("categories: [")
     with pytest.raises(PolicyInvalid, match="is not YAML"):
         load_policies(tmp_path / "bad.yaml")
+
+
+@pytest.mark.parametrize("name", ["policies.yaml", "policies.json"])
+def test_a_character_that_json_escapes_as_two_is_read_as_one(tmp_path: Path, name: str) -> None:
+    smile = json.dumps("\N{GRINNING FACE}")
+    rule = f'{{"model": {smile}, "regex": {smile}, "header": {{"x-{smile[1:]}: {smile}}}}}'
+    (tmp_path / name).write_text(
+        f'{{"categories": [{{"name": "a", "description": {smile}, "examples": [{smile}],'
+        f' "match": [{rule}]}}]}}'
+    )
+    policy = load_policies(tmp_path / name)["a"]
+    assert (policy.description, policy.examples) == ("\N{GRINNING FACE}", ("\N{GRINNING FACE}",))
+    assert policy.match == (
+        MatchRule(
+            model="\N{GRINNING FACE}",
+            regex="\N{GRINNING FACE}",
+            header=(("x-\N{GRINNING FACE}", "\N{GRINNING FACE}"),),
+        ),
+    )
 
 
 def test_too_many_categories_are_refused() -> None:
@@ -190,6 +226,60 @@ def test_what_is_exported_reads_back_the_same(policy: Policy) -> None:
 def test_what_is_exported_survives_yaml(policy: Policy) -> None:
     book = parse_policies({"categories": [policy_as_data(policy)]}, "f")
     assert parse_policies(yaml.safe_load(yaml.safe_dump(book_as_data(book))), "f") == book
+
+
+globs_as_written = st.text(max_size=3) | st.integers(0, 3) | st.none()
+durations = (
+    st.integers(0, 10**10)
+    | st.floats(0, 1e9)
+    | st.floats(0, 0.01)
+    | st.builds("{:f}{}".format, st.floats(0, 1e5), st.sampled_from(["ms", "s", "m", "d"]))
+)
+rules_as_written = st.fixed_dictionaries(
+    {},
+    optional={
+        "model": globs_as_written,
+        "header": st.dictionaries(st.sampled_from(["X-A", "x-a", "É", "x-b"]), globs_as_written),
+        "regex": st.sampled_from(["", "a", "(?i)é"]),
+    },
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"name": st.just("a")},
+        optional={
+            "description": st.text(max_size=5),
+            "match": st.lists(rules_as_written, max_size=2),
+            "mode": st.sampled_from([True, False, "on", "off", "exact"]),
+            "hit_threshold": st.floats(-1, 1) | st.integers(-1, 1),
+            "ttl": durations,
+            "stale_if_error": durations,
+            "quota": st.fixed_dictionaries(
+                {}, optional={"bytes": st.integers() | st.sampled_from(["1.1KiB", "0.1B", "9GB"])}
+            ),
+            "priority": st.floats(0, 1000),
+            "error_budget": st.none() | st.floats(0, 0.5),
+            "load": st.fixed_dictionaries(
+                {"latency_target_ms": st.floats(0, 1e9), "threshold_floor": st.just(-1)}
+                | {"ttl_ceiling": durations}
+            ),
+        },
+    )
+)
+def test_what_is_accepted_reads_back_the_same_from_where_it_is_stored(raw: object) -> None:
+    try:
+        book = parse_policies({"categories": [raw]}, "f")
+    except PolicyInvalid as refused:
+        assert "reads back the same" not in str(refused)
+    else:
+        assert parse_policies(json.loads(json.dumps(book_as_data(book))), "f") == book
+
+
+def test_what_would_not_read_back_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy_file, "duration_text", lambda duration: "5e-05s")
+    with pytest.raises(PolicyInvalid, match=r"f: categories\[0\]: cannot be written so that it"):
+        parse_policies({"categories": [{"name": "a"}]}, "f")
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,6 +72,24 @@ def test_faults_are_by_key_and_all_at_once() -> None:
     read, _, faults = parsed("p", {**values_of(Policy(name="p")), **values})
     assert set(faults) == {"hit_threshold", "ttl", "match", "load"}
     assert OTHER not in faults
+
+
+@pytest.mark.parametrize(
+    ("field", "typed"),
+    [
+        ("quota_bytes", "9" * 5000),
+        ("quota_bytes", "9" * 400 + "GiB"),
+        ("quota_entries", "9" * 5000),
+        ("max_turns", "9" * 400),
+        ("hit_threshold", "1e400"),
+        ("match", "a: 2026-13-45"),
+        ("match", "[" * 5000),
+        ("match", '- {model: "\\uD83D"}'),
+    ],
+)
+def test_what_no_policy_can_hold_is_a_fault_of_its_field(field: str, typed: str) -> None:
+    read, _, faults = parsed("p", {**values_of(Policy(name="p")), field: typed})
+    assert read is None and set(faults) == {field.partition("_")[0] if "quota" in field else field}
 
 
 def test_a_part_of_the_load_section_is_named() -> None:

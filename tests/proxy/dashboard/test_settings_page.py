@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from proxy.dashboard.settings_page import groups, without_password
@@ -43,6 +44,30 @@ def test_no_password_and_no_whole_digest_is_shown(tmp_path: Path) -> None:
     assert digest("root")[:12] in text
 
 
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("unix:///run/redis.sock?db=0&password=hunter2", "unix:///run/redis.sock?…"),
+        ("redis://store:6379/0?pass%77ord=hunter2", "redis://store:6379/0?…"),
+        ("rediss://writer:hunter2@store/0?password=hunter2", "rediss://…@store/0?…"),
+        ("unix://writer:hunter2@/run/redis.sock", "unix://…@/run/redis.sock"),
+    ],
+)
+def test_an_address_shows_where_redis_is_and_not_what_opens_it(
+    tmp_path: Path, address: str, shown: str
+) -> None:
+    text = json.dumps(groups(loaded(tmp_path, documents=address)), ensure_ascii=False)
+    assert shown in text and "hunter2" not in text
+
+
 def test_only_addresses_lose_something() -> None:
-    for text in ("sqlite", "a@b", "http://host/@x", "./nearhit-data", "http://[bad"):
+    for text in (
+        "sqlite",
+        "gpt-4?",
+        "a:b?c",
+        "a@b",
+        "http://host/@x",
+        "./nearhit-data",
+        "http://[bad",
+    ):
         assert without_password(text) == text
