@@ -60,16 +60,22 @@ class Kernel:
     weights: Floats  # shape (s,)
     bias: float
     gamma: float
-    squares: Floats = field(init=False)  # shape (s,): of the vectors' lengths
+    # What can be multiplied beforehand, in single precision: exp is most of the time.
+    _columns: npt.NDArray[np.float32] = field(init=False)  # shape (f, s)
+    _squares: npt.NDArray[np.float32] = field(init=False)  # shape (s,)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "squares", (self.vectors**2).sum(axis=1))
+        columns = np.ascontiguousarray(2 * self.gamma * self.vectors.T, np.float32)
+        squares = (self.gamma * (self.vectors**2).sum(axis=1)).astype(np.float32)
+        object.__setattr__(self, "_columns", columns)
+        object.__setattr__(self, "_squares", squares)
 
     def log_odds(self, seen: Floats) -> Floats:
         """Return something like log-odds of being right, shape (n,), of features (n, f)."""
-        here = standardised(seen, self.mean, self.scale)
-        apart = (here**2).sum(axis=1)[:, None] + self.squares - 2 * (here @ self.vectors.T)
-        odds: Floats = np.exp(-self.gamma * np.maximum(apart, 0.0)) @ self.weights + self.bias
+        here = standardised(seen, self.mean, self.scale).astype(np.float32)
+        near = here @ self._columns - self._squares  # of all -gamma * distance**2, but for here**2
+        near -= np.float32(self.gamma) * (here * here).sum(axis=1)[:, None]
+        odds: Floats = np.exp(np.minimum(near, 0.0)) @ self.weights + self.bias
         return odds
 
 
