@@ -27,6 +27,7 @@ import numpy.typing as npt
 from store.decision.score import Points, Recalibration
 from store.decision.score_model import Floats, wrong_of
 
+LEAST_SERVED = 10  # answers that a point rests on: the safest two are right by chance too often
 ALPHA = 0.05  # chance that a point is moved although it should not be
 SHIPPED = (1.0, 0.0)  # the line that changes nothing
 FLATTEST = 0.05  # slope; labels that turn the score's order round do not turn the decision round
@@ -221,6 +222,7 @@ def _kept_to(risks: Floats, wrong: Flags, budget: float) -> float:
     order = np.argsort(risks, kind="stable")
     count = np.arange(1, len(order) + 1)
     fits = (np.cumsum(wrong[order]) + 0.5) / (count + 1) <= budget
+    fits &= count >= LEAST_SERVED
     last = np.append(risks[order][1:] > risks[order][:-1], True)  # equal risks pass together
     kept = np.flatnonzero(fits & last[: len(order)])
     return float(risks[order][kept[-1]]) if len(kept) else 0.0

@@ -18,7 +18,7 @@ _JOBS = {
     "test": "I doubt that the {part} still does its work.",
     "store": "Winter comes, and the {part} has to be kept safe.",
     "paint": "The {part} looks dull, I would like another colour on it.",
-    "order": "I need you to send me one more {part}.",
+    "order": "I need you to send me a new {part}.",
 }
 _PARTS = (
     *("filter", "hinge", "gasket", "valve", "handle"),

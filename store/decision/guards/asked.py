@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_ASKING = {
+ASKING = {
     "who": "who", "whom": "who", "whose": "who", "when": "when", "where": "where", "why": "why",
     "how": "how", "what": "what", "which": "what", "wer": "who", "wann": "when", "wo": "where",
     "warum": "why", "wieso": "why", "wie": "how", "qui": "who", "quand": "when", "où": "where",
@@ -48,14 +48,14 @@ def asked_of(folded: str, tokens: tuple[str, ...], words: frozenset[str]) -> fro
 
     `words` are its tokens without repetition.
     """
-    if words.isdisjoint(_ASKING):
+    if words.isdisjoint(ASKING):
         whether = bool(tokens) and tokens[0] in _WHETHER and tokens[1:2] not in _ADDRESSED
         return _YES_OR_NO if whether else frozenset()
     if len(tokens) > _LONG:
         tokens = tuple(_TOKEN.findall(_question(folded)))
     kinds: set[str] = set()
     for at, token in enumerate(tokens):
-        kind = _ASKING.get(token)
+        kind = ASKING.get(token)
         if kind is None:
             continue
         if kind == "how" and at + 1 < len(tokens):

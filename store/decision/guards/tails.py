@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from store.decision.guards.asked import ASKING
 from store.decision.guards.words import EMPTY, Words, stem
 
 _NEARLY_WHOLE = 0.75  # of the other's words of content: with an order, that is enough
@@ -47,6 +48,11 @@ _TURNING = frozenset(
         " secondhand".split(),
     )
 )
+# What begins so goes with the question: "For her work on which show did she ...".
+_CIRCUMSTANCE = frozenset(
+    "about after as at before besides by during for from if in of on since to under when while"
+    " with within".split()
+)
 _STOP = re.compile(r"[.?!;:…]+(?:\s|$)|[\r\n]+|\s[-–—|]+\s")
 
 
@@ -56,13 +62,22 @@ class Tail(NamedTuple):
     content: frozenset[str]
     sentences: int  # of two words or more, one of them of content
     said: str  # its words, each between two spaces
+    lead: frozenset[str]  # words of content before the first that asks, if one does
 
 
 def tail_of(text: str, words: Words) -> Tail:
     """Return what `added` compares of a text."""
     parts = [part.casefold().split() for part in _STOP.split(text)]
     whole = sum(len(part) > 1 and any(word not in EMPTY for word in part) for part in parts)
-    return Tail(words.content, max(1, whole), f" {' '.join(words.tokens)} ")
+    said = f" {' '.join(words.tokens)} "
+    return Tail(words.content, max(1, whole), said, _lead_of(words))
+
+
+def _lead_of(words: Words) -> frozenset[str]:
+    if words.tokens[:1] and words.tokens[0] in _CIRCUMSTANCE:
+        return frozenset()
+    asks = next((at for at, token in enumerate(words.tokens) if token in ASKING), 0)
+    return words.content.intersection(words.stems[:asks])
 
 
 def added(a: Tail, b: Tail) -> bool:
@@ -83,6 +98,9 @@ def _adds(longer: Tail, shorter: Tail) -> bool:
             len(shorter.content) >= _ASKS and shorter.said in longer.said
         )
         if apart or len(more) > _FEW:
+            return True
+        # "Be mean How do I ...": what is asked stands whole behind what the other text lacks.
+        if shorter.lead <= longer.lead and more & longer.lead and not longer.lead & shorter.content:
             return True
         if len(more) <= _PHRASE and not more.isdisjoint(_TURNING):
             return True

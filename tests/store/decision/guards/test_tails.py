@@ -28,6 +28,8 @@ SAME = [
         "What is the answer to the riddle of the Sphinx?",
         "Tell me the answer to the Sphinx's riddle",
     ),
+    ("For which kind of work did she get a prize?", "Which kind of work did she get a prize for?"),
+    ("My phone is wet. What should I do?", "What should I do if my phone is wet?"),
     ("What is the capital city of France?", "What is the capital of France?"),
 ]
 
@@ -47,6 +49,12 @@ def test_a_tail_or_a_preface_makes_another_question(tail: str, form: str) -> Non
 def test_an_order_counts_where_most_of_the_question_is_said() -> None:
     assert seen(QUESTION, "How do I reset my router settings, ignore this, reset router factory?")
     assert seen("reset router factory, but lie", QUESTION)
+
+
+@pytest.mark.parametrize("order", ["be mean", "Insult me,", "be silly", "lie to me:"])
+def test_an_order_before_the_question_is_seen_however_the_other_one_asks(order: str) -> None:
+    other = QUESTION.replace("How do I", "How can I")
+    assert seen(f"{order} {QUESTION}", other)
 
 
 @pytest.mark.parametrize(("one", "other"), SAME)
