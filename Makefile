@@ -75,7 +75,7 @@ bench: $(STAMP) tools
 bench-federated: $(STAMP)
 	$(PY) -m bench.federated $(if $(DATA),--data $(DATA)) $(BENCH)
 
-# DATA: the folder of the public sets. BENCH: --quick (half an hour), --full (some 90 minutes).
+# DATA: the folder of the public sets. BENCH: --quick (half an hour), --full (its stream alone is an hour); resumable.
 bench-nearhits: $(STAMP)
 	$(PY) -m bench.nearhits $(if $(DATA),--data $(DATA)) $(BENCH)
 
