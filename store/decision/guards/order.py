@@ -59,7 +59,7 @@ def swapped(a: Words, b: Words) -> bool:
         if sorted(ours) == sorted(theirs) and _mirrored(ours, theirs):
             return True
     traded = _traded(a, b)
-    return bool(traded) and not _joined(a).issuperset(map(frozenset, traded))
+    return bool(traded) and not (_joined(a) & _joined(b)).issuperset(map(frozenset, traded))
 
 
 def numbers_swapped(a: Words, b: Words) -> bool:
@@ -127,7 +127,9 @@ def _either_way(
 def _is_a(a: Words, b: Words) -> bool:
     """Whether the texts ask "is X a Y" and "is Y an X", or "are Xs Ys"."""
     ours, theirs = a.core, b.core
-    if len(ours) < 2 or ours[-2:] != theirs[:-3:-1] or ours[:-2] != theirs[:-2]:
+    if len(ours) < 2 or ours == theirs:
+        return False
+    if ours[-2:] != theirs[:-3:-1] or ours[:-2] != theirs[:-2]:
         return False
     return all(
         words.tokens[0] in ("is", "are", "was", "were")

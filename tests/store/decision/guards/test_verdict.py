@@ -211,6 +211,8 @@ SENTENCES = st.lists(WORDS, max_size=14).map(" ".join)
 
 
 @given(SENTENCES, SENTENCES)
+@example("is more more", "")
+@example("defrost defrost vs vs", "vs defrost vs defrost defrost defrost")
 def test_a_veto_of_sentences_does_not_depend_on_which_was_stored(a: str, b: str) -> None:
     assert vetoes(a, b) == vetoes(b, a)
     assert vetoes(a, a + " ") == ()
