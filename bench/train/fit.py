@@ -84,10 +84,8 @@ def _flat(model: Any) -> Trees:
             lefts.append(here if leaf else start + int(node["left"]))
             rights.append(here if leaf else start + int(node["right"]))
             values.append(float(node["value"]) if leaf else 0.0)
-    depth = max(int(predictor.get_max_depth()) for (predictor,) in model._predictors)
     return Trees(
         base=float(np.ravel(model._baseline_prediction)[0]),
-        depth=depth,
         roots=np.array(roots, np.int32),
         features=np.array(features, np.int32),
         thresholds=np.array(thresholds),

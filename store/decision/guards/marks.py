@@ -87,7 +87,7 @@ def marks_of(text: str) -> Marks:
         polarity=polarity_of(words, stems, bool(quantities)),
         kinds=kinds_of(stems),
         asked=asked_of(folded, words.tokens, tokens),
-        further=further_of(folded),
+        further=further_of(folded, tokens),
         calendar=calendar_of(folded, tokens, language),
         names=names.loosely() if language in _CAPITAL_NOUNS else names,
         quotes=quotes_of(text),

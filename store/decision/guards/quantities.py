@@ -7,7 +7,6 @@ as it is written.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
@@ -22,21 +21,23 @@ from store.decision.guards.measures import (
     UNITS,
 )
 
+# A word first, since most pieces are one; it gives no letter back, so none is read twice.
 _PIECE = re.compile(
-    r"((?:(?<![\w)])[-+])?)([$€£¥]?)([^\W\d_]*)(\d+(?:[.,:/]\d+)*)([^\W\d_]*%?)"
-    r"|([^\W\d_]+)|([%.!?;])"
+    r"([^\W\d_]++)(?!\d)"
+    r"|((?:(?<![\w)])[-+])?)([$€£¥]?)([^\W\d_]*+)(\d+(?:[.,:/]\d+)*)([^\W\d_]*%?)"
+    r"|([%.!?;])"
 )
 
 
 class _Piece(NamedTuple):
-    """A number in digits with what is written together with it, or a word, or a mark."""
+    """A word, or a number in digits with what is written together with it, or a mark."""
 
+    word: str
     sign: str
     money: str
     before: str
     digits: str
     after: str
-    word: str
     stop: str
 
     @property
@@ -66,6 +67,13 @@ class Quantity(NamedTuple):
     what: str  # what is measured; "" if nothing says it
     size: str  # in the smallest unit of that: "2000"
     written: bool  # in digits, and not as a word
+
+
+_NONE = Decimal(0)
+
+
+def _as_written(piece: _Piece) -> Quantity:
+    return Quantity("".join(piece).lstrip("+"), "", "", True)
 
 
 def _text(value: Decimal) -> str:
@@ -105,32 +113,29 @@ class _Reader:
     def _in_digits(self, piece: _Piece) -> Quantity:
         self._at += 1
         digits, after = piece.digits, piece.after
-        sign = "-" if piece.sign == "-" else ""
-        literal = Quantity("".join(piece).lstrip("+"), "", "", True)
         if piece.before or len(digits) > _LONGEST:
-            return literal
+            return _as_written(piece)
         clock = self._clock(digits, after)
         if clock is not None:
             return clock
         value = _value(digits, bool(piece.money or after))
         if value is None:
-            return literal
+            return _as_written(piece)
         if after in ("st", "nd", "rd", "th") and digits.isdigit():
             return Quantity(_text(value), "nth", _text(value), True)
         if after in SUFFIXES or (after == "m" and piece.money):
             value, after = value * SUFFIXES.get(after, 10**6), ""
         if after and after not in UNITS:
-            return literal
+            return _as_written(piece)
         if not after:
-            value = self._rest(value, digits)
-            value += self._and_a_half()
-        return self._measured(-value if sign else value, piece.money or after, True)
+            value = self._rest(value, digits) + self._and_a_half()
+        return self._measured(-value if piece.sign == "-" else value, piece.money or after, True)
 
     def _rest(self, value: Decimal, digits: str) -> Decimal:
         """Read on: "2 1/2", "2 million"."""
         if self._at < len(self._pieces):
             following = _Piece._make(self._pieces[self._at])
-            part = _FRACTION.fullmatch(following.digits)
+            part = _FRACTION.fullmatch(following.digits) if "/" in following.digits else None
             if part and digits.isdigit() and following.bare:
                 fraction = _value(part.group(), False)
                 if fraction is not None and fraction < 1:
@@ -144,11 +149,12 @@ class _Reader:
     def _clock(self, digits: str, after: str) -> Quantity | None:
         half = after if after in ("am", "pm") else ""
         steps = 0
-        if not after and self._word() in ("am", "pm"):
-            half, steps = self._word(), 1
-        elif not after and self._word() in ("a", "p") and self._word(2) == "m":
-            half, steps = self._word() + "m", 3
-        elif not after and self._word() in ("uhr",):
+        following = "" if after else self._word()
+        if following in ("am", "pm"):
+            half, steps = following, 1
+        elif following in ("a", "p") and self._word(2) == "m":
+            half, steps = following + "m", 3
+        elif following == "uhr":
             half, steps = "h", 1
         if not half and ":" not in digits:
             return None
@@ -186,9 +192,11 @@ class _Reader:
         return self._measured(value + self._and_a_half(), "", False)
 
     def _and_a_half(self) -> Decimal:
+        if self._word() != "and" or self._word(1) not in ("a", "one"):
+            return _NONE
         part = FRACTIONS.get(self._word(2), 0)
-        if not part or (self._word(), self._word(1)) not in (("and", "a"), ("and", "one")):
-            return Decimal(0)
+        if not part:
+            return _NONE
         self._at += 3
         return Decimal(1) / part
 
@@ -230,10 +238,8 @@ class _Reader:
                 unit = "%"
                 self._at += 2
         counted = _text(value)
-        if not unit:
-            return Quantity(counted, "", counted, written)
-        what, size = UNITS[unit]
-        return Quantity(counted, what, _text(value * size), written)
+        what, size = UNITS[unit] if unit else ("", 1)
+        return Quantity(counted, what, counted if size == 1 else _text(value * size), written)
 
 
 def _goes_on(last: int, value: int) -> bool:
@@ -329,11 +335,15 @@ def _without(
     b: tuple[Quantity, ...],
     key: Callable[[Quantity], tuple[str, str]],
 ) -> tuple[Quantity, ...]:
-    left = Counter(map(key, b))
+    if not (a and b):
+        return a
+    left: dict[tuple[str, str], int] = {}  # a Counter takes longer to make than these few to count
+    for name in map(key, b):
+        left[name] = left.get(name, 0) + 1
     kept = []
     for quantity in a:
         name = key(quantity)
-        if left[name] > 0:
+        if left.get(name):
             left[name] -= 1
         else:
             kept.append(quantity)

@@ -68,7 +68,7 @@ class Tail(NamedTuple):
 def tail_of(text: str, words: Words) -> Tail:
     """Return what `added` compares of a text."""
     parts = [part.casefold().split() for part in _STOP.split(text)]
-    whole = sum(len(part) > 1 and any(word not in EMPTY for word in part) for part in parts)
+    whole = sum(len(part) > 1 and not EMPTY.issuperset(part) for part in parts)
     said = f" {' '.join(words.tokens)} "
     return Tail(words.content, max(1, whole), said, _lead_of(words))
 

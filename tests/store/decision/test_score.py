@@ -20,7 +20,15 @@ from store.decision.score import (
     load_score,
     save_score,
 )
-from store.decision.score_model import Kernel, Line, Model, Trees, wrong_of
+from store.decision.score_model import (
+    MOST_DECISIONS,
+    Floats,
+    Kernel,
+    Line,
+    Model,
+    Trees,
+    wrong_of,
+)
 from store.errors import ScoreInvalid
 
 SCORE = load_score()
@@ -33,7 +41,6 @@ def stump(value: float) -> Trees:
     """Return one tree that looks at the similarity: `value` above 0.5, minus it below."""
     return Trees(
         base=0.0,
-        depth=1,
         roots=np.array([0], np.int32),
         features=np.array([0, 0, 0], np.int32),
         thresholds=np.array([0.5, 0.0, 0.0]),
@@ -66,6 +73,59 @@ def test_a_rewording_is_less_likely_wrong_than_another_question() -> None:
         same, other = SCORE.wrong(ASKED, [(SAME, "", place), (OTHER, "", place)], "")
         assert same < other
         assert same < 0.5
+
+
+def walked(trees: Trees, row: Floats) -> float:
+    """Return what trees say of one row of features, node by node."""
+    total = trees.base
+    for at in trees.roots:
+        while trees.lefts[at] != at:
+            low = row[trees.features[at]] <= trees.thresholds[at]
+            at = (trees.lefts if low else trees.rights)[at]
+        total += trees.values[at]
+    return float(total)
+
+
+def grown(splits: int, rng: np.random.Generator, trees: int = 7, width: int = 5) -> Trees:
+    """Return random trees, each of so many decisions that lie anywhere below each other."""
+    roots: list[int] = []
+    lefts: list[int] = []
+    rights: list[int] = []
+    for _ in range(trees):
+        start = len(lefts)
+        roots.append(start)
+        lefts.append(start)
+        rights.append(start)
+        for _ in range(rng.integers(splits) if roots[1:] else splits):
+            leaves = [at for at in range(start, len(lefts)) if lefts[at] == at]
+            at = int(rng.choice(leaves))
+            here = len(lefts)
+            lefts += [here, here + 1]
+            rights += [here, here + 1]
+            lefts[at], rights[at] = here, here + 1
+    size = len(lefts)
+    return Trees(
+        base=0.5,
+        roots=np.array(roots, np.int32),
+        features=rng.integers(0, width, size).astype(np.int32),
+        thresholds=rng.normal(size=size).round(1),
+        lefts=np.array(lefts, np.int32),
+        rights=np.array(rights, np.int32),
+        values=rng.normal(size=size),
+    )
+
+
+@given(st.integers(1, MOST_DECISIONS), st.integers(0, 2**32 - 1))
+def test_packed_trees_say_what_walking_them_says(splits: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    trees = grown(splits, rng)
+    seen = rng.normal(size=(20, 5)).round(1)  # so that some lie on a threshold
+    assert trees.log_odds(seen) == pytest.approx([walked(trees, row) for row in seen])
+
+
+def test_a_tree_of_more_decisions_than_are_packed_is_refused() -> None:
+    with pytest.raises(ValueError, match="one has 9 decisions, 8 are allowed"):
+        grown(MOST_DECISIONS + 1, np.random.default_rng(0))
 
 
 def test_trees_go_left_up_to_the_threshold_and_right_above_it() -> None:
