@@ -20,7 +20,7 @@ from bench.thresholds import FILES, data_folder
 from embed.encoder import Vectors
 from store.decision.features import NEIGHBORS, neighborhoods
 from store.decision.guards import marks_of, veto
-from store.decision.score import load_score
+from store.decision.score import shipped_score
 
 SCORED = 5  # as proxy/nearest.py has it
 LIMIT_MS = 0.5  # of the median
@@ -28,7 +28,7 @@ LIMIT_MS = 0.5  # of the median
 
 def costs(asked: Iterable[str], stored: list[str], similar: Vectors) -> list[tuple[int, float]]:
     """Return (words, milliseconds) of each question's decision."""
-    score = load_score()
+    score = shipped_score()
     for text in stored[-4096:]:  # what `marks_of` remembers
         marks_of(text)
     times = []

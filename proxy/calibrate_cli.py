@@ -25,7 +25,7 @@ from store.decision.calibration_file import (
     read_calibration,
     write_calibration,
 )
-from store.decision.score import POOLED, Recalibration, Score, load_score
+from store.decision.score import POOLED, Recalibration, Score, shipped_score
 from store.documents.records import Pair
 from store.errors import ScoreInvalid
 from store.policy import PolicyBook
@@ -82,7 +82,7 @@ def calibrate(
             raise ScoreInvalid("encoder: the score is fitted to the bundled checkpoint alone")
         if not holds_anything(settings):
             raise ScoreInvalid(f"nothing is stored in {directory}")
-        shipped = load_score()
+        shipped = shipped_score()
         pairs, book = asyncio.run(_read(settings, seed))
         _say(f"{len(pairs)} labelled pairs")
         in_force = _in_force(shipped, directory / CALIBRATION)

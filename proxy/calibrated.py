@@ -13,7 +13,7 @@ from pathlib import Path
 
 from store.decision.budgets import Budgets
 from store.decision.calibration_file import Calibration, read_calibration
-from store.decision.score import Score, load_score
+from store.decision.score import Score, shipped_score
 from store.errors import ScoreInvalid
 
 log = logging.getLogger("nearhit.calibration")
@@ -98,7 +98,7 @@ def live_score(checkpoint: str, calibration: Path | None = None) -> LiveScore:
 
     Raises ScoreInvalid when what is shipped cannot be read.
     """
-    score = load_score()
+    score = shipped_score()
     if not score.fits(checkpoint):
         return LiveScore(None)
     live = LiveScore(score, calibration)

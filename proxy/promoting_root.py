@@ -24,7 +24,7 @@ from proxy.settings import Settings
 from proxy.switching import Switch
 from proxy.upkeep import stop, utc_now
 from store.decision.calibration_file import Calibration, calibration_of_data
-from store.decision.score import load_score
+from store.decision.score import shipped_score
 from store.documents.records import Records
 from store.errors import ScoreInvalid
 
@@ -55,7 +55,7 @@ def score_for(file: Path) -> ScoreFor:
     """
 
     def make(checkpoint: str, calibration: Calibration | None) -> LiveScore:
-        shipped = load_score()
+        shipped = shipped_score()
         if shipped.fits(checkpoint):
             return live_score(checkpoint, file)
         return score_by(calibration, shipped)
@@ -93,7 +93,7 @@ def open_promoting(
         library=library,
         records=records,
         in_force=parts.in_force,
-        shipped=load_score(),
+        shipped=shipped_score(),
         score_for=make_score,
         rules=GateRules(
             margin=limits.margin, least=limits.min_pairs, of_a_kind=limits.min_pairs // 5

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ def _rescaled(head: Head, new: Recalibration) -> Head:
     return Head(models[0], models[1], new.points)
 
 
-def load_score(file: Path = SHIPPED) -> Score:
+def load_score(file: Path) -> Score:
     """Read a fitted score; raise ScoreInvalid with one line."""
     try:
         read = file.read_bytes()
@@ -153,6 +154,12 @@ def load_score(file: Path = SHIPPED) -> Score:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ScoreInvalid(f"{file}: cannot be read: {error!r}") from None
     return score
+
+
+@cache
+def shipped_score() -> Score:
+    """Read the score that this version ships, once a process; raise ScoreInvalid with one line."""
+    return load_score(SHIPPED)
 
 
 def save_score(score: Score, file: Path, more: Mapping[str, Any]) -> None:

@@ -13,11 +13,11 @@ import pytest_asyncio
 from playwright.async_api import Browser, StorageState, async_playwright, expect
 
 from tests.browser.reader import LOOPBACK, Reader
-from tests.e2e.conftest import Stage, ask
+from tests.e2e.conftest import Stage, ask, one_loaded_model
 from tests.fake_upstream import FakeUpstream
 from tests.harness import Proxy, digest
 
-__all__ = ["ask"]  # a fixture: it asks on the stage that there is here
+__all__ = ["ask", "one_loaded_model"]  # fixtures; the first asks on the stage that there is here
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (

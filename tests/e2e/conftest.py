@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,37 @@ from typing import Any
 
 import aiohttp
 import anthropic
+import onnxruntime
 import openai
 import pytest
 
+from embed.checkpoint import bundled_checkpoint_dir
 from tests.fake_upstream import FakeUpstream
 from tests.harness import Proxy, policies, proxy_running, settings_for
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_loaded_model() -> Iterator[None]:
+    """Let all proxies of a test process run the bundled weights in one session; each takes 0.2 s.
+
+    A session holds weights, and nothing that a request leaves behind. Other checkpoints, which
+    tests make, promote and damage, are loaded as ever.
+    """
+    load = onnxruntime.InferenceSession
+    bundled = bundled_checkpoint_dir()
+    loaded: dict[tuple[str, int], Any] = {}
+
+    def shared(weights: str, options: Any, **more: Any) -> Any:
+        if not Path(weights).is_relative_to(bundled):
+            return load(weights, options, **more)
+        key = weights, options.intra_op_num_threads
+        if key not in loaded:
+            loaded[key] = load(weights, options, **more)
+        return loaded[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime, "InferenceSession", shared)
+        yield
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pytest
 
 from proxy import calibrated
 from store.decision.calibration_file import CALIBRATION, Calibration, write_calibration
-from store.decision.score import POOLED, Recalibration, load_score
+from store.decision.score import POOLED, Recalibration, shipped_score
 from tests.harness import Proxy, policies, proxy_running, settings_for
 
 BOOK = policies({"name": "default", "error_budget": 0.05})
@@ -32,7 +32,7 @@ async def test_a_calibration_decides_while_the_server_runs_and_after_a_restart(
 ) -> None:
     monkeypatch.setattr(calibrated, "WATCH_EVERY", 0.05)
     settings = settings_for(tmp_path, "http://127.0.0.1:9")
-    shipped = load_score()
+    shipped = shipped_score()
     new = Recalibration((1.0, 0.0), ((0.05, 0.0123),))
     async with aiohttp.ClientSession() as http:
         async with proxy_running(settings, BOOK) as proxy:

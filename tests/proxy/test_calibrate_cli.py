@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from proxy.cli import app
 from proxy.collected import counted_once
 from store.decision.calibration_file import CALIBRATION, read_calibration
-from store.decision.score import POOLED, load_score
+from store.decision.score import POOLED, shipped_score
 from store.documents.records import Pair, PairSource
 from store.documents.sqlite import SqliteDocuments
 from store.entry import EntryId
@@ -119,9 +119,9 @@ def test_a_yes_writes_what_was_shown(way: str, tmp_path: Path) -> None:
     calibration = read_calibration(tmp_path / CALIBRATION)
     assert calibration is not None
     assert calibration.labels == {"fares": {"audit": 100}}
-    score = calibration.over(load_score())
+    score = calibration.over(shipped_score())
     assert score.point("fares", 0.2) == 0.0  # half of what it would serve is wrong
-    assert score.point("default", 0.2) == load_score().point("default", 0.2) > 0
+    assert score.point("default", 0.2) == shipped_score().point("default", 0.2) > 0
 
 
 def test_before_is_what_is_in_force_and_after_is_more_honest(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from proxy import calibrated
 from proxy.calibrated import LiveScore, score_by
 from store.decision.budgets import Budgets
 from store.decision.calibration_file import CALIBRATION, Calibration, write_calibration
-from store.decision.score import POOLED, Recalibration, load_score
+from store.decision.score import POOLED, Recalibration, shipped_score
 
-SHIPPED = load_score()
+SHIPPED = shipped_score()
 
 
 def write(directory: Path, at: str, point: float, *names: str, score: str = SHIPPED.digest) -> None:

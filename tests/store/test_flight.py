@@ -447,6 +447,7 @@ async def test_a_long_answer_is_whole_for_its_readers_and_closed_to_newcomers(
     for part in parts:
         upstream.do("feed", part)
     upstream.do("finish", "whole")
+    upstream.do("return")
     assert await asyncio.gather(*reading) == [b"".join(parts)] * 3
     assert flight.overflowed
     assert len(flights) == 0
@@ -474,6 +475,7 @@ async def test_beyond_the_buffer_the_leader_waits_for_the_slowest_reader(
         for number in range(10):
             upstream.do("feed", b"%d" % number * 10)
         upstream.do("finish")
+        upstream.do("return")
         await turns(50)
         assert len(flight.chunks) == 3  # the two that fit and the one on its way
         assert not flight.ended
@@ -483,7 +485,6 @@ async def test_beyond_the_buffer_the_leader_waits_for_the_slowest_reader(
         assert len(flight.chunks) == 3
         assert not fast.done()
     # the slow one has left
-    upstream.do("start", HEAD)
     flight.start(HEAD)
     assert len(await fast) == 100
     await flights.aclose()
@@ -496,6 +497,7 @@ async def test_a_json_reader_holds_up_no_long_answer(upstream: Upstream) -> None
         for _ in range(10):
             upstream.do("feed", b"0123456789")
         upstream.do("finish", "assembled")
+        upstream.do("return")
         assert await reader.result() == "assembled"
     await flights.aclose()
 

@@ -19,7 +19,7 @@ from proxy.checkpoints.promoting import Promoter
 from proxy.checkpoints.promotion import Bulletin, Outcome, Promotion
 from proxy.policy_editor import Edited
 from proxy.rules import InForce, Rules
-from store.decision.score import load_score
+from store.decision.score import shipped_score
 from store.policy import Policy, PolicyBook
 from tests.encodings import encoding_of
 from tests.fakes_documents import MemoryDocuments
@@ -104,8 +104,8 @@ class Bench:
                 library=self.library,
                 records=records,
                 in_force=self.switch.in_force,
-                shipped=load_score(),
-                score_for=lambda _, calibration: score_by(calibration, load_score()),
+                shipped=shipped_score(),
+                score_for=lambda _, calibration: score_by(calibration, shipped_score()),
                 rules=GateRules(),
                 clock=noon,
             ),

@@ -17,11 +17,11 @@ from proxy.checkpoints.refitting import (
     refits,
     refitted,
 )
-from store.decision.score import POOLED, load_score
+from store.decision.score import POOLED, shipped_score
 from store.policy import LoadRule, Policy, PolicyBook
 from tests.proxy.checkpoints.encoders import labelled
 
-SHIPPED = load_score()
+SHIPPED = shipped_score()
 
 
 def book_of(*policies: Policy) -> PolicyBook:

@@ -18,10 +18,10 @@ from store.decision.calibration_file import (
     read_calibration,
     write_calibration,
 )
-from store.decision.score import POOLED, Recalibration, load_score
+from store.decision.score import POOLED, Recalibration, shipped_score
 from store.errors import ScoreInvalid
 
-SHIPPED = load_score()
+SHIPPED = shipped_score()
 PAIRS = [("how do I renew a library card", "renewing my library card", 0.9)]
 
 

@@ -19,6 +19,7 @@ from store.decision.score import (
     Score,
     load_score,
     save_score,
+    shipped_score,
 )
 from store.decision.score_model import (
     MOST_DECISIONS,
@@ -31,7 +32,7 @@ from store.decision.score_model import (
 )
 from store.errors import ScoreInvalid
 
-SCORE = load_score()
+SCORE = shipped_score()
 ASKED = "How do I descale a kettle?"
 SAME = "How can I descale a kettle?"
 OTHER = "How do I clean a keyboard?"
