@@ -308,17 +308,44 @@ def unmatched(a: tuple[Quantity, ...], b: tuple[Quantity, ...]) -> Leftover:
     ours, theirs = _without(a, b, _measure), _without(b, a, _measure)
     if not (ours and theirs):
         return Leftover(ours, theirs)
-    said, bare = _by_unit(ours)
-    said_there, bare_there = _by_unit(theirs)
-    return Leftover(
-        _without(said, bare_there, _count) + _without(bare, said_there, _count),
-        _without(said_there, bare, _count) + _without(bare_there, said, _count),
+    mine, yours = _by_unit(ours), _by_unit(theirs)
+    return Leftover(_only(mine, yours), _only(yours, mine))
+
+
+class _ByUnit(NamedTuple):
+    """Numbers by what is said of them.
+
+    The word "one" is no "$1" without its unit: mostly it counts nothing, or something else. "The
+    first" it may be.
+    """
+
+    units: tuple[Quantity, ...]
+    ranks: tuple[Quantity, ...]
+    bare: tuple[Quantity, ...]
+    one: tuple[Quantity, ...]
+
+
+def _by_unit(some: tuple[Quantity, ...]) -> _ByUnit:
+    parts: tuple[list[Quantity], ...] = ([], [], [], [])
+    for quantity in some:
+        if quantity.what:
+            parts[quantity.what == "nth"].append(quantity)
+        else:
+            parts[2 + (quantity.value == "1" and not quantity.written)].append(quantity)
+    return _ByUnit._make(map(tuple, parts))
+
+
+def _only(these: _ByUnit, others: _ByUnit) -> tuple[Quantity, ...]:
+    """Return those whose value the others do not have, with a unit on one of both sides."""
+    said = these.units + these.ranks
+    left = _without(said, others.bare, _count)
+    first = _without(tuple(q for q in left if q.what == "nth"), others.one, _count)
+    return (
+        *(quantity for quantity in left if quantity.what != "nth"),
+        *first,
+        *_without(these.bare, others.units + others.ranks, _count),
+        *_without(these.one, others.ranks, _count),
     )
-
-
-def _by_unit(some: tuple[Quantity, ...]) -> tuple[tuple[Quantity, ...], tuple[Quantity, ...]]:
-    said = tuple(quantity for quantity in some if quantity.what)
-    return said, tuple(quantity for quantity in some if not quantity.what)
 
 
 def _measure(quantity: Quantity) -> tuple[str, str]:

@@ -23,6 +23,8 @@ SAME = [
     ("the first time", "the 1st time"),
     ("$5", "5 dollars"),
     ("$5.50", "$5.5"),
+    ("it is $1", "it is 1"),
+    ("one of two rooms", "the first of two rooms"),
     ("50 cents", "$0.50"),
     ("€5", "5 euros"),
     ("it is $5", "it is 5"),
@@ -81,6 +83,8 @@ OTHER = [
     ("3 and 3 and 5", "3 and 5 and 5"),
     ("2 and a half hours", "2 hours"),
     ("zwei", "drei"),
+    ("a discount of $1", "one of the tickets"),
+    ("the one in 1 km", "the one in a mile"),
 ]
 
 
