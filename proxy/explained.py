@@ -44,6 +44,8 @@ NO_NEAR_HIT = {
     "pairing": "no small model is configured for this model",
     "offload": "the route, the category or the request's own headers do not allow it",
     "unjudged": "nobody judges this category's answers",
+    "resting": "the small model, or its upstream, has just failed and is left alone for a while",
+    "busy": "the small model has all the calls that it bears",
     "asked_again": "a small model has just answered this, and asking again is a complaint",
     "request": "the request holds what a small model is not given (tools, images, several answers)",
     "examples": "no stored answer is near enough to show",

@@ -16,7 +16,9 @@ from proxy.nearhits.served import NearHit
 from store.entry import Held
 from store.policy import Mode, Offload, PolicyBook
 
-REASONS = ("pairing", "offload", "unjudged", "asked_again", "request", "examples")
+REASONS = (
+    "pairing", "offload", "unjudged", "asked_again", "resting", "busy", "request", "examples"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,7 +95,10 @@ class NearHits:
         if pairing is None or not may_offload(call) or not self._may_learn(call):
             return lookup
         try:
-            if await self._asked_again(call) or self._is_unavailable(call, pairing):
+            if await self._asked_again(call):
+                return lookup
+            if unavailable := self._unavailable(pairing):
+                self._count(call, Arm.REQUESTED, unavailable)
                 return lookup
             plan = await self._plan(call, lookup, pairing)
         except Exception:
@@ -120,6 +123,8 @@ class NearHits:
             return Expected(reason="unjudged")
         if self._served.would_ask_again(call.id, self._clock()):
             return Expected(reason="asked_again")
+        if unavailable := self._unavailable(pairing):
+            return Expected(reason=unavailable)
         if refusal(call.body) is not None:
             return Expected(reason="request")
         level = self._learning.tuner.adopted
@@ -235,16 +240,14 @@ class NearHits:
             p95 = group.latency_p95(self._monotonic(), _RECENT, _FEWEST)
         return load_of(group.in_flight, pairing.busy, p95, target)
 
-    def _is_unavailable(self, call: Call, pairing: Pairing) -> bool:
-        """Whether the small model rests, or has all the calls it bears: a queue would be slower."""
+    def _unavailable(self, pairing: Pairing) -> str:
+        """Return whether the small model is resting, or busy: a queue would be slower; else ""."""
         most = pairing.small_busy
         if self._waiting.rests(pairing.small):
-            self._count(call, Arm.REQUESTED, "resting")
-        elif most is not None and self._upstreams.route(pairing.small).in_flight >= most:
-            self._count(call, Arm.REQUESTED, "busy")
-        else:
-            return False
-        return True
+            return "resting"
+        if most is not None and self._upstreams.route(pairing.small).in_flight >= most:
+            return "busy"
+        return ""
 
     async def _ask(self, plan: Plan, lookup: Lookup) -> Answer | Lookup:
         """Return the small model's answer; the lookup when none went out."""

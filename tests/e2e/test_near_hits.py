@@ -51,6 +51,15 @@ async def ask_large(ask: Ask, stage: Stage, proxy: Proxy, text: str, **more: Any
     return await ask(stage.openai(proxy, key), text, model="large", **more)
 
 
+async def why_not(stage: Stage, proxy: Proxy, question: str) -> str:
+    """Return why no small model would answer this now, as the playground says it."""
+    messages = [{"role": "user", "content": question}]
+    asked = {"body": {"model": "large", "messages": messages}, "tenant": "acme"}
+    url = f"{proxy.url}/admin/api/explain"
+    async with stage.http.post(url, json=asked, headers=bearer("root")) as answer:
+        return str((await answer.json())["near_hit"]["reason"])
+
+
 async def metric(stage: Stage, proxy: Proxy, line: str) -> float:
     async with stage.http.get(f"{proxy.url}/metrics") as answer:
         for each in (await answer.text()).splitlines():
@@ -154,6 +163,7 @@ async def test_a_small_model_that_hangs_is_left_alone_after_three_calls(
     counted = 'nearhit_offloads_total{arm="%s",category="default",outcome="%s"}'
     assert await metric(stage, proxy, counted % ("examples", "failed")) == len(small)
     assert await metric(stage, proxy, counted % ("requested", "resting")) == 6 - len(small)
+    assert await why_not(stage, proxy, SECOND) == "resting"
 
 
 async def test_another_tenants_answers_are_never_shown(stage: Stage, ask: Ask) -> None:

@@ -22,6 +22,7 @@ from tests.e2e.test_near_hits import (
     ask_large,
     metric,
     past,
+    why_not,
 )
 from tests.e2e.test_near_hits_learning import verb
 from tests.e2e.test_replicas import soon
@@ -144,6 +145,7 @@ async def test_a_small_model_that_has_as_many_calls_as_it_bears_is_not_asked(
     slow = asyncio.create_task(ask_large(ask, stage, proxy, SECOND))
     while not small:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
+    assert await why_not(stage, proxy, THIRD) == "busy"
     assert (await ask_large(ask, stage, proxy, THIRD)).status == "nearhit; fwd=miss"
     assert (await slow).status == NEAR_HIT
     busy = COUNTED.replace("examples", "requested") % "busy"
