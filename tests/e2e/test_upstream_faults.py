@@ -12,6 +12,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from proxy.wire.chat import ChatWire
 from tests.e2e.conftest import Stage
 from tests.e2e.ground import MISS, Ground, chat, counted, fresh_question, standing
 from tests.fake_answers import sse
@@ -189,6 +190,22 @@ async def test_a_stream_that_ends_early_without_a_sign_is_not_stored(ground: Gro
     after = await ground.admissions_after(before, 2)
     assert after["unfinished"] == before.get("unfinished", 0) + 1
     assert after["stored"] == before.get("stored", 0) + 1
+
+
+@shared_loop
+async def test_a_stored_answer_that_cannot_be_told_as_a_stream_is_asked_for_again(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(wire: ChatWire, answer: Any, body: Any) -> Any:
+        raise KeyError("text")
+
+    question = fresh_question()
+    await ground.chat(question)
+    assert await ground.hits(question)
+    monkeypatch.setattr(ChatWire, "replay", fail)
+    status, cache, told = await ground.chat(question, stream=True)
+    assert (status, cache) == (200, MISS)
+    assert told.endswith(b"data: [DONE]\n\n")
 
 
 @shared_loop
