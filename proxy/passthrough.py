@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 
@@ -19,6 +20,7 @@ from proxy.paths import passthrough_allowed
 from proxy.upstream import UpstreamCall, Upstreams
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_MODELS = "/v1/models"
 _PEEKED = 1024 * 1024  # a JSON body up to this size is read whole, to route it by its model
 
 
@@ -77,8 +79,11 @@ class Passthrough:
     ) -> Answer:
         """Return the upstream's answer; raise ApiError 403 or an Upstream error."""
         asking.set(request.request_id)
-        if method in ("GET", "HEAD") and target == "/v1/models":
-            return await self._models(request, caller)
+        about = _model_in(target)
+        if method in ("GET", "HEAD") and about is not None:
+            listed = await self._listed(about, target, request, caller)
+            if listed is not None:
+                return listed
         self._refuse_unless_allowed(target, caller)
         body, model = await self._body_of(request, upload)
         length = request.headers.get(b"content-length", b"")
@@ -90,6 +95,7 @@ class Passthrough:
                 body=body,
                 length=int(length) if length.isdigit() else None,
                 model=model,
+                about=about or None,
                 credential=self._credential(request, caller),
             )
         )
@@ -104,11 +110,14 @@ class Passthrough:
         await owned.enter_async_context(answer)
         return Answer(answer.status, headers, Streamed(answer.chunks(), owned))
 
-    def _refuse_unless_allowed(self, target: str, caller: Caller) -> None:
+    def _is_allowed(self, target: str, caller: Caller) -> bool:
         own_key = caller.upstream_key is not None
-        if not passthrough_allowed(
+        return passthrough_allowed(
             target, tenants=self._keyring.tenants, own_key=own_key, allowed=self._allowed
-        ):
+        )
+
+    def _refuse_unless_allowed(self, target: str, caller: Caller) -> None:
+        if not self._is_allowed(target, caller):
             raise ApiError(
                 403,
                 f"{target.partition('?')[0]} is not cached and may name another tenant's objects:"
@@ -144,10 +153,30 @@ class Passthrough:
             keys_configured=not self._keyring.anonymous,
         )
 
-    async def _models(self, request: Request, caller: Caller) -> Answer:
+    async def _listed(
+        self, about: str, target: str, request: Request, caller: Caller
+    ) -> Answer | None:
+        """Return the list of models, or what it says of the one that is asked about.
+
+        None where that is the upstream's to say: it speaks this wire, and the caller may ask it.
+        None, too, for a model that is not in the list.
+        """
+        if about and self._is_allowed(target, caller):
+            if all(member.spec.provider is None for member in self._upstreams.route(about).members):
+                return None
+        told = await self._upstreams.models(self._credential(request, caller))
+        if about:
+            told = next((model for model in told["data"] if model["id"] == about), {})
         headers = [
             (b"content-type", b"application/json"),
             (b"x-request-id", request.request_id.encode()),
         ]
-        models = await self._upstreams.models(self._credential(request, caller))
-        return Answer(200, headers, orjson.dumps(models))
+        return Answer(200, headers, orjson.dumps(told)) if told else None
+
+
+def _model_in(target: str) -> str | None:
+    """Return the model that a path below /v1/models names, "" for that itself; else None."""
+    path = target.partition("?")[0]
+    if path == _MODELS:
+        return ""
+    return unquote(path[len(_MODELS) + 1 :]) if path.startswith(_MODELS + "/") else None
