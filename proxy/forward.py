@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import NamedTuple
 
 import orjson
@@ -32,7 +33,7 @@ from proxy.answer import (
 from proxy.audits import Audits
 from proxy.auth import Keyring
 from proxy.call import Call
-from proxy.head import Head, head_of
+from proxy.head import REFUSING, Head, head_of, transport_of
 from proxy.headers import (
     COLLAPSED,
     MISS,
@@ -161,6 +162,8 @@ class Forwarder:
         patience = self._patience_for(call) if joined else None
         head: Head = await reader.head(patience)
         joined = joined or flight.borrowed
+        if joined and head.status in REFUSING and head.refused != transport_of(call.body):
+            raise LeaderGone("the request that led was refused, and says what this one does not")
         if not joined or head.status != 200 or head.is_stream == call.stream:
             seen = COLLAPSED if joined else status
             chunks = reader.chunks(patience)
@@ -211,6 +214,8 @@ class Forwarder:
         async with led(lease, flight) as leading:
             async with await self._open(call, _body_to_send(call, lookup.predicted)) as upstream:
                 head = head_of(upstream)
+                if head.status in REFUSING:
+                    head = replace(head, refused=transport_of(call.body))
                 flight.start(head)
                 leading.start(head)
                 async for chunk in upstream.chunks():
