@@ -21,7 +21,9 @@ from proxy.upstream import UpstreamCall, Upstreams
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _MODELS = "/v1/models"
-_PEEKED = 1024 * 1024  # a JSON body up to this size is read whole, to route it by its model
+_PEEKED = (
+    1024 * 1024
+)  # a JSON body of this size is read whole in any case, to route it by its model
 
 
 class ClientGone(Exception):
@@ -49,15 +51,24 @@ class Upload:
                 self._complete.set()
                 return
 
-    async def whole(self) -> bytes:
-        """Return the body once all of it is here; raise ClientGone on a hang-up."""
+    async def up_to(self, limit: int) -> tuple[bytes, bool]:
+        """Return the whole body and True, or the beginning of one that is longer and False.
+
+        Raise ClientGone on a hang-up.
+        """
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body"):
             self._complete.set()
-            body: bytes = message["body"]
-            return body
+            return message["body"], True
         self._pushed_back = message
-        return b"".join([chunk async for chunk in self.chunks()])
+        parts: list[bytes] = []
+        size = 0
+        async for chunk in self.chunks():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                break
+        return b"".join(parts), self._complete.is_set()
 
     async def until_gone(self) -> None:
         """Return once the client has hung up after sending its whole body."""
@@ -69,10 +80,19 @@ class Upload:
 class Passthrough:
     """Forwards what is not cached, within the tenancy rules."""
 
-    def __init__(self, upstreams: Upstreams, keyring: Keyring, allowed: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        upstreams: Upstreams,
+        keyring: Keyring,
+        allowed: tuple[str, ...],
+        *,
+        body_limit: int = 0,
+    ) -> None:
+        """JSON bodies of up to `body_limit` bytes are routed by the model that they name."""
         self._upstreams = upstreams
         self._keyring = keyring
         self._allowed = allowed
+        self._peeked = max(_PEEKED, body_limit)
 
     async def answer(
         self, method: str, target: str, request: Request, caller: Caller, upload: Upload
@@ -130,15 +150,17 @@ class Passthrough:
     async def _body_of(
         self, request: Request, upload: Upload
     ) -> tuple[bytes | AsyncIterator[bytes] | None, str | None]:
-        """Return the body to send, and the model that a small JSON body names."""
+        """Return the body to send, and the model that a JSON body names, unless it is very long."""
         length = request.headers.get(b"content-length", b"")
         if not length and b"transfer-encoding" not in request.headers:
-            await upload.whole()  # the empty body that every request has
+            await upload.up_to(0)  # the empty body that every request has
             return None, None
         is_json = request.headers.get(b"content-type", b"").startswith(b"application/json")
-        if not (is_json and length.isdigit() and int(length) <= _PEEKED):
+        if not is_json or (length.isdigit() and int(length) > self._peeked):
             return upload.chunks(), None
-        raw = await upload.whole()
+        raw, whole = await upload.up_to(self._peeked)
+        if not whole:
+            return _after(raw, upload.chunks()), None
         try:
             body = orjson.loads(raw)
         except ValueError:
@@ -172,6 +194,12 @@ class Passthrough:
             (b"x-request-id", request.request_id.encode()),
         ]
         return Answer(200, headers, orjson.dumps(told)) if told else None
+
+
+async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
 
 
 def _model_in(target: str) -> str | None:

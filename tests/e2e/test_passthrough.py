@@ -243,6 +243,41 @@ async def test_a_json_body_is_routed_by_its_model(way: Way) -> None:
     assert [call.body["model"] for call in way.other.calls[elsewhere:]] == ["claude-x"]
 
 
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "chunked"])
+@pytest.mark.parametrize("long", [False, True], ids=["short", "long"])
+async def test_a_json_body_is_routed_by_its_model_however_it_comes(
+    way: Way, tmp_path: Any, announced: bool, long: bool
+) -> None:
+    sent = orjson.dumps({**asking("x" * 2 * MIB if long else "x"), "model": "claude-x"})
+
+    async def parts() -> AsyncIterator[bytes]:
+        for start in range(0, len(sent), 2**20):
+            yield sent[start : start + 2**20]
+
+    specs = [
+        {"name": "claude", "base_url": way.other.base_url, "models": ["claude-*"]},
+        {"name": "main", "base_url": way.upstream.base_url},
+    ]
+    headers, data = {"Content-Type": "application/json"}, io.BytesIO(sent) if announced else parts()
+    asked = len(way.other.calls)
+    async with proxy_running(settings_for(tmp_path, "", upstreams=specs)) as proxy:
+        path = "/v1/messages/count_tokens"
+        answer, body = await way.ask("POST", path, proxy=proxy, data=data, headers=headers)
+    assert answer.status == 200, body
+    assert [(call.target, bytes(call.raw)) for call in way.other.calls[asked:]] == [(path, sent)]
+
+
+async def test_json_that_is_too_long_to_be_read_goes_up_as_it_comes(way: Way) -> None:
+    sent = orjson.dumps(asking("x" * 2 * MIB))
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield sent
+
+    headers = {"Content-Type": "application/json"}
+    call = await way.seen("POST", "/v1/batches", data=parts(), headers=headers)
+    assert bytes(call.raw) == sent
+
+
 async def test_a_model_is_asked_about_where_it_is_served(way: Way) -> None:
     elsewhere, here = len(way.other.calls), len(way.upstream.calls)
     for method in ("GET", "DELETE"):
