@@ -17,9 +17,9 @@ from proxy.metrics import Metrics
 from proxy.outcome import Lookup
 from proxy.sharing import Sharing
 from proxy.turns import TurnEncoder
-from proxy.wire.answer import read_exactly
 from proxy.wire.base import Json
 from proxy.wire.echo import without_asker
+from proxy.wire.numbers import read_exactly
 from proxy.wire.sse import SseReader
 from store.cache import Cache
 from store.economics import Economics

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import orjson
 
 from proxy.wire.base import Fields, Json
 
-# An integer that may be too long for 64 bits, or digits in a text that look like one.
-_LONG_INTEGER = re.compile(rb"(?<![\d.])\d{19,}(?![\d.eE])")
 _PIECE = re.compile(r".{1,80}(?:\s|\Z)|.{1,80}", re.DOTALL)
 
 
@@ -31,24 +28,3 @@ def is_writable(answer: Json) -> bool:
     except TypeError:
         return False
     return True
-
-
-def read_exactly(raw: bytes) -> Json:
-    """Return what JSON says; raise ValueError, too, where that is an integer beyond 64 bits.
-
-    orjson rounds such a one, and an answer that is turned round would say another number.
-    """
-    value = orjson.loads(raw)
-    if _LONG_INTEGER.search(raw):
-        try:
-            json.loads(raw, parse_int=_exact_int)
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
-    return value
-
-
-def _exact_int(digits: str) -> int:
-    number = int(digits)
-    if not -(2**63) <= number < 2**64:
-        raise ValueError("an integer beyond 64 bits")
-    return number

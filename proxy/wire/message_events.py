@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 
 import orjson
 
-from proxy.wire.answer import pieces, read_exactly
+from proxy.wire.answer import pieces
 from proxy.wire.base import Fields, Json
+from proxy.wire.numbers import read_exactly
 from proxy.wire.sse import BrokenStream, encode, payloads
 
 _ENDING = ("stop_reason", "stop_sequence", "stop_details")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.answer import is_error, is_writable, pieces, read_exactly
+from proxy.wire.answer import is_error, is_writable, pieces
 from proxy.wire.base import Json
 from tests.proxy.wire.strategies import prose
 
@@ -50,30 +48,3 @@ def test_what_orjson_reads_but_does_not_write_is_not_writable() -> None:
         deep = [deep]
     assert is_writable({"x": deep})
     assert not is_writable({"x": [[[[[[[[[[[[deep]]]]]]]]]]]]})
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        pytest.param(b'{"to": 18446744073709551615, "by": -9223372036854775808}', id="64 bits"),
-        pytest.param(b'{"to": "123456789012345678901234"}', id="digits of a text"),
-        pytest.param(b"[0.12345678901234567890, 1234567890123456789012.5, 1e22]", id="doubles"),
-    ],
-)
-def test_what_is_kept_as_it_is_is_read(raw: bytes) -> None:
-    assert read_exactly(raw) == json.loads(raw)
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        pytest.param(b'{"to": 123456789012345678901234}', id="an integer beyond 64 bits"),
-        pytest.param(b'{"to":[-9223372036854775809]}', id="one below zero"),
-        pytest.param(b"9" * 5000, id="one too long to be read at all"),
-        pytest.param(b"[" * 1020 + b"1" * 30 + b"]" * 1020, id="one too deep"),
-        pytest.param(b'{"to": ', id="no JSON"),
-    ],
-)
-def test_what_would_be_rounded_is_not_read(raw: bytes) -> None:
-    with pytest.raises(ValueError):
-        read_exactly(raw)
