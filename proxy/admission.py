@@ -19,6 +19,7 @@ from proxy.sharing import Sharing
 from proxy.turns import TurnEncoder
 from proxy.wire.base import Json
 from proxy.wire.echo import without_asker
+from proxy.wire.numbers import read_exactly
 from proxy.wire.sse import SseReader
 from store.cache import Cache
 from store.economics import Economics
@@ -169,7 +170,7 @@ def _whole_answer(call: Call, is_stream: bool, raw: bytes) -> dict[str, Json] | 
         events = reader.feed(raw)
         return None if reader.flush().strip() else call.wire.assemble(events)
     try:
-        whole = orjson.loads(raw)
+        whole = read_exactly(raw)
     except ValueError:  # the upstream's fault, not ours: passed on as it is
         return None
     return whole if isinstance(whole, dict) else None

@@ -42,18 +42,31 @@ class Replica:
         """Whether it is ejected and the next call to it would be its probe."""
         return bool(self.ejections) and not self.probing and now >= self.ejected_until
 
-    def succeeded(self) -> None:
-        """An answer came, so it is alive, whichever call learnt it."""
-        self.failures = self.ejections = 0
+    def answered(self) -> None:
+        """An answer began, so it is alive, whichever call learnt it.
+
+        It may break off yet: only its end ends a row of failures.
+        """
+        self.ejections = 0
         self.probing = False
+
+    def ended(self) -> None:
+        """An answer did not break off. One that began before an ejection says nothing of now."""
+        if not self.ejections:
+            self.failures = 0
+
+    def succeeded(self) -> None:
+        """An answer came, and whole."""
+        self.answered()
+        self.ended()
 
     def failed(self, now: float, *, probe: bool) -> None:
         """A connect error, a timeout, a broken answer or a 502, 503 or 504."""
-        self.failures += 1
         if self.ejections and not probe:
             return  # calls begun before the ejection must not lengthen it
+        self.failures += 1
         if probe or self.failures >= EJECT_AFTER:
-            longer = FIRST_EJECTION * 2.0 ** min(self.ejections, 10)
+            longer = FIRST_EJECTION * 2.0 ** min(max(self.failures - EJECT_AFTER, 0), 10)
             self.ejected_until = now + min(longer, LONGEST_EJECTION)
             self.ejections += 1
             self.probing = False

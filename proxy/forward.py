@@ -13,7 +13,8 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import NamedTuple
 
 import orjson
@@ -32,7 +33,7 @@ from proxy.answer import (
 from proxy.audits import Audits
 from proxy.auth import Keyring
 from proxy.call import Call
-from proxy.head import Head, head_of
+from proxy.head import REFUSING, Head, head_of, transport_of
 from proxy.headers import (
     COLLAPSED,
     MISS,
@@ -61,6 +62,7 @@ _WHOLE = 1024 * 1024  # bytes of a JSON answer that is sent in one piece
 _LEAST_PATIENCE = 2.0  # seconds
 # Members of Cache-Status that are not of a bypass.
 _SERVED = {COLLAPSED: Served.COLLAPSED} | dict.fromkeys((MISS, STALE, REQUEST), Served.MISS)
+_WISH = b"stream_options"  # what an upstream names that does not know it
 _TRIES = 3  # to join a shared call again whose leader elsewhere has died, before going alone
 
 
@@ -98,6 +100,7 @@ class Forwarder:
         self._leasing = leasing
         self._usage = usage
         self._alone = itertools.count()
+        self._unmetered: set[str] = set()  # groups that refuse to be asked for a stream's usage
 
     async def relay(self, call: Call, status: bytes) -> Answer:
         """Pass the upstream's answer through, shared with nobody and not stored."""
@@ -161,6 +164,8 @@ class Forwarder:
         patience = self._patience_for(call) if joined else None
         head: Head = await reader.head(patience)
         joined = joined or flight.borrowed
+        if joined and head.status in REFUSING and head.refused != transport_of(call.body):
+            raise LeaderGone("the request that led was refused, and says what this one does not")
         if not joined or head.status != 200 or head.is_stream == call.stream:
             seen = COLLAPSED if joined else status
             chunks = reader.chunks(patience)
@@ -205,15 +210,37 @@ class Forwarder:
             )
         )
 
+    @asynccontextmanager
+    async def _asked(
+        self, call: Call, predicted: str | None
+    ) -> AsyncIterator[tuple[Head, AsyncIterator[bytes]]]:
+        """Ask the upstream, for usage too if it streams: an upstream that knows no such wish is
+        asked again without, and from then on never for more than its client wants."""
+        more = _asks_for_more(call)
+        if more and call.group not in self._unmetered:
+            async with await self._open(call, _body_to_send(call, predicted, more)) as upstream:
+                head, (told, chunks) = head_of(upstream), (b"", upstream.chunks())
+                if head.status in REFUSING:
+                    told, chunks = await begun(chunks)
+                if _WISH not in told:
+                    yield head, chunks
+                    return
+        async with await self._open(call, _body_to_send(call, predicted)) as upstream:
+            head = head_of(upstream)
+            if more and head.status == 200:
+                self._unmetered.add(call.group)
+            yield head, upstream.chunks()
+
     async def _lead(self, call: Call, lookup: Lookup, flight: Flight, lease: Lease) -> None:
         """Make the upstream call, publish what comes, and store it if it may be stored."""
         began = Began(time.perf_counter(), self._admitter.now())
         async with led(lease, flight) as leading:
-            async with await self._open(call, _body_to_send(call, lookup.predicted)) as upstream:
-                head = head_of(upstream)
+            async with self._asked(call, lookup.predicted) as (head, chunks):
+                if head.status in REFUSING:
+                    head = replace(head, refused=transport_of(call.body))
                 flight.start(head)
                 leading.start(head)
-                async for chunk in upstream.chunks():
+                async for chunk in chunks:
                     leading.feed(chunk)
                     await flight.feed(chunk)
             leading.finish()
@@ -268,13 +295,18 @@ class Forwarder:
             log.exception("what %s used was not counted", call.request.request_id)
 
 
-def _body_to_send(call: Call, predicted: str | None) -> bytes:
-    """Return the client's own bytes, or the body that also asks for what a JSON answer needs.
+def _asks_for_more(call: Call) -> bool:
+    """Whether a JSON answer needs more than this client has asked for."""
+    return call.stream and call.wire.ask_for_usage(call.body) is not call.body
+
+
+def _body_to_send(call: Call, predicted: str | None, more: bool = False) -> bytes:
+    """Return the client's own bytes, or with `more` the body that asks for it.
 
     `predicted` is passed along where there is one.
     """
     raw = call.request.raw
-    if call.stream and call.wire.ask_for_usage(call.body) is not call.body:
+    if more:
         # The standard library keeps integers of any length as they were sent.
         raw = json.dumps(call.wire.ask_for_usage(json.loads(raw))).encode()
     return raw if predicted is None else with_prediction(raw, predicted)

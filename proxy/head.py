@@ -9,7 +9,9 @@ import orjson
 from proxy.call import HeaderList
 from proxy.headers import client_headers
 from proxy.upstream import UpstreamAnswer
+from proxy.wire.base import TRANSPORT_FIELDS, Fields
 
+REFUSING = (400, 422)  # statuses that may be for a field that others have not sent
 CACHE_STATUS = b"cache-status"
 CONTENT_ENCODING = b"content-encoding"
 
@@ -23,6 +25,9 @@ class Head:
     received: HeaderList  # as they came
     content_type: bytes
     length: int | None  # bytes of the body, if announced
+    # Of an answer that refuses its request: what that said beside what its flight is shared for.
+    # None: it is not known, or does not matter.
+    refused: Fields | None = None
 
     @property
     def is_stream(self) -> bool:
@@ -46,6 +51,11 @@ def head_of(answer: UpstreamAnswer) -> Head:
         header_value(answer.headers, b"content-type"),
         int(length) if length.isdigit() else None,
     )
+
+
+def transport_of(body: Fields) -> Fields:
+    """Return what a request says in fields that keep nobody from sharing its call."""
+    return {field: body[field] for field in TRANSPORT_FIELDS if field in body}
 
 
 def pack(head: Head) -> bytes:

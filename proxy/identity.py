@@ -18,6 +18,7 @@ import orjson
 
 from proxy.auth import Caller
 from proxy.wire.base import TRANSPORT_FIELDS, InvalidRequest, Json, Question
+from proxy.wire.numbers import has_digits
 from store.entry import EntryId, PartitionKey
 
 # Request headers that change what the upstream answers.
@@ -31,9 +32,8 @@ ANSWER_HEADERS = (
 # Raised where what a route has stored must not be served any more.
 _EDITIONS = {"/v1/responses": 2}  # before 2, answers were stored with what they echo of who asked
 _UNCOUNTED = TRANSPORT_FIELDS | {"model"}  # the model counts in the ground, as its group
-# A run of digits that may not survive a 64-bit integer or double.
-_LONG_NUMBER = re.compile(rb"\d{16,}")
-_LONG_RUN = re.compile(r"\d{16,}")
+_LONG = 16  # digits in a row that may not survive a 64-bit integer or double
+_LONG_RUN = re.compile(rf"\d{{{_LONG},}}")
 _KEPT = "\x00number"  # the key under which its text is kept
 _LONGEST_USER = 256  # characters
 
@@ -50,7 +50,7 @@ def parse_body(raw: bytes) -> dict[str, Json]:
     """
     try:
         body = orjson.loads(raw)
-        if _LONG_NUMBER.search(raw):
+        if has_digits(raw, _LONG):
             body = json.loads(raw, parse_int=_exact_int, parse_float=_exact_float)
     except (ValueError, RecursionError) as error:
         raise InvalidJson(f"the body is not valid JSON: {error}") from None

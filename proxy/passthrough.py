@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 
@@ -19,7 +20,10 @@ from proxy.paths import passthrough_allowed
 from proxy.upstream import UpstreamCall, Upstreams
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-_PEEKED = 1024 * 1024  # a JSON body up to this size is read whole, to route it by its model
+_MODELS = "/v1/models"
+_PEEKED = (
+    1024 * 1024
+)  # a JSON body of this size is read whole in any case, to route it by its model
 
 
 class ClientGone(Exception):
@@ -47,15 +51,24 @@ class Upload:
                 self._complete.set()
                 return
 
-    async def whole(self) -> bytes:
-        """Return the body once all of it is here; raise ClientGone on a hang-up."""
+    async def up_to(self, limit: int) -> tuple[bytes, bool]:
+        """Return the whole body and True, or the beginning of one that is longer and False.
+
+        Raise ClientGone on a hang-up.
+        """
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body"):
             self._complete.set()
-            body: bytes = message["body"]
-            return body
+            return message["body"], True
         self._pushed_back = message
-        return b"".join([chunk async for chunk in self.chunks()])
+        parts: list[bytes] = []
+        size = 0
+        async for chunk in self.chunks():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                break
+        return b"".join(parts), self._complete.is_set()
 
     async def until_gone(self) -> None:
         """Return once the client has hung up after sending its whole body."""
@@ -67,18 +80,30 @@ class Upload:
 class Passthrough:
     """Forwards what is not cached, within the tenancy rules."""
 
-    def __init__(self, upstreams: Upstreams, keyring: Keyring, allowed: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        upstreams: Upstreams,
+        keyring: Keyring,
+        allowed: tuple[str, ...],
+        *,
+        body_limit: int = 0,
+    ) -> None:
+        """JSON bodies of up to `body_limit` bytes are routed by the model that they name."""
         self._upstreams = upstreams
         self._keyring = keyring
         self._allowed = allowed
+        self._peeked = max(_PEEKED, body_limit)
 
     async def answer(
         self, method: str, target: str, request: Request, caller: Caller, upload: Upload
     ) -> Answer:
         """Return the upstream's answer; raise ApiError 403 or an Upstream error."""
         asking.set(request.request_id)
-        if method in ("GET", "HEAD") and target == "/v1/models":
-            return await self._models(request, caller)
+        about = _model_in(target)
+        if method in ("GET", "HEAD") and about is not None:
+            listed = await self._listed(about, target, request, caller)
+            if listed is not None:
+                return listed
         self._refuse_unless_allowed(target, caller)
         body, model = await self._body_of(request, upload)
         length = request.headers.get(b"content-length", b"")
@@ -90,6 +115,7 @@ class Passthrough:
                 body=body,
                 length=int(length) if length.isdigit() else None,
                 model=model,
+                about=about or None,
                 credential=self._credential(request, caller),
             )
         )
@@ -104,11 +130,14 @@ class Passthrough:
         await owned.enter_async_context(answer)
         return Answer(answer.status, headers, Streamed(answer.chunks(), owned))
 
-    def _refuse_unless_allowed(self, target: str, caller: Caller) -> None:
+    def _is_allowed(self, target: str, caller: Caller) -> bool:
         own_key = caller.upstream_key is not None
-        if not passthrough_allowed(
+        return passthrough_allowed(
             target, tenants=self._keyring.tenants, own_key=own_key, allowed=self._allowed
-        ):
+        )
+
+    def _refuse_unless_allowed(self, target: str, caller: Caller) -> None:
+        if not self._is_allowed(target, caller):
             raise ApiError(
                 403,
                 f"{target.partition('?')[0]} is not cached and may name another tenant's objects:"
@@ -121,15 +150,17 @@ class Passthrough:
     async def _body_of(
         self, request: Request, upload: Upload
     ) -> tuple[bytes | AsyncIterator[bytes] | None, str | None]:
-        """Return the body to send, and the model that a small JSON body names."""
+        """Return the body to send, and the model that a JSON body names, unless it is very long."""
         length = request.headers.get(b"content-length", b"")
         if not length and b"transfer-encoding" not in request.headers:
-            await upload.whole()  # the empty body that every request has
+            await upload.up_to(0)  # the empty body that every request has
             return None, None
         is_json = request.headers.get(b"content-type", b"").startswith(b"application/json")
-        if not (is_json and length.isdigit() and int(length) <= _PEEKED):
+        if not is_json or (length.isdigit() and int(length) > self._peeked):
             return upload.chunks(), None
-        raw = await upload.whole()
+        raw, whole = await upload.up_to(self._peeked)
+        if not whole:
+            return _after(raw, upload.chunks()), None
         try:
             body = orjson.loads(raw)
         except ValueError:
@@ -144,10 +175,36 @@ class Passthrough:
             keys_configured=not self._keyring.anonymous,
         )
 
-    async def _models(self, request: Request, caller: Caller) -> Answer:
+    async def _listed(
+        self, about: str, target: str, request: Request, caller: Caller
+    ) -> Answer | None:
+        """Return the list of models, or what it says of the one that is asked about.
+
+        None where that is the upstream's to say: it speaks this wire, and the caller may ask it.
+        None, too, for a model that is not in the list.
+        """
+        if about and self._is_allowed(target, caller):
+            if all(member.spec.provider is None for member in self._upstreams.route(about).members):
+                return None
+        told = await self._upstreams.models(self._credential(request, caller))
+        if about:
+            told = next((model for model in told["data"] if model["id"] == about), {})
         headers = [
             (b"content-type", b"application/json"),
             (b"x-request-id", request.request_id.encode()),
         ]
-        models = await self._upstreams.models(self._credential(request, caller))
-        return Answer(200, headers, orjson.dumps(models))
+        return Answer(200, headers, orjson.dumps(told)) if told else None
+
+
+async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
+
+
+def _model_in(target: str) -> str | None:
+    """Return the model that a path below /v1/models names, "" for that itself; else None."""
+    path = target.partition("?")[0]
+    if path == _MODELS:
+        return ""
+    return unquote(path[len(_MODELS) + 1 :]) if path.startswith(_MODELS + "/") else None

@@ -97,10 +97,13 @@ class Pipeline:
         document = self._cache.hot(call.id)
         if document is None:
             return None
+        answer = self._served(call, Candidate(held, 1.0), document, now, ttl=policy.ttl)
+        if answer is None:
+            return None
         self._metrics.looked_up(call.category, Outcome.HIT)
         if self._audits is not None:
             self._audits.consider_control(call, held)
-        return self._served(call, Candidate(held, 1.0), document, now, ttl=policy.ttl)
+        return answer
 
     async def answer(self, call: Call) -> Answer:
         """Answer a call that memory alone could not; raise ApiError or an Upstream error."""
@@ -199,7 +202,7 @@ class Pipeline:
         return answer
 
     async def _replay(self, call: Call, found: Candidate) -> Answer | None:
-        """Return the entry's answer; None if its document is gone or cannot be read."""
+        """Return the entry's answer; None if its document is gone or cannot be read or replayed."""
         held = found.held
         document = await self._document(call, held)
         policy = call.policy_over(held)
@@ -218,8 +221,10 @@ class Pipeline:
         document = await self._document(call, found.held)
         if document is None:
             return None
-        self._metrics.looked_up(call.category, Outcome.STALE_IF_ERROR)
-        return self._served(call, found, document, now, ttl=policy.ttl, stale=True)
+        answer = self._served(call, found, document, now, ttl=policy.ttl, stale=True)
+        if answer is not None:
+            self._metrics.looked_up(call.category, Outcome.STALE_IF_ERROR)
+        return answer
 
     def _follow_up(self, call: Call, found: Candidate) -> None:
         """Note a hit for the error budget, and perhaps have it audited."""
@@ -257,8 +262,17 @@ class Pipeline:
         *,
         ttl: timedelta,
         stale: bool = False,
-    ) -> Answer:
+    ) -> Answer | None:
+        """Return the entry's answer as a use of it; None if it cannot be told in this form."""
         held, similarity, _ = found
+        try:
+            answer = replay(
+                call, held, document, similarity=similarity, now=now, ttl=ttl, stale=stale
+            )
+        except Exception:  # what an earlier version stored, or was imported, may be of any shape
+            log.exception("the answer of %s cannot be replayed; forwarding", held.id)
+            self._metrics.faults.labels("documents").inc()
+            return None
         self._cache.touch(held.id)
         same_past = held.earlier == call.question.earlier
         self._note(
@@ -271,7 +285,7 @@ class Pipeline:
             shared_key=held.shared_key,
             same_past=same_past,
         )
-        return replay(call, held, document, similarity=similarity, now=now, ttl=ttl, stale=stale)
+        return answer
 
     def _note(
         self,

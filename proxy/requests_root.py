@@ -36,7 +36,12 @@ def build_routes(parts: Parts, tracing: Tracing | None) -> Serve:
         keyring=parts.keyring,
         read=reading(tracing, build_reader(parts).read),
         pipeline=_pipeline(parts),
-        passthrough=Passthrough(parts.upstreams, parts.keyring, tuple(settings.passthrough)),
+        passthrough=Passthrough(
+            parts.upstreams,
+            parts.keyring,
+            tuple(settings.passthrough),
+            body_limit=settings.server.body_limit,
+        ),
         usage=parts.usage.usage,
         body_limit=settings.server.body_limit,
         metrics=parts.metrics,

@@ -40,7 +40,7 @@ def _seconds(retry_after: bytes | None, now: datetime) -> float | None:
         return float(text)
     try:
         moment = parsedate_to_datetime(text.decode("ascii"))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

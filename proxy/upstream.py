@@ -124,7 +124,7 @@ class Upstreams:
 
     async def open(self, call: UpstreamCall) -> UpstreamAnswer:
         """Send a call; return its answer once the head is there. Raise an UpstreamError."""
-        first = self.fleet.route(call.model)
+        first = self.fleet.route(call.about if call.model is None else call.model)
         if first.fallbacks and call.model is not None and call.repeatable:
             others = [group for group in first.fallbacks if _serves(group, call)]
             return await self._open_any(first, others, call)

@@ -86,7 +86,7 @@ class Turn:
         if status in OVERLOADED:
             self.member.failed(now, probe=self._probe)
         else:
-            self.member.succeeded()
+            self.member.answered()
         if self.group is not None and (status < 400 or status == 429 or status >= 500):
             failed = status >= 400
             self.group.tries.append(Try(now, self._first_byte, failed))
@@ -106,10 +106,13 @@ class Turn:
             self.member.failed(now, probe=self._probe)
             if self.group is not None:
                 self.group.tries.append(Try(now, self._first_byte or took, failed=True))
-        elif outcome == "ok":
+        elif self._status and self._status not in OVERLOADED:
+            self.member.ended()
+        if outcome == "ok":
             self.member.last_released = now
-        elif self._first_byte is None and self.group is not None:
-            self.group.gave_up(now, took)
+        elif outcome in ("cancelled", "retried") and self._first_byte is None:
+            if self.group is not None:
+                self.group.gave_up(now, took)
         self.member.finish(probe=self._probe)
         name = self.member.name
         facts = CallFacts(name, self.model, self._status, outcome, self._first_byte, took)

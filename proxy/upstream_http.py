@@ -38,7 +38,8 @@ class UpstreamCall:
     headers: list[tuple[str, str]] = field(repr=False)  # without credentials and length
     body: bytes | AsyncIterator[bytes] | None = field(default=None, repr=False)
     length: int | None = None  # of a body that is a stream, if known
-    model: str | None = None  # None: the default group
+    model: str | None = None  # None: the group of `about`
+    about: str | None = None  # a model that is asked about, of whoever serves it; None: the default
     credential: Credential = NO_CREDENTIAL
 
     @property

@@ -16,6 +16,7 @@ from proxy.wire.base import Fields, Json
 from proxy.wire.sse import DONE, BrokenStream, data_of, encode, payloads, with_data
 
 _FIRST_WINS = ("id", "created", "model")
+_PADDING = "obfuscation"  # of random length, so that nobody reads a text off its chunks' sizes
 _STAMPED = ("id", "created", "model", "system_fingerprint", "service_tier")  # on every chunk
 # Texts that come whole, once or repeated; all other texts in a delta grow piece by piece.
 _NAMES = frozenset({"role", "id", "type", "name", "format", "data"})
@@ -60,7 +61,7 @@ def _fold_chunk(answer: Fields, choices: dict[int, Fields], chunk: Fields) -> No
                 _fold_piece(choices, piece)
         elif key in _FIRST_WINS:
             answer[key] = answer.get(key) or value
-        elif value is not None or key not in answer:
+        elif key != _PADDING and (value is not None or key not in answer):
             answer[key] = value
 
 

@@ -37,6 +37,8 @@ class CompletionsWire:
     def read(self, body: dict[str, Json]) -> Question:
         """Split a request body; raise InvalidRequest naming the field at fault."""
         check_head(body)
+        if body.get("prompt") is None and body.get("prompt_embeds") is not None:  # as vLLM has it
+            return unasked(Tier.EXACT, 1)
         prompt = check_text_or_list(body, "prompt")
         scored = asks_for_logprobs(body, "logprobs")
         # Text to be put between two others depends on every letter of both.

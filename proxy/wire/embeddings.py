@@ -19,7 +19,8 @@ class EmbeddingsWire:
     def read(self, body: dict[str, Json]) -> Question:
         """Check a request body; raise InvalidRequest naming the field at fault."""
         check_head(body)
-        check_text_or_list(body, "input")
+        if body.get("input") is not None or body.get("messages") is None:  # as vLLM takes images
+            check_text_or_list(body, "input")
         return unasked(Tier.EXACT, 1)
 
     def ask_for_usage(self, body: dict[str, Json]) -> dict[str, Json]:

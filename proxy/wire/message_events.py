@@ -8,6 +8,7 @@ import orjson
 
 from proxy.wire.answer import pieces
 from proxy.wire.base import Fields, Json
+from proxy.wire.numbers import read_exactly
 from proxy.wire.sse import BrokenStream, encode, payloads
 
 _ENDING = ("stop_reason", "stop_sequence", "stop_details")
@@ -89,9 +90,9 @@ class _Building:
     def _stop_block(self, block: Fields) -> None:
         if self._input:
             try:
-                block["input"] = orjson.loads(self._input)
-            except orjson.JSONDecodeError as error:
-                raise BrokenStream(f"a tool's input is not JSON: {error}") from None
+                block["input"] = read_exactly(self._input.encode())
+            except ValueError as error:
+                raise BrokenStream(f"a tool's input cannot be read: {error}") from None
         self.message["content"].append(block)
         self._block = None
 

@@ -222,7 +222,10 @@ def _is_item(item: Json) -> bool:
     kind = item.get("type") if isinstance(item, dict) else None
     if kind in ("message", "reasoning"):
         needed = ("content",) if kind == "message" else ()
-        return all(_is_parts(item.get(k), k in needed) for k in ("content", "summary"))
+        summary = item.get("summary") or []  # of texts alone: a replay has no events for others
+        return all(_is_parts(item.get(k), k in needed) for k in ("content", "summary")) and all(
+            isinstance(part.get("text"), str) for part in summary
+        )
     if not isinstance(kind, str):
         return False
     return kind not in _OWN_CALLS or isinstance(item.get(_OWN_CALLS[kind]), str)

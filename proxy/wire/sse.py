@@ -17,6 +17,7 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024
 # whether that \r is a line of its own or half of \r\n.
 _BOUNDARY = re.compile(rb"\n\n|\n\r\n|\r\r|\n\r(?=[^\n])")
 _LONGEST_BOUNDARY = 3
+_MARK = b"\xef\xbb\xbf"  # a byte order mark, which a stream may begin with
 
 
 class BrokenStream(Exception):
@@ -66,9 +67,13 @@ def _is_one_line(event: bytes) -> bool:
     return is_data and event.find(b"\n") == len(event) - 2 and b"\r" not in event
 
 
+def _lines(event: bytes) -> list[bytes]:
+    return event.removeprefix(_MARK).splitlines()
+
+
 def _fields(event: bytes, name: bytes) -> list[bytes]:
     values = []
-    for line in event.splitlines():
+    for line in _lines(event):
         field, _, value = line.partition(b":")
         if field == name:
             values.append(value[1:] if value.startswith(b" ") else value)
@@ -91,7 +96,7 @@ def with_data(event: bytes, data: Json) -> bytes:
     """Return the same event carrying other data; its other lines stay."""
     if _is_one_line(event):
         return encode(data)
-    kept = [line for line in event.splitlines() if line and not line.startswith(b"data")]
+    kept = [line for line in _lines(event) if line and not line.startswith(b"data")]
     return b"\n".join([*kept, b"data: " + orjson.dumps(data), b"\n"])
 
 

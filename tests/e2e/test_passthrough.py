@@ -243,6 +243,54 @@ async def test_a_json_body_is_routed_by_its_model(way: Way) -> None:
     assert [call.body["model"] for call in way.other.calls[elsewhere:]] == ["claude-x"]
 
 
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "chunked"])
+@pytest.mark.parametrize("long", [False, True], ids=["short", "long"])
+async def test_a_json_body_is_routed_by_its_model_however_it_comes(
+    way: Way, tmp_path: Any, announced: bool, long: bool
+) -> None:
+    sent = orjson.dumps({**asking("x" * 2 * MIB if long else "x"), "model": "claude-x"})
+
+    async def parts() -> AsyncIterator[bytes]:
+        for start in range(0, len(sent), 2**20):
+            yield sent[start : start + 2**20]
+
+    specs = [
+        {"name": "claude", "base_url": way.other.base_url, "models": ["claude-*"]},
+        {"name": "main", "base_url": way.upstream.base_url},
+    ]
+    headers, data = {"Content-Type": "application/json"}, io.BytesIO(sent) if announced else parts()
+    asked = len(way.other.calls)
+    async with proxy_running(settings_for(tmp_path, "", upstreams=specs)) as proxy:
+        path = "/v1/messages/count_tokens"
+        answer, body = await way.ask("POST", path, proxy=proxy, data=data, headers=headers)
+    assert answer.status == 200, body
+    assert [(call.target, bytes(call.raw)) for call in way.other.calls[asked:]] == [(path, sent)]
+
+
+async def test_json_that_is_too_long_to_be_read_goes_up_as_it_comes(way: Way) -> None:
+    sent = orjson.dumps(asking("x" * 2 * MIB))
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield sent
+
+    headers = {"Content-Type": "application/json"}
+    call = await way.seen("POST", "/v1/batches", data=parts(), headers=headers)
+    assert bytes(call.raw) == sent
+
+
+async def test_a_model_is_asked_about_where_it_is_served(way: Way) -> None:
+    elsewhere, here = len(way.other.calls), len(way.upstream.calls)
+    for method in ("GET", "DELETE"):
+        for model in ("claude-tiny", "claude-org%2Ftiny"):
+            answer, body = await way.ask(method, f"/v1/models/{model}")
+            assert answer.status == 200, body
+    assert [call.target for call in way.other.calls[elsewhere:]] == [
+        "/v1/models/claude-tiny",
+        "/v1/models/claude-org%2Ftiny",
+    ] * 2
+    assert len(way.upstream.calls) == here
+
+
 async def test_a_model_that_nobody_serves_is_a_404(way: Way, tmp_path: Any) -> None:
     spec = {"name": "claude", "base_url": way.other.base_url, "models": ["claude-*"]}
     async with proxy_running(settings_for(tmp_path, "", upstreams=[spec])) as proxy:
@@ -400,6 +448,21 @@ async def test_a_path_that_the_operator_allows_is_open_to_every_tenant(way: Way,
 async def test_a_tenant_with_its_own_upstream_key_reaches_its_own_objects(way: Way) -> None:
     call = await way.seen("GET", "/v1/files", proxy=way.shared, key="of-own")
     assert call.headers["Authorization"] == "Bearer sk-own"
+
+
+@pytest.mark.parametrize("query", ["", "?limit=1000"])
+async def test_every_tenant_sees_which_models_there_are(way: Way, query: str) -> None:
+    answer, body = await way.ask("GET", f"/v1/models{query}", proxy=way.shared, key="of-a")
+    assert answer.status == 200
+    models = {model["id"]: model for model in orjson.loads(body)["data"]}
+    assert models.keys() == {"claude-tiny", "gpt-4o-mini"}
+    for name, model in models.items():
+        path = f"/v1/models/{name}{query}"
+        answer, body = await way.ask("GET", path, proxy=way.shared, key="of-a")
+        assert (answer.status, orjson.loads(body)) == (200, model)
+    before = len(way.upstream.calls)
+    answer, _ = await way.ask("GET", f"/v1/models/ft:m{query}", proxy=way.shared, key="of-a")
+    assert (answer.status, len(way.upstream.calls)) == (403, before)
 
 
 async def test_a_single_tenant_reaches_everything(way: Way) -> None:

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from tests.e2e.conftest import Stage
 from tests.e2e.ground import MISS, Ground, chat, fresh_question, standing
-from tests.fake_upstream import Script
+from tests.fake_upstream import Call, Script
 from tests.harness import digest
 
 shared_loop = pytest.mark.asyncio(loop_scope="module")
@@ -121,6 +121,26 @@ async def test_who_joined_a_failing_call_is_told_the_same(ground: Ground) -> Non
         assert {status for status, _, _ in answers} == {expected[0]}
         assert expected[1] is None or {told for _, _, told in answers} == {body}
     assert len(ground.upstream.calls) == before + 2
+
+
+@shared_loop
+@pytest.mark.parametrize("status", [400, 422])
+async def test_who_joined_a_call_that_is_refused_for_what_only_its_leader_said_is_answered(
+    ground: Ground, status: int
+) -> None:
+    def refuse(call: Call) -> Script:
+        return Script(delay=0.3, status=status) if "metadata" in call.body else Script()
+
+    question, asked = fresh_question(), len(ground.upstream.calls)
+    ground.upstream.choose = refuse
+    leading = [ground.chat(question, metadata={"a": 1}) for _ in range(3)]
+    led = asyncio.gather(*leading)
+    await ground.upstream.until(lambda: len(ground.upstream.calls) > asked)
+    followed = await asyncio.gather(*[ground.chat(question, stream=s) for s in (False, True)])
+    ground.upstream.choose = None
+    assert [told for told, _, _ in await led] == [status] * 3
+    assert [told for told, _, _ in followed] == [200] * 2
+    assert len(ground.upstream.calls) <= asked + 3  # those who said the same were told the same
 
 
 @shared_loop

@@ -12,10 +12,11 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from proxy.wire.chat import ChatWire
 from tests.e2e.conftest import Stage
 from tests.e2e.ground import MISS, Ground, chat, counted, fresh_question, standing
 from tests.fake_answers import sse
-from tests.fake_upstream import FakeUpstream, Script
+from tests.fake_upstream import Call, FakeUpstream, Script
 
 shared_loop = pytest.mark.asyncio(loop_scope="module")
 
@@ -192,6 +193,22 @@ async def test_a_stream_that_ends_early_without_a_sign_is_not_stored(ground: Gro
 
 
 @shared_loop
+async def test_a_stored_answer_that_cannot_be_told_as_a_stream_is_asked_for_again(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(wire: ChatWire, answer: Any, body: Any) -> Any:
+        raise KeyError("text")
+
+    question = fresh_question()
+    await ground.chat(question)
+    assert await ground.hits(question)
+    monkeypatch.setattr(ChatWire, "replay", fail)
+    status, cache, told = await ground.chat(question, stream=True)
+    assert (status, cache) == (200, MISS)
+    assert told.endswith(b"data: [DONE]\n\n")
+
+
+@shared_loop
 @pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
 @pytest.mark.parametrize(
     "status", [400, 401, 403, 404, 409, 413, 422, 429, 500, 501, 502, 503, 504, 529]
@@ -269,6 +286,28 @@ async def test_an_upstream_that_is_down_is_a_502_until_it_is_back(stage: Stage) 
         assert str(stage.upstream.port).encode() not in told
     await stage.upstream.start()
     assert (await chat(stage.http, proxy, question))[:2] == (200, MISS)
+
+
+async def test_an_upstream_that_knows_no_stream_options_is_asked_without(stage: Stage) -> None:
+    unknown = b'{"error":{"message":"Unrecognized request argument supplied: stream_options"}}'
+
+    def refuse(call: Call) -> Script | None:
+        wished = "stream_options" in call.body
+        return Script(status=400, body=unknown) if wished else Script(text="A.")
+
+    stage.upstream.choose = refuse
+    proxy = await stage.proxy()
+    for question, calls in (("First?", 2), ("Second?", 3)):
+        status, cache, told = await chat(stage.http, proxy, question, stream=True)
+        assert (status, cache, told.endswith(b"data: [DONE]\n\n")) == (200, MISS, True)
+        assert len(stage.upstream.calls) == calls  # it is told once
+    await asyncio.sleep(0.1)
+    _, cache, told = await chat(stage.http, proxy, "First?")
+    assert cache.startswith("nearhit; hit")
+    assert orjson.loads(told)["choices"][0]["message"]["content"] == "A."
+    wish = {"include_usage": True}
+    answered = await chat(stage.http, proxy, "Third?", stream=True, stream_options=wish)
+    assert answered == (400, MISS, unknown)  # the client's own wish
 
 
 async def test_an_upstream_that_is_slow_to_begin_is_a_504(stage: Stage) -> None:

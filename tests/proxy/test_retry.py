@@ -45,6 +45,7 @@ def test_an_overloaded_upstream_is_tried_again(status: int) -> None:
         pytest.param(b"1.2.3", None, id="no number"),
         pytest.param(b"", None, id="empty"),
         pytest.param(b"\xff", None, id="not text"),
+        pytest.param(b"Fri, 02 Jan 2026 03:04:05 +99999999999999", None, id="an absurd zone"),
     ],
 )
 def test_a_429_is_tried_again_when_it_says_when(

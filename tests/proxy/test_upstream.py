@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -569,6 +570,35 @@ async def test_a_replica_that_keeps_failing_is_left_alone_and_probed_back(
         await said(upstreams, chat())
         assert len(a.calls) == 4
         assert not ejected.ejections
+
+
+async def test_a_replica_whose_answers_keep_breaking_off_is_left_alone(
+    pair: tuple[FakeUpstream, FakeUpstream],
+) -> None:
+    a, b = pair
+    a.default = Script(cut_after=2)
+    async with Upstreams([spec(a, "a"), spec(b, "b")]) as upstreams:
+        for _ in range(20):
+            async with await upstreams.open(chat(stream=True)) as answer:
+                with suppress(UpstreamBroken):
+                    await answer.read(LIMIT)
+        assert len(a.calls) == 3
+        a.default = Script()
+        [ejected] = [m for m in upstreams.route(None).members if m.ejections]
+        ejected.ejected_until = time.monotonic()
+        await said(upstreams, chat())
+        assert not (ejected.ejections or ejected.failures)
+
+
+async def test_an_answer_that_a_client_leaves_ends_a_row_of_failures(fake: FakeUpstream) -> None:
+    async with Upstreams([spec(fake)]) as upstreams:
+        [member] = upstreams.route(None).members
+        for _ in range(5):
+            fake.play(Script(cut_after=2), Script(hold_after=1))
+            await failure(upstreams, chat(stream=True))
+            assert member.failures == 1
+            await (await upstreams.open(chat(stream=True))).aclose()
+            assert member.failures == 0
 
 
 async def test_when_all_are_down_the_error_says_so() -> None:

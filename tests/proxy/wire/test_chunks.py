@@ -109,6 +109,7 @@ def test_the_first_name_and_the_last_of_all_else_count() -> None:
     chunks = [
         {"id": "", "model": "", "created": 0, "object": "", "citations": ["a"]},
         {"id": "c-1", "model": "m", "created": 17, "usage": None, "service_tier": "auto"},
+        {"obfuscation": "aGk7mQ"},  # pads a chunk, and is no part of an answer
         {"id": "c-2", "model": "m-2", "created": 18, "citations": ["a", "b"]},
         {"usage": {"total_tokens": 3}, "service_tier": "default"},
         {"usage": None},

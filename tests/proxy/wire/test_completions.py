@@ -40,6 +40,7 @@ def test_the_prompt_is_the_query() -> None:
         pytest.param({"prompt": [1, 2, 3]}, id="tokens"),
         pytest.param({"prompt": [[1], [2]]}, id="two prompts of tokens"),
         pytest.param({"prompt": [None]}, id="what only the upstream can judge"),
+        pytest.param({"prompt": None, "prompt_embeds": "AAAA"}, id="a prompt as vectors"),
         pytest.param({"prompt": ""}, id="an empty prompt"),
         pytest.param({"prompt": "\n "}, id="nothing but space"),
         pytest.param({"suffix": "the end."}, id="a text to insert into"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.wire.base import Json, Tier
+from proxy.wire.base import InvalidRequest, Json, Tier
 from proxy.wire.embeddings import EmbeddingsWire
 
 EMBEDDINGS = EmbeddingsWire()
@@ -24,6 +24,13 @@ def test_every_input_matches_exactly(asked: Json) -> None:
     question = EMBEDDINGS.read({"model": "m", "input": asked, "dimensions": 64})
     assert question.tier is Tier.EXACT
     assert (question.text, question.skeleton, question.context) == ("", {}, [])
+
+
+def test_messages_may_stand_in_for_the_input() -> None:
+    asked = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
+    assert EMBEDDINGS.read(asked).tier is Tier.EXACT
+    with pytest.raises(InvalidRequest, match="input"):
+        EMBEDDINGS.read({**asked, "input": 7})
 
 
 def test_there_are_no_streams() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import orjson
 import pytest
 
@@ -117,6 +119,26 @@ def test_a_tool_without_arguments_keeps_its_empty_input() -> None:
 
 
 TOOL = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
+
+
+@pytest.mark.parametrize(
+    ("number", "kept"),
+    [
+        pytest.param("18446744073709551615", True, id="64 bits"),
+        pytest.param("-9223372036854775808", True, id="64 bits below zero"),
+        pytest.param("18446744073709551616", False, id="65 bits"),
+        pytest.param("-9223372036854775809", False, id="65 bits below zero"),
+        pytest.param("123456789012345678901234", False, id="an account"),
+        pytest.param('"123456789012345678901234"', True, id="an account as a text"),
+        pytest.param("0.12345678901234567890", True, id="a fraction"),
+    ],
+)
+def test_a_tool_is_never_called_with_a_rounded_integer(number: str, kept: bool) -> None:
+    halves = [f'{{"to": {number[:9]}', f"{number[9:]}}}"]
+    written = [delta("input_json_delta", partial_json=half) for half in halves]
+    message = assemble_message([START, opened(TOOL), *written, closed(), END, STOP])
+    assert (message is not None) is kept
+    assert message is None or message["content"][0]["input"] == {"to": json.loads(number)}
 
 
 @pytest.mark.parametrize(

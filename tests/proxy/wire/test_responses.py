@@ -441,6 +441,18 @@ OUT = {"type": "output_text", "text": "Blue"}
         pytest.param(
             response({"type": "reasoning", "summary": 1}), "malformed", "malformed", id="no summary"
         ),
+        pytest.param(
+            response({"type": "reasoning", "summary": [{"type": "summary_image"}]}, message(OUT)),
+            "malformed",
+            "malformed",
+            id="a summary that is no text",
+        ),
+        pytest.param(
+            response({"type": "reasoning", "summary": [{"type": "x", "text": 7}]}, message(OUT)),
+            "malformed",
+            "malformed",
+            id="a number as a summary",
+        ),
         pytest.param({"status": "completed"}, "malformed", "malformed", id="no output at all"),
     ],
 )

@@ -121,6 +121,8 @@ def test_many_small_chunks_of_a_large_event_do_not_cost_its_square() -> None:
         pytest.param(b"data: a\n\r\n", b"a", b"", id="mixed endings"),
         pytest.param(b": note\nid: 7\ndata: x\nretry: 5\n\n", b"x", b"", id="other fields"),
         pytest.param(b"\n\ndata: x\n\n", b"x", b"", id="blank lines before"),
+        pytest.param(b"\xef\xbb\xbfdata: x\n\n", b"x", b"", id="a byte order mark before"),
+        pytest.param(b"\xef\xbb\xbfevent: a\ndata: x\n\n", b"x", b"a", id="a mark and a name"),
         pytest.param(b"data\n\n", b"", b"", id="a field without a value"),
         pytest.param(b"database: 1\n\n", b"", b"", id="a longer field name"),
         pytest.param(b"event: message_stop\n\n", b"", b"message_stop", id="a name alone"),
@@ -145,6 +147,7 @@ def test_other_lines_survive_a_change_of_data() -> None:
     changed = with_data(b"id: 7\r\nevent: x\r\ndata: [1,\r\ndata: 2]\r\n\r\n", [3])
     assert changed == b"id: 7\nevent: x\ndata: [3]\n\n"
     assert SseReader().feed(changed) == [changed]
+    assert with_data(b"\xef\xbb\xbfdata: 1\n\n", 2) == b"data: 2\n\n"
 
 
 def test_payloads_are_the_objects_and_the_end() -> None:
