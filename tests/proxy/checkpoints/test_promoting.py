@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from embed.errors import CheckpointInvalid, EncoderFailed
-from proxy.checkpoints import promoting, promotion
+from proxy.checkpoints import judging, promoting, promotion
+from proxy.checkpoints.judging import Judge
 from proxy.checkpoints.promoting import AlreadyActive, Busy, NothingBefore
 from proxy.checkpoints.promotion import Outcome, Promotion, Step
 from store.policy import PolicyBook
@@ -303,3 +306,20 @@ async def test_another_replica_is_busy_while_one_promotes_and_takes_over_once_it
     assert await other.promoter.take_over()
     assert (await other.ended()).outcome is Outcome.PROMOTED
     await other.promoter.aclose()
+
+
+async def test_what_takes_seconds_with_many_pairs_leaves_the_event_loop_alone(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await with_pairs(bench)
+    here, threads = threading.current_thread(), list[threading.Thread]()
+    for place, name in ((judging, "held_out_pairs"), (Judge, "_calibration")):
+        real = getattr(place, name)
+
+        def noted(*given: Any, real: Callable[..., Any] = real) -> Any:
+            threads.append(threading.current_thread())
+            return real(*given)
+
+        monkeypatch.setattr(place, name, noted)
+    assert (await promoted(bench, tmp_path)).outcome is Outcome.PROMOTED
+    assert len(threads) == 2 and here not in threads
