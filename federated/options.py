@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -58,11 +59,18 @@ class RunOptions:
     def __post_init__(self) -> None:
         """Raise OptionInvalid where a value, or two together, make no sense."""
         for name, least in _LEAST.items():
-            if getattr(self, name) < least:
+            if not getattr(self, name) >= least:  # not a number is neither
                 raise _fault(name, getattr(self, name), f"{least} or more")
         for name in _ABOVE_ZERO:
             if not getattr(self, name) > 0:
                 raise _fault(name, getattr(self, name), "more than 0")
+        for name in _FINITE:
+            if not math.isfinite(getattr(self, name)):
+                raise _fault(name, getattr(self, name), "a finite number")
+        if not self.delta < 1:
+            raise _fault("delta", self.delta, "less than 1")
+        if self.pca_dimension > WIDTH:
+            raise _fault("pca_dimension", self.pca_dimension, f"up to {WIDTH}")
         if self.server_optimizer not in SERVER_OPTIMIZERS:
             raise _fault("server_optimizer", self.server_optimizer, ", ".join(SERVER_OPTIMIZERS))
         if self.pca_dimension and (self.central_dp or self.local_dp):
@@ -81,9 +89,13 @@ class RunOptions:
             if name in config:
                 given[field.name] = _typed(field.name, config[name], default)
         options = cls(**given)
+        drawn, least = options.clients_per_round, options.secure_least
+        if options.secure_aggregation and 0 < drawn < least:
+            raise _fault("clients_per_round", drawn, f"0, or secure-least ({least}) and more")
         return options if node is None else _tightened(options, node)
 
 
+WIDTH = 384  # of MiniLM's vectors
 SERVER_OPTIMIZERS = ("fedavg", "fedadam")
 _LEAST = {
     "num_server_rounds": 1,
@@ -110,6 +122,15 @@ _ABOVE_ZERO = (
     "max_update_norm",
     "epsilon",
     "delta",
+    "clipping_norm",
+)
+_FINITE = (
+    "learning_rate",
+    "margin",
+    "anchor",
+    "proximal_mu",
+    "server_learning_rate",
+    "noise_multiplier",
     "clipping_norm",
 )
 
