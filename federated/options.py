@@ -16,6 +16,10 @@ class OptionInvalid(ValueError):
     """An option cannot be used; one line says which, and what is allowed."""
 
 
+class NodeConfigInvalid(OptionInvalid):
+    """What a site says of itself cannot be used; that line may hold a key, and stays there."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """The run-config, by the names it has in pyproject.toml with `-` for `_`."""
@@ -81,7 +85,8 @@ class RunOptions:
     def read(cls, config: Config, node: Config | None = None) -> RunOptions:
         """Return the options of a run-config, tightened by what a site's node-config says.
 
-        A site may ask for more privacy than the run does, never for less. Raise OptionInvalid.
+        A site may ask for more privacy than the run does, never for less. Raise OptionInvalid, and
+        NodeConfigInvalid for what the site says, also for an unknown key.
         """
         given = {}
         for field in fields(cls):
@@ -92,7 +97,12 @@ class RunOptions:
         drawn, least = options.clients_per_round, options.secure_least
         if options.secure_aggregation and 0 < drawn < least:
             raise _fault("clients_per_round", drawn, f"0, or secure-least ({least}) and more")
-        return options if node is None else _tightened(options, node)
+        if node is None:
+            return options
+        try:
+            return _tightened(options, node)
+        except OptionInvalid as error:
+            raise NodeConfigInvalid(str(error)) from None
 
 
 WIDTH = 384  # of MiniLM's vectors
@@ -124,6 +134,20 @@ _ABOVE_ZERO = (
     "delta",
     "clipping_norm",
 )
+_OF_A_NODE = (
+    "proxy",
+    "proxy-key-file",
+    "proxy-key-env",
+    "pairs",
+    "secure-aggregation",
+    "secure-least",
+    "local-dp",
+    "epsilon",
+    "delta",
+    "clipping-norm",
+    "partition-id",  # Flower's own, in a simulation
+    "num-partitions",
+)
 _FINITE = (
     "learning_rate",
     "margin",
@@ -145,6 +169,9 @@ def _typed(name: str, value: Any, default: Any) -> Any:
 
 
 def _tightened(options: RunOptions, node: Config) -> RunOptions:
+    # A switch that protects is not to be off because of how it was spelt.
+    if unknown := sorted(node.keys() - set(_OF_A_NODE)):
+        raise OptionInvalid(f"node-config has {unknown[0]!r}, allowed: {', '.join(_OF_A_NODE)}")
     changes: dict[str, Any] = {}
     for name in ("secure_aggregation", "local_dp"):
         wanted = _typed(name, node.get(_kebab(name), False), False)

@@ -109,5 +109,11 @@ def test_a_site_may_ask_for_more_privacy_and_never_for_less() -> None:
     assert (strict.local_dp, strict.epsilon) == (True, 1.0)
 
 
+@pytest.mark.parametrize("key", ["secure_aggregation", "local-DP", "central-dp"])
+def test_a_site_that_misspells_what_protects_it_takes_no_part(key: str) -> None:
+    with pytest.raises(OptionInvalid, match=f"node-config has '{key}', allowed: proxy, proxy-key"):
+        RunOptions.read({}, {"pairs": "pairs.jsonl", key: True})
+
+
 def test_what_a_node_says_of_its_pairs_is_no_option(tmp_path: Path) -> None:
     assert RunOptions.read({}, {"pairs": str(tmp_path), "partition-id": 3}) == RunOptions()

@@ -170,6 +170,17 @@ def test_a_site_that_fails_tells_the_kind_of_fault_alone(tmp_path: Path) -> None
     assert first.error.reason == "PairsInvalid"
 
 
+def test_a_key_in_the_place_of_its_variables_name_is_not_told_and_the_site_reads_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with federation(tmp_path, [pairs_of(1), pairs_of(2), pairs_of(3)]) as sites:
+        sites.grid.contexts[2].node_config = {"proxy": "http://x", "proxy-key-env": "sk-secret"}
+        assert sites.run().clients == 2
+        errors = {r.error.reason for r in sites.grid.replies if r.has_error()}
+    assert errors == {"NodeConfigInvalid"}
+    assert "this site takes no part: proxy-key-env: sk-secret is not set" in caplog.text
+
+
 @pytest.mark.parametrize("optimizer", ["fedavg", "fedadam"])
 def test_a_crash_costs_one_round(optimizer: str, tmp_path: Path) -> None:
     lists = [pairs_of(1), pairs_of(2)]
