@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +20,7 @@ from federated.task import FloatArray, State
 
 RECORD, STATE, BEST, OPTIMIZER = "run.json", "state.npz", "best.npz", "optimizer.npz"
 CHECKPOINT = "checkpoint"  # the directory beside them that the run ends with
+LOCK = ".lock"  # in `output`
 _ENDLESS = ("num_server_rounds", "wait_for_clients", "round_timeout", "output", "patience")
 
 
@@ -129,6 +132,24 @@ class RunDirectory:
                 return {key: kept[key] for key in kept.files}
         except (OSError, ValueError) as error:
             raise RunStateInvalid(f"{self.path / name} cannot be read: {error}") from None
+
+
+@contextmanager
+def only_run(output: Path) -> Iterator[None]:
+    """Hold the right to write runs to `output`; raise RunStateInvalid while another run does.
+
+    It would take this one's directory for its own, as that of a run that a crash has ended. The
+    kernel frees the lock when its holder dies.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunStateInvalid(
+                f"another run writes to {output}: wait for its end, or give another output"
+            ) from None
+        yield
 
 
 def digest_of(options: RunOptions) -> str:

@@ -223,6 +223,22 @@ def test_an_unfinished_run_is_not_gone_on_with_under_other_options(tmp_path: Pat
             sites.run(learning_rate=0.5)
 
 
+def test_a_run_that_begins_while_another_goes_on_leaves_its_directory_alone(
+    tmp_path: Path,
+) -> None:
+    with federation(tmp_path, [pairs_of(1), pairs_of(2)]) as sites:
+
+        def begin_another(reply: Message) -> Message:
+            sites.grid.tamper = lambda reply: reply
+            with pytest.raises(RunStateInvalid, match="another run writes to"):
+                sites.run()
+            return reply
+
+        sites.grid.tamper = begin_another
+        assert sites.run().checkpoint == "tiny-0001"
+        assert sites.run().checkpoint == "tiny-0002"
+
+
 def test_a_run_that_has_ended_is_followed_by_another(tmp_path: Path) -> None:
     with federation(tmp_path, [pairs_of(1), pairs_of(2)]) as sites:
         assert sites.run().checkpoint == "tiny-0001"
