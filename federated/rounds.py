@@ -57,7 +57,8 @@ def run_rounds(run: Run, record: RunRecord, start: Mapping[str, FloatArray]) -> 
     while record.round < run.options.num_server_rounds:
         number = record.round + 1
         run.say(f"round {number} of {run.options.num_server_rounds}")
-        averaged = _train(run, number, arrays_of(state))
+        record = replace(record, asked=record.asked + 1)
+        averaged = _train(run, record, arrays_of(state))
         report = run.reporting.report
         better, record = _judged(run, record, report)
         best = state if better else None
@@ -79,8 +80,11 @@ def run_rounds(run: Run, record: RunRecord, start: Mapping[str, FloatArray]) -> 
     return _judge_last(run, record, state)
 
 
-def _train(run: Run, number: int, arrays: ArrayRecord) -> ArrayRecord | None:
-    messages = run.strategy.configure_train(number, arrays, ConfigRecord(), run.grid)
+def _train(run: Run, record: RunRecord, arrays: ArrayRecord) -> ArrayRecord | None:
+    number = record.round + 1
+    messages = list(run.strategy.configure_train(number, arrays, ConfigRecord(), run.grid))
+    if run.options.local_dp:
+        run.directory.note(record)  # what leaves a site now is spent, whatever becomes of the round
     replies = exchange(run.grid, messages, run.options.round_timeout, run.say)
     averaged, _ = run.strategy.aggregate_train(number, replies)
     return averaged

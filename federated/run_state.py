@@ -35,6 +35,7 @@ class RunRecord:
     options: str  # digest of those that must not change in between
     parent: str  # id of the checkpoint it started from
     round: int = 0  # rounds whose training has been averaged
+    asked: int = 0  # times that sites were asked to train, also in a round that came to nothing
     clients: int = 0  # the most that trained in one round
     pairs: int = 0  # the most that were trained on in one round
     best_round: int = -1  # whose state did best; -1: none was judged yet
@@ -93,17 +94,21 @@ class RunDirectory:
             self._replace(f"{record.best_round}-{BEST}", best)
         self._replace(f"{record.round}-{STATE}", state)
         self._replace(f"{record.round}-{OPTIMIZER}", optimizer)
-        _write(self.path / RECORD, (json.dumps(asdict(record), indent=2) + "\n").encode())
+        self.note(record)
         kept = {f"{record.round}-{STATE}", f"{record.round}-{OPTIMIZER}"}
         kept.add(f"{record.best_round}-{BEST}")
         for file in self.path.glob("*.npz"):
             if file.name not in kept:
                 file.unlink()
 
+    def note(self, record: RunRecord) -> None:
+        """Keep a record while the states that were kept stay what they are."""
+        _write(self.path / RECORD, (json.dumps(asdict(record), indent=2) + "\n").encode())
+
     def end(self, record: RunRecord, checkpoint: str) -> RunRecord:
         """Note which checkpoint the run ended with; the weights of its rounds go."""
         ended = replace(record, checkpoint=checkpoint)
-        _write(self.path / RECORD, (json.dumps(asdict(ended), indent=2) + "\n").encode())
+        self.note(ended)
         for file in self.path.glob("*.npz"):
             file.unlink()
         return ended

@@ -129,7 +129,7 @@ def publish(
         pairs=record.pairs,
         metrics=record.best_metrics,
         thresholds=record.thresholds,
-        privacy=told(options, record.round),
+        privacy=told(options, record.round, max(record.round, record.asked)),
         history=record.history[-MOST_JUDGED:],
     )
     checkpoint = export_trained(
