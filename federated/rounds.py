@@ -109,7 +109,9 @@ def _judged(run: Run, record: RunRecord, report: Report) -> tuple[bool, RunRecor
     training: what a run is for is another one.
     """
     told = {"round": record.round, "judged": report.judged, **report.metrics}
-    record = replace(record, history=[*record.history, told])
+    # Judged once more after a crash, or when a run goes on for longer: what was said before goes.
+    before = [row for row in record.history if row["round"] != record.round]
+    record = replace(record, history=[*before, told])
     if report.judged == 0:
         run.say("  nobody has held-out pairs of both labels: the state could not be judged")
         score = 0.0

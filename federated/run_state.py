@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -133,9 +134,9 @@ class RunDirectory:
 
     def _load(self, name: str) -> dict[str, FloatArray]:
         try:
-            with np.load(self.path / name) as kept:
+            with (self.path / name).open("rb") as file, np.load(file) as kept:
                 return {key: kept[key] for key in kept.files}
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError, BadZipFile) as error:
             raise RunStateInvalid(f"{self.path / name} cannot be read: {error}") from None
 
 

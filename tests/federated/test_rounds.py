@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message
 
+from federated import server_app
 from federated.exchange import TooFewClients
 from federated.records import ARRAYS, EXAMPLES, METRICS, TRAIN
 from federated.run_state import RunStateInvalid
@@ -205,6 +206,22 @@ def test_a_crash_costs_one_round(optimizer: str, tmp_path: Path) -> None:
         assert record.round == 3 and len(sites.grid.asked) == asked + 6
         for name, values in whole.items():
             np.testing.assert_array_equal(sites.published[name], values)
+
+
+def test_a_crash_after_the_last_judging_leaves_one_line_of_figures_a_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with federation(tmp_path, [pairs_of(1, 80, 40), pairs_of(2, 80, 40)]) as sites:
+        with monkeypatch.context() as patch:
+            patch.setattr(server_app, "fitted_projection", lambda *_: 1 / 0)
+            scores = iter([0.5, 0.6, 0.7])  # the last state is the best, so its judging is kept
+            figures = {"precision": 1.0, "recall": 1.0, "false_hit_rate": 0.0}
+            patch.setattr(
+                "federated.strategy.mean_metrics", lambda _: {"f05": next(scores), **figures}
+            )
+            with pytest.raises(ZeroDivisionError):
+                sites.run()
+        assert [row["round"] for row in sites.run().history] == [0, 1, 2]
 
 
 def test_an_unfinished_run_is_not_gone_on_with_under_other_options(tmp_path: Path) -> None:
