@@ -185,6 +185,9 @@ class Promoter:
         """Leave a promotion under way to the next start."""
         if self._task is not None:
             await self._cease(self._task)
+        if self._now is not None and self._now.running:
+            with suppress(StoreUnavailable):
+                await self._bulletin.leave(self._now)
 
     async def _cease(self, task: asyncio.Task[None]) -> None:
         # The swap is not cut in two: it takes a moment.

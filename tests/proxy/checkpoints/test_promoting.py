@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from proxy.checkpoints.promoting import AlreadyActive, Busy, NothingBefore
 from proxy.checkpoints.promotion import Outcome, Promotion, Step
 from store.policy import PolicyBook
 from tests.embed.test_checkpoint import LINEAGE, write
+from tests.fakes_documents import MemoryDocuments
 from tests.proxy.checkpoints.encoders import labelled
 from tests.proxy.checkpoints.fake_switch import Bench
 
@@ -306,6 +308,38 @@ async def test_another_replica_is_busy_while_one_promotes_and_takes_over_once_it
     assert await other.promoter.take_over()
     assert (await other.ended()).outcome is Outcome.PROMOTED
     await other.promoter.aclose()
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 3600.0])
+async def test_whose_clock_differs_is_neither_thought_dead_nor_alive_for_ever(
+    ahead: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promotion, "SILENT", 0.3)
+    records = MemoryDocuments().records
+    one, other = (promotion.Bulletin(records, alone=False) for _ in range(2))
+    now = Promotion(checkpoint="a-1", who="ann", began="", dry_run=False, force=False)
+    real = time.time
+    for _ in range(3):
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda: real() + ahead)
+            await one.tell(now)
+        assert await other.elsewhere() and await other.orphan() is None
+        await asyncio.sleep(0.15)
+    await asyncio.sleep(0.2)
+    assert not await other.elsewhere() and await other.orphan() == now
+
+
+async def test_a_process_that_ends_in_order_leaves_its_promotion_to_another_at_once() -> None:
+    records = MemoryDocuments().records
+    one, other = (promotion.Bulletin(records, alone=False) for _ in range(2))
+    now = Promotion(checkpoint="a-1", who="ann", began="", dry_run=False, force=False)
+    await one.tell(now)
+    assert await other.orphan() is None
+    await one.leave(now)
+    assert await other.orphan() == now and not await other.elsewhere()
+    await other.tell(now)
+    await one.leave(now)
+    assert await one.orphan() is None, "what another one goes on with is not its own any more"
 
 
 async def test_what_takes_seconds_with_many_pairs_leaves_the_event_loop_alone(
