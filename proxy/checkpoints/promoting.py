@@ -249,7 +249,12 @@ class Promoter:
         except BaseException:
             await encoder.aclose()
             raise
-        await self._switch.stage(encoder, self._progressed)  # whose the encoder is from now on
+        try:
+            await self._switch.stage(encoder, self._progressed)  # whose the encoder is from now on
+        except SwitchRefused as error:
+            # It has let go of its own; what is staged by now may be another replica's.
+            await self._end(Outcome.FAILED, (str(error),))
+            return
         self._at(Step.SWITCH)
         await self._exchange(checkpoint, encoder, evidence)
         await self._end(Outcome.PROMOTED, self._now.reasons)

@@ -18,6 +18,7 @@ from proxy.checkpoints import judging, promoting, promotion
 from proxy.checkpoints.judging import Judge
 from proxy.checkpoints.promoting import AlreadyActive, Busy, NothingBefore
 from proxy.checkpoints.promotion import Outcome, Promotion, Step
+from proxy.switching import SwitchRefused
 from store.policy import PolicyBook
 from tests.embed.test_checkpoint import LINEAGE, write
 from tests.fakes_documents import MemoryDocuments
@@ -191,6 +192,16 @@ async def test_a_failure_before_the_swap_leaves_everything_as_it_was(
     assert ended.outcome is Outcome.FAILED and "KeyError" in ended.reasons[0]
     bench.switch.fails = None
     assert (await promoted(bench, tmp_path)).outcome is Outcome.PROMOTED
+
+
+async def test_who_gives_way_to_another_replica_leaves_what_that_one_stages_alone(
+    bench: Bench, tmp_path: Path
+) -> None:
+    await with_pairs(bench)
+    bench.switch.fails = SwitchRefused("another replica began to promote a checkpoint")
+    ended = await promoted(bench, tmp_path)
+    assert (ended.outcome, ended.reasons) == (Outcome.FAILED, (str(bench.switch.fails),))
+    assert bench.switch.staging == ended.checkpoint, "as the records of all replicas have it"
 
 
 async def test_rollback_restores_the_thresholds_that_nobody_edited_and_can_be_taken_back(
