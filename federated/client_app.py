@@ -14,7 +14,7 @@ from flwr.clientapp.typing import ClientAppCallable
 
 from federated import masking, task
 from federated.moments import distinct_queries, moments_reply
-from federated.options import OptionInvalid, RunOptions
+from federated.options import NodeConfigInvalid, OptionInvalid, RunOptions
 from federated.pairs import trainable
 from federated.privacy import clipping, local_privacy
 from federated.projection import LEAST_QUERIES
@@ -43,6 +43,9 @@ def discreet(message: Message, context: Context, call_next: ClientAppCallable) -
     try:
         return call_next(message, context)
     except (OptionInvalid, Refused) as error:
+        log.error("this site takes no part: %s", error)
+        if isinstance(error, NodeConfigInvalid):
+            return Message(Error(FAILED, type(error).__name__), reply_to=message)
         return Message(Error(FAILED, str(error)), reply_to=message)  # our words, no pair's
     except Exception as error:
         log.exception("this site failed; the server is told no more than the kind of fault")

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
     load_pem_private_key,
+    load_ssh_private_key,
 )
 from cryptography.x509.oid import NameOID
 
@@ -36,7 +37,9 @@ SLACK = timedelta(days=1)  # clocks differ
 def superlink_keys(directory: Path, hosts: Sequence[str]) -> Tls:
     """Write `ca.crt`, `ca.key`, `superlink.crt` and `superlink.key`, valid for these hosts.
 
-    Hosts are names or addresses by which SuperNodes and `flwr` reach the SuperLink.
+    Hosts are names or addresses by which SuperNodes and `flwr` reach the SuperLink. The authority's
+    key is asked for only where there is something to sign. Raise ValueError where it is gone, or is
+    another one's.
     """
     directory.mkdir(parents=True, exist_ok=True)
     tls = Tls(
@@ -44,11 +47,12 @@ def superlink_keys(directory: Path, hosts: Sequence[str]) -> Tls:
         certificate=directory / "superlink.crt",
         key=directory / "superlink.key",
     )
-    authority_key = _key(directory / "ca.key", ec.SECP256R1())
     if not tls.authority.exists():
+        authority_key = _key(directory / "ca.key", ec.SECP256R1())
         certificate = _signed(AUTHORITY, authority_key, authority_key, [])
         tls.authority.write_bytes(certificate.public_bytes(Encoding.PEM))
     if not tls.certificate.exists():
+        authority_key = _key_of(tls.authority, directory / "ca.key")
         key = _key(tls.key, ec.SECP256R1())
         certificate = _signed("superlink", key, authority_key, hosts)
         tls.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
@@ -58,11 +62,23 @@ def superlink_keys(directory: Path, hosts: Sequence[str]) -> Tls:
 def node_key(file: Path) -> Path:
     """Write a SuperNode's private key, and its public one as `FILE.pub`; return the private one."""
     if not file.exists():
-        key = ec.generate_private_key(ec.SECP384R1())
-        _write_private(file, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+        fresh = ec.generate_private_key(ec.SECP384R1())
+        pem = fresh.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+        _write_private(file, pem)
+    beside = file.with_name(f"{file.name}.pub")
+    if not beside.exists():  # also where an earlier try ended in between
+        key = load_ssh_private_key(file.read_bytes(), None)
         public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-        file.with_name(f"{file.name}.pub").write_bytes(public + b"\n")
+        beside.write_bytes(public + b"\n")
     return file
+
+
+def hosts_without(certificate: Path, hosts: Sequence[str]) -> list[str]:
+    """Return those of the hosts that a certificate is not for."""
+    extensions = x509.load_pem_x509_certificate(certificate.read_bytes()).extensions
+    names = [e.value for e in extensions if isinstance(e.value, x509.SubjectAlternativeName)]
+    known = [name for some in names for name in some]
+    return [host for host in hosts if _host(host) not in known]
 
 
 def main(arguments: list[str]) -> int:
@@ -78,9 +94,21 @@ def main(arguments: list[str]) -> int:
     except (OSError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    for host in hosts_without(tls.certificate, asked.host):
+        sys.stderr.write(f"{tls.certificate} is from before, and not for {host}: remove it first\n")
     for file in (tls.authority, tls.certificate, tls.key, *nodes):
         sys.stderr.write(f"{file}\n")
     return 0
+
+
+def _key_of(authority: Path, file: Path) -> ec.EllipticCurvePrivateKey:
+    if not file.exists():
+        raise ValueError(f"{file} is not here, and only the key of {authority} can sign")
+    key = _key(file, ec.SECP256R1())
+    certificate = x509.load_pem_x509_certificate(authority.read_bytes())
+    if certificate.public_key() != key.public_key():
+        raise ValueError(f"{file} is not the key of {authority}")
+    return key
 
 
 def _key(file: Path, curve: ec.EllipticCurve) -> ec.EllipticCurvePrivateKey:

@@ -5,6 +5,7 @@ A sum over one query would be that query's vector, so a site with few sends noth
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -23,7 +24,9 @@ from federated.records import (
     ROUND,
     ReplyInvalid,
     arrays_of,
+    masked_of,
     masked_record,
+    sums_of,
 )
 from federated.secure_sum import Floats, Refused, to_floats
 from federated.task import FloatArray, Say, Site, State
@@ -111,21 +114,26 @@ def from_vector(vector: Floats) -> Moments:
 def _summed(replies: Iterable[Message]) -> Moments | None:
     good = []
     for reply in replies:
-        array = reply.content.array_records.get(ARRAYS, ArrayRecord()).get(ARRAYS)
-        if array is None or len(array.shape) != 1 or array.dtype != "float64":
-            continue
+        vector = sums_of(reply.content)
         try:
-            good.append(from_vector(array.numpy()))
+            if vector is not None:
+                good.append(from_vector(vector))
         except ReplyInvalid:
             continue
-    sizes = {len(one.sum) for one in good}
-    return summed(good) if len(sizes) == 1 else None
+    dimension = _most(len(one.sum) for one in good)
+    return summed(one for one in good if len(one.sum) == dimension) if good else None
 
 
 def _opened(masked: MaskedSum, replies: Sequence[Message]) -> Moments | None:
-    sizes = [len(a.numpy()) for r in replies for a in r.content.array_records[ARRAYS].values()]
-    words = masked.open(replies, sizes[0]) if sizes else None
+    uploads = [masked_of(reply.content) for reply in replies]
+    size = _most(len(words) for words in uploads if words is not None)
+    words = masked.open(replies, size) if size else None
     try:
         return None if words is None else from_vector(to_floats(words))
     except ReplyInvalid:
         return None
+
+
+def _most(sizes: Iterable[int]) -> int:
+    """Return the commonest size: one site that is broken says nothing of the others'. None: 0."""
+    return max(Counter(sizes).items(), key=lambda each: each[1], default=(0, 0))[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -13,6 +14,10 @@ Config = Mapping[str, bool | int | float | str]  # Flower's run-config and node-
 
 class OptionInvalid(ValueError):
     """An option cannot be used; one line says which, and what is allowed."""
+
+
+class NodeConfigInvalid(OptionInvalid):
+    """What a site says of itself cannot be used; that line may hold a key, and stays there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +63,18 @@ class RunOptions:
     def __post_init__(self) -> None:
         """Raise OptionInvalid where a value, or two together, make no sense."""
         for name, least in _LEAST.items():
-            if getattr(self, name) < least:
+            if not getattr(self, name) >= least:  # not a number is neither
                 raise _fault(name, getattr(self, name), f"{least} or more")
         for name in _ABOVE_ZERO:
             if not getattr(self, name) > 0:
                 raise _fault(name, getattr(self, name), "more than 0")
+        for name in _FINITE:
+            if not math.isfinite(getattr(self, name)):
+                raise _fault(name, getattr(self, name), "a finite number")
+        if not self.delta < 1:
+            raise _fault("delta", self.delta, "less than 1")
+        if self.pca_dimension > WIDTH:
+            raise _fault("pca_dimension", self.pca_dimension, f"up to {WIDTH}")
         if self.server_optimizer not in SERVER_OPTIMIZERS:
             raise _fault("server_optimizer", self.server_optimizer, ", ".join(SERVER_OPTIMIZERS))
         if self.pca_dimension and (self.central_dp or self.local_dp):
@@ -73,7 +85,8 @@ class RunOptions:
     def read(cls, config: Config, node: Config | None = None) -> RunOptions:
         """Return the options of a run-config, tightened by what a site's node-config says.
 
-        A site may ask for more privacy than the run does, never for less. Raise OptionInvalid.
+        A site may ask for more privacy than the run does, never for less. Raise OptionInvalid, and
+        NodeConfigInvalid for what the site says, also for an unknown key.
         """
         given = {}
         for field in fields(cls):
@@ -81,9 +94,18 @@ class RunOptions:
             if name in config:
                 given[field.name] = _typed(field.name, config[name], default)
         options = cls(**given)
-        return options if node is None else _tightened(options, node)
+        drawn, least = options.clients_per_round, options.secure_least
+        if options.secure_aggregation and 0 < drawn < least:
+            raise _fault("clients_per_round", drawn, f"0, or secure-least ({least}) and more")
+        if node is None:
+            return options
+        try:
+            return _tightened(options, node)
+        except OptionInvalid as error:
+            raise NodeConfigInvalid(str(error)) from None
 
 
+WIDTH = 384  # of MiniLM's vectors
 SERVER_OPTIMIZERS = ("fedavg", "fedadam")
 _LEAST = {
     "num_server_rounds": 1,
@@ -112,6 +134,29 @@ _ABOVE_ZERO = (
     "delta",
     "clipping_norm",
 )
+_OF_A_NODE = (
+    "proxy",
+    "proxy-key-file",
+    "proxy-key-env",
+    "pairs",
+    "secure-aggregation",
+    "secure-least",
+    "local-dp",
+    "epsilon",
+    "delta",
+    "clipping-norm",
+    "partition-id",  # Flower's own, in a simulation
+    "num-partitions",
+)
+_FINITE = (
+    "learning_rate",
+    "margin",
+    "anchor",
+    "proximal_mu",
+    "server_learning_rate",
+    "noise_multiplier",
+    "clipping_norm",
+)
 
 
 def _typed(name: str, value: Any, default: Any) -> Any:
@@ -124,6 +169,9 @@ def _typed(name: str, value: Any, default: Any) -> Any:
 
 
 def _tightened(options: RunOptions, node: Config) -> RunOptions:
+    # A switch that protects is not to be off because of how it was spelt.
+    if unknown := sorted(node.keys() - set(_OF_A_NODE)):
+        raise OptionInvalid(f"node-config has {unknown[0]!r}, allowed: {', '.join(_OF_A_NODE)}")
     changes: dict[str, Any] = {}
     for name in ("secure_aggregation", "local_dp"):
         wanted = _typed(name, node.get(_kebab(name), False), False)

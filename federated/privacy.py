@@ -109,8 +109,12 @@ def spent(noise_multiplier: float, rounds: int, delta: float) -> float:
     return rho + 2 * math.sqrt(rho * math.log(1 / delta))
 
 
-def told(options: RunOptions, rounds: int) -> Mapping[str, object]:
-    """Return what a checkpoint's lineage says of the privacy of its training."""
+def told(options: RunOptions, rounds: int, asked: int) -> Mapping[str, object]:
+    """Return what a checkpoint's lineage says of the privacy of its training.
+
+    The server's noise was spent in `rounds`, that of sites whenever they were `asked` to train:
+    also in a round that a crash cut off, and in one whose mean was not used any more.
+    """
     said: dict[str, object] = {"secure_aggregation": options.secure_aggregation}
     if options.central_dp:
         said["central"] = {
@@ -125,7 +129,7 @@ def told(options: RunOptions, rounds: int) -> Mapping[str, object]:
         said["local"] = {
             "clipping_norm": options.clipping_norm,
             "delta": options.delta,
-            "epsilon": _finite(spent(noise, rounds, options.delta)),
+            "epsilon": _finite(spent(noise, asked, options.delta)),
         }
     return said
 

@@ -5,10 +5,13 @@ Everything that a site sends is made here, so this file is the list of what may 
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
+import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from federated.secure_sum import Words
+from federated.secure_sum import Floats, Words
 from federated.task import Evaluated, FloatArray, State, Trained
 
 # the records of a message
@@ -26,6 +29,8 @@ PURPOSE = "purpose"  # of a masked sum: the kind of message that it is asked for
 EVALUATE, TRAIN = "evaluate", "train"
 QUERY_KEY, QUERY_REMASK, QUERY_REVEAL = "query.key", "query.remask", "query.reveal"
 QUERY_MOMENTS = "query.moments"
+
+Number = TypeVar("Number", np.uint64, np.float64)
 
 
 class ReplyInvalid(ValueError):
@@ -80,10 +85,12 @@ def examples_of(content: RecordDict) -> int:
 
 def masked_of(content: RecordDict) -> Words | None:
     """Return a masked upload (n,), or None if there is none that can be read."""
-    array = content.array_records.get(ARRAYS, ArrayRecord()).get(MASKED)
-    if array is None or array.dtype != "uint64" or len(array.shape) != 1:
-        return None
-    return np.asarray(array.numpy(), np.uint64)
+    return _vector_of(content, MASKED, np.uint64)
+
+
+def sums_of(content: RecordDict) -> Floats | None:
+    """Return a site's sums over its vectors (n,), or None if there are none that can be read."""
+    return _vector_of(content, ARRAYS, np.float64)
 
 
 def masked_record(words: Words) -> ArrayRecord:
@@ -95,6 +102,17 @@ def bytes_of(content: RecordDict, record: str, length: int) -> bytes | None:
     """Return the bytes that a site gave in the record of this name, if they have this length."""
     value = content.config_records.get(record, ConfigRecord()).get(record)
     return value if isinstance(value, bytes) and len(value) == length else None
+
+
+def _vector_of(content: RecordDict, name: str, kind: type[Number]) -> npt.NDArray[Number] | None:
+    array = content.array_records.get(ARRAYS, ArrayRecord()).get(name)
+    if array is None:
+        return None
+    try:
+        values = array.numpy()
+    except Exception:  # what it says of itself need not be so
+        return None
+    return values if values.dtype == kind and values.ndim == 1 else None
 
 
 def _between(value: object, least: float, most: float) -> float | None:

@@ -57,7 +57,8 @@ def run_rounds(run: Run, record: RunRecord, start: Mapping[str, FloatArray]) -> 
     while record.round < run.options.num_server_rounds:
         number = record.round + 1
         run.say(f"round {number} of {run.options.num_server_rounds}")
-        averaged = _train(run, number, arrays_of(state))
+        record = replace(record, asked=record.asked + 1)
+        averaged = _train(run, record, arrays_of(state))
         report = run.reporting.report
         better, record = _judged(run, record, report)
         best = state if better else None
@@ -79,8 +80,11 @@ def run_rounds(run: Run, record: RunRecord, start: Mapping[str, FloatArray]) -> 
     return _judge_last(run, record, state)
 
 
-def _train(run: Run, number: int, arrays: ArrayRecord) -> ArrayRecord | None:
-    messages = run.strategy.configure_train(number, arrays, ConfigRecord(), run.grid)
+def _train(run: Run, record: RunRecord, arrays: ArrayRecord) -> ArrayRecord | None:
+    number = record.round + 1
+    messages = list(run.strategy.configure_train(number, arrays, ConfigRecord(), run.grid))
+    if run.options.local_dp:
+        run.directory.note(record)  # what leaves a site now is spent, whatever becomes of the round
     replies = exchange(run.grid, messages, run.options.round_timeout, run.say)
     averaged, _ = run.strategy.aggregate_train(number, replies)
     return averaged
@@ -105,7 +109,9 @@ def _judged(run: Run, record: RunRecord, report: Report) -> tuple[bool, RunRecor
     training: what a run is for is another one.
     """
     told = {"round": record.round, "judged": report.judged, **report.metrics}
-    record = replace(record, history=[*record.history, told])
+    # Judged once more after a crash, or when a run goes on for longer: what was said before goes.
+    before = [row for row in record.history if row["round"] != record.round]
+    record = replace(record, history=[*before, told])
     if report.judged == 0:
         run.say("  nobody has held-out pairs of both labels: the state could not be judged")
         score = 0.0

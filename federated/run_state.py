@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -18,6 +21,7 @@ from federated.task import FloatArray, State
 
 RECORD, STATE, BEST, OPTIMIZER = "run.json", "state.npz", "best.npz", "optimizer.npz"
 CHECKPOINT = "checkpoint"  # the directory beside them that the run ends with
+LOCK = ".lock"  # in `output`
 _ENDLESS = ("num_server_rounds", "wait_for_clients", "round_timeout", "output", "patience")
 
 
@@ -32,6 +36,7 @@ class RunRecord:
     options: str  # digest of those that must not change in between
     parent: str  # id of the checkpoint it started from
     round: int = 0  # rounds whose training has been averaged
+    asked: int = 0  # times that sites were asked to train, also in a round that came to nothing
     clients: int = 0  # the most that trained in one round
     pairs: int = 0  # the most that were trained on in one round
     best_round: int = -1  # whose state did best; -1: none was judged yet
@@ -90,17 +95,21 @@ class RunDirectory:
             self._replace(f"{record.best_round}-{BEST}", best)
         self._replace(f"{record.round}-{STATE}", state)
         self._replace(f"{record.round}-{OPTIMIZER}", optimizer)
-        _write(self.path / RECORD, (json.dumps(asdict(record), indent=2) + "\n").encode())
+        self.note(record)
         kept = {f"{record.round}-{STATE}", f"{record.round}-{OPTIMIZER}"}
         kept.add(f"{record.best_round}-{BEST}")
         for file in self.path.glob("*.npz"):
             if file.name not in kept:
                 file.unlink()
 
+    def note(self, record: RunRecord) -> None:
+        """Keep a record while the states that were kept stay what they are."""
+        _write(self.path / RECORD, (json.dumps(asdict(record), indent=2) + "\n").encode())
+
     def end(self, record: RunRecord, checkpoint: str) -> RunRecord:
         """Note which checkpoint the run ended with; the weights of its rounds go."""
         ended = replace(record, checkpoint=checkpoint)
-        _write(self.path / RECORD, (json.dumps(asdict(ended), indent=2) + "\n").encode())
+        self.note(ended)
         for file in self.path.glob("*.npz"):
             file.unlink()
         return ended
@@ -125,10 +134,28 @@ class RunDirectory:
 
     def _load(self, name: str) -> dict[str, FloatArray]:
         try:
-            with np.load(self.path / name) as kept:
+            with (self.path / name).open("rb") as file, np.load(file) as kept:
                 return {key: kept[key] for key in kept.files}
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError, BadZipFile) as error:
             raise RunStateInvalid(f"{self.path / name} cannot be read: {error}") from None
+
+
+@contextmanager
+def only_run(output: Path) -> Iterator[None]:
+    """Hold the right to write runs to `output`; raise RunStateInvalid while another run does.
+
+    It would take this one's directory for its own, as that of a run that a crash has ended. The
+    kernel frees the lock when its holder dies.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunStateInvalid(
+                f"another run writes to {output}: wait for its end, or give another output"
+            ) from None
+        yield
 
 
 def digest_of(options: RunOptions) -> str:

@@ -20,7 +20,14 @@ from federated.moments import fitted_projection
 from federated.options import OptionInvalid, RunOptions
 from federated.privacy import CentralPrivacy, CentralPrivacyOfSums, told
 from federated.rounds import Run, run_rounds
-from federated.run_state import CHECKPOINT, RunDirectory, RunRecord, RunStateInvalid, digest_of
+from federated.run_state import (
+    CHECKPOINT,
+    RunDirectory,
+    RunRecord,
+    RunStateInvalid,
+    digest_of,
+    only_run,
+)
 from federated.strategy import SimilarityStrategy
 from federated.task import FloatArray
 
@@ -37,7 +44,11 @@ class NothingLearned(Exception):
 def main(grid: Grid, context: Context) -> None:
     """Run the rounds that the run-config asks for, or the rest of them after a crash."""
     options = RunOptions.read(context.run_config)
-    directory = RunDirectory.newest(Path(options.output))
+    with only_run(Path(options.output)):
+        _run_to_its_end(grid, options, RunDirectory.newest(Path(options.output)))
+
+
+def _run_to_its_end(grid: Grid, options: RunOptions, directory: RunDirectory) -> None:
     parent, trained = parent_of(options)
     record = directory.record() or RunRecord(options=digest_of(options), parent=parent)
     if record.options != digest_of(options):
@@ -118,7 +129,7 @@ def publish(
         pairs=record.pairs,
         metrics=record.best_metrics,
         thresholds=record.thresholds,
-        privacy=told(options, record.round),
+        privacy=told(options, record.round, max(record.round, record.asked)),
         history=record.history[-MOST_JUDGED:],
     )
     checkpoint = export_trained(

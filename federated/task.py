@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embed.held_out import held_out
-from federated.options import Config, OptionInvalid, RunOptions
+from federated.options import Config, NodeConfigInvalid, RunOptions
 from federated.pairs import LabelledPair, deduplicated, fetch_pairs, read_pairs
 from federated.thresholds import Threshold, best_threshold
 
@@ -71,7 +71,7 @@ def gather(node: Config, options: RunOptions, environ: Mapping[str, str] = os.en
 
     `proxy` is its proxy's address, asked with the key of `proxy-key-file` or of the environment
     variable `proxy-key-env`; `pairs` is an exported file. In a simulation client N reads
-    `site-N.jsonl` of the run's `sites`. Raise OptionInvalid when nothing says where.
+    `site-N.jsonl` of the run's `sites`. Raise NodeConfigInvalid when nothing says where.
     """
     if proxy := str(node.get("proxy", "")):
         return Site.of(fetch_pairs(proxy, _key(node, environ), timeout=FETCH_TIMEOUT))
@@ -79,7 +79,7 @@ def gather(node: Config, options: RunOptions, environ: Mapping[str, str] = os.en
         return Site.of(read_pairs(Path(file)))
     if options.sites and "partition-id" in node:
         return Site.of(read_pairs(Path(options.sites) / f"site-{node['partition-id']}.jsonl"))
-    raise OptionInvalid("node-config names neither `proxy` nor `pairs`")
+    raise NodeConfigInvalid("node-config names neither `proxy` nor `pairs`")
 
 
 def open_model(options: RunOptions, start: State | None = None) -> SimilarityModel:
@@ -158,5 +158,5 @@ def _key(node: Config, environ: Mapping[str, str]) -> str | None:
         return Path(file).read_text().strip()
     name = str(node.get("proxy-key-env", ""))
     if name and name not in environ:
-        raise OptionInvalid(f"proxy-key-env: {name} is not set")
+        raise NodeConfigInvalid(f"proxy-key-env: {name} is not set")
     return environ.get(name)

@@ -169,16 +169,25 @@ class Following:
             self._helping, self._attempt = None, ""
 
     async def _help(self, state: CheckpointState) -> None:
+        # Whoever promotes waits for as long as this replica lives, so it has to be told.
+        while True:
+            try:
+                await self._replicas.report(state.attempt, await self._staged(state))
+                return
+            except StoreUnavailable as error:
+                log.warning("what became of %s here is not told yet: %s", state.staging, error)
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def _staged(self, state: CheckpointState) -> str | None:
+        """Stage; return why it cannot be, None if it is. Raises StoreUnavailable."""
         try:
             await self._help_stage(state)
-            await self._replicas.report(state.attempt)
+        except StoreUnavailable:
+            raise
         except (EmbedError, OSError) as error:
             log.error("checkpoint %s is not staged here: %s", state.staging, error)
-            with suppress(StoreUnavailable):
-                await self._replicas.report(state.attempt, str(error))
-        except StoreUnavailable as error:
-            log.warning("that checkpoint %s is staged here is not told: %s", state.staging, error)
+            return str(error)
         except Exception as error:
             log.exception("checkpoint %s is not staged here", state.staging)
-            with suppress(StoreUnavailable):
-                await self._replicas.report(state.attempt, repr(error))
+            return repr(error)
+        return None

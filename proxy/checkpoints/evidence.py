@@ -22,6 +22,7 @@ from store.documents.records import Pair
 
 MOST = 4_000  # pairs that are encoded, the newest
 LONGEST_REST = 0.05  # seconds between two texts
+LONGEST_TURN = 0.005  # seconds that texts are looked at before others get the event loop
 _FEEDBACK = "feedback"
 Progress = Callable[[int, int], None]  # texts that are done, of how many
 
@@ -66,12 +67,7 @@ async def gather(
 
     Pairs that either cannot take whole are left out. Raise EncoderFailed.
     """
-    chosen = [
-        pair
-        for pair in pairs
-        if all(each.fits(text) for each in (running, candidate)
-               for text in (pair.query, pair.entry_query))
-    ][:MOST]  # fmt: skip
+    chosen = await _whole(pairs, (running, candidate))
     texts = list(dict.fromkeys(t for pair in chosen for t in (pair.query, pair.entry_query)))
     told = 0
 
@@ -90,6 +86,23 @@ async def gather(
         return np.array(found, np.float32)
 
     return Evidence(tuple(chosen), await cosines(running), await cosines(candidate))
+
+
+async def _whole(pairs: Sequence[Pair], encoders: Sequence[Encoder]) -> list[Pair]:
+    """Return the first MOST of the pairs that every encoder can take whole."""
+    chosen: list[Pair] = []
+    began = time.monotonic()
+    for pair in pairs:
+        texts = (pair.query, pair.entry_query)
+        if all(each.fits(text) for each in encoders for text in texts):
+            chosen.append(pair)
+            if len(chosen) == MOST:
+                break
+        # A look at a text takes a moment, but there may be a hundred thousand.
+        if (spent := time.monotonic() - began) > LONGEST_TURN:
+            await asyncio.sleep(spent)
+            began = time.monotonic()
+    return chosen
 
 
 def flags(pairs: Sequence[Pair], label: int) -> npt.NDArray[np.bool_]:

@@ -66,7 +66,8 @@ class Judge:
 
     async def evidence(self, candidate: Encoder, on_progress: Progress) -> Evidence:
         """Encode the held-out pairs; raise EncoderFailed or StoreUnavailable."""
-        pairs = held_out_pairs(await read_pairs(self._records))
+        known = await read_pairs(self._records)
+        pairs = await asyncio.to_thread(held_out_pairs, known)  # of 100,000 it takes a second
         running = self._in_force.rules.encoding.encoder
         return await gather(pairs, running, candidate, on_progress)
 
@@ -96,7 +97,10 @@ class Judge:
         id, book = checkpoint.id, self._in_force.rules.book
         learnt = {} if checkpoint.lineage is None else checkpoint.lineage.thresholds
         changes = refits(book, evidence, learnt)
-        calibration = self._calibration(id, refitted(book, changes), evidence)
+        # The score sees every pair, which takes seconds.
+        calibration = await asyncio.to_thread(
+            self._calibration, id, refitted(book, changes), evidence
+        )
         note = await self._library.change(
             id,
             over=over,

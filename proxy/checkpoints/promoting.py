@@ -185,6 +185,9 @@ class Promoter:
         """Leave a promotion under way to the next start."""
         if self._task is not None:
             await self._cease(self._task)
+        if self._now is not None and self._now.running:
+            with suppress(StoreUnavailable):
+                await self._bulletin.leave(self._now)
 
     async def _cease(self, task: asyncio.Task[None]) -> None:
         # The swap is not cut in two: it takes a moment.
@@ -246,7 +249,12 @@ class Promoter:
         except BaseException:
             await encoder.aclose()
             raise
-        await self._switch.stage(encoder, self._progressed)  # whose the encoder is from now on
+        try:
+            await self._switch.stage(encoder, self._progressed)  # whose the encoder is from now on
+        except SwitchRefused as error:
+            # It has let go of its own; what is staged by now may be another replica's.
+            await self._end(Outcome.FAILED, (str(error),))
+            return
         self._at(Step.SWITCH)
         await self._exchange(checkpoint, encoder, evidence)
         await self._end(Outcome.PROMOTED, self._now.reasons)

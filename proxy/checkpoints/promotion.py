@@ -66,12 +66,7 @@ class Told:
 
     promotion: Promotion
     owner: str  # names the process
-    beat: float  # Unix time
-
-    @property
-    def alive(self) -> bool:
-        """Whether it is under way in a process that lives."""
-        return self.promotion.running and time.time() - self.beat < SILENT
+    beat: float  # another one whenever it is told; 0: its process goes
 
 
 class Bulletin:
@@ -82,12 +77,17 @@ class Bulletin:
         self._records = records
         self._alone = alone
         self._owner = secrets.token_hex(8)
+        self._heard: Told | None = None
+        self._since = 0.0  # by this process' own clock: those of two machines may differ
 
     async def tell(self, promotion: Promotion) -> None:
         """Write it down; raise StoreUnavailable."""
-        said = promotion_as_data(promotion)
-        state = {"promotion": said, "owner": self._owner, "beat": time.time()}
-        await self._records.save_state(STATE, json.dumps(state))
+        await self._write(promotion, time.time())
+
+    async def leave(self, promotion: Promotion) -> None:
+        """Write down that this process goes, so that another may go on; raise StoreUnavailable."""
+        if await self.own():
+            await self._write(promotion, 0.0)
 
     async def latest(self) -> Promotion | None:
         """Return the latest promotion, whoever began it; raise StoreUnavailable."""
@@ -97,22 +97,35 @@ class Bulletin:
     async def elsewhere(self) -> bool:
         """Whether another process promotes now; raise StoreUnavailable."""
         told = await self._told()
-        return told is not None and told.owner != self._owner and told.alive and not self._alone
+        if told is None or told.owner == self._owner or self._alone:
+            return False
+        return told.promotion.running and not self._silent(told)
 
     async def orphan(self) -> Promotion | None:
         """Return a promotion whose process has died; raise StoreUnavailable."""
         told = await self._told()
         if told is None or told.owner == self._owner or not told.promotion.running:
             return None
-        return told.promotion if self._alone or not told.alive else None
+        return told.promotion if self._alone or self._silent(told) else None
 
     async def own(self) -> bool:
         """Whether this process told last; raise StoreUnavailable."""
         told = await self._told()
         return told is not None and told.owner == self._owner
 
+    async def _write(self, promotion: Promotion, beat: float) -> None:
+        state = {"promotion": promotion_as_data(promotion), "owner": self._owner, "beat": beat}
+        await self._records.save_state(STATE, json.dumps(state))
+
     async def _told(self) -> Told | None:
-        return told_of((await self._records.states()).get(STATE, ""))
+        told = told_of((await self._records.states()).get(STATE, ""))
+        if told != self._heard:
+            self._heard, self._since = told, time.monotonic()
+        return told
+
+    def _silent(self, told: Told) -> bool:
+        """Whether who told this lives no more; it takes SILENT seconds from the first look."""
+        return told.beat == 0 or time.monotonic() - self._since >= SILENT
 
 
 def told_of(state: str) -> Told | None:

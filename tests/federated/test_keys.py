@@ -53,3 +53,38 @@ def test_a_directory_that_cannot_be_written_is_told_in_one_line(
     (tmp_path / "file").write_text("")
     assert main([str(tmp_path / "file")]) == 1
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_an_authoritys_key_that_was_put_away_is_not_made_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path), "--host", "a"]) == 0
+    (tmp_path / "ca.key").unlink()  # as the documentation says: away from the SuperLink
+    assert main([str(tmp_path), "--host", "a", "--node", "site-2"]) == 0
+    assert not (tmp_path / "ca.key").exists() and (tmp_path / "site-2.pub").exists()
+
+    (tmp_path / "superlink.crt").unlink()
+    capsys.readouterr()
+    assert main([str(tmp_path), "--host", "b"]) == 1
+    assert "ca.key is not here" in capsys.readouterr().err
+    superlink_keys(tmp_path / "other", ["a"])
+    (tmp_path / "other" / "ca.key").rename(tmp_path / "ca.key")
+    assert main([str(tmp_path), "--host", "b"]) == 1
+    assert "ca.key is not the key of" in capsys.readouterr().err
+
+
+def test_a_public_key_that_was_not_written_any_more_is_made_up_for(tmp_path: Path) -> None:
+    public = node_key(tmp_path / "site-1").with_name("site-1.pub")
+    before = public.read_bytes()
+    public.unlink()
+    node_key(tmp_path / "site-1")
+    assert public.read_bytes() == before
+
+
+def test_it_is_told_that_the_certificate_from_before_is_not_for_another_host(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([str(tmp_path), "--host", "a", "--host", "127.0.0.1"])
+    assert "not for" not in capsys.readouterr().err
+    main([str(tmp_path), "--host", "127.0.0.1", "--host", "b"])
+    assert "superlink.crt is from before, and not for b: remove it first" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from federated import client_app
 from federated.masking import ATTEMPT, KEYS, MEMBERS, RUN
@@ -128,6 +128,25 @@ def test_a_late_upload_and_the_new_sum_together_do_not_open_the_late_one(tmp_pat
     # What a server that kept the late upload could try: open the first attempt with all it has.
     guess = opened(first, {**seeds, "2": bytes(32)}, Attempt(RUN_ID, 1, 1, ("1", "2", "3", "4")))
     assert float(np.abs(to_floats(guess)).max()) > 1e6
+
+
+@pytest.mark.parametrize("data", [b"junk", Array(np.zeros((157, 3), np.uint64)).data])
+def test_an_upload_that_is_not_what_it_says_is_left_out_of_the_sum(
+    data: bytes, tmp_path: Path
+) -> None:
+    with federation(tmp_path, LISTS, **MASKED_RUN) as sites:
+
+        def spoil(reply: Message) -> Message:
+            if reply.metadata.src_node_id == 2 and ARRAYS in reply.content:
+                said = reply.content.array_records[ARRAYS][MASKED]
+                broken = Array(dtype="uint64", shape=said.shape, stype=said.stype, data=data)
+                reply.content[ARRAYS] = ArrayRecord({MASKED: broken})
+            return reply
+
+        sites.grid.tamper = spoil
+        assert sites.run().clients == 3
+        kept = [Site.of(pairs) for number, pairs in enumerate(LISTS, 1) if number != 2]
+        assert moved(sites.published) == pytest.approx(way_of(kept), rel=1e-5)
 
 
 def test_when_too_few_are_left_the_sum_stays_closed(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.app import Array, ArrayRecord, Message
 
 from federated import server_app
 from federated.moments import as_vector, from_vector
@@ -81,6 +83,40 @@ def test_a_site_that_wants_masks_keeps_its_sums(
         r for r in sites.grid.replies if r.metadata.message_type == QUERY_MOMENTS and r.has_error()
     ]
     assert refused.metadata.src_node_id == 3
+
+
+def unreadable(reply: Message) -> None:
+    """Have a reply's array say of itself what it is not."""
+    ((name, array),) = reply.content.array_records[ARRAYS].items()
+    broken = Array(dtype=array.dtype, shape=array.shape, stype=array.stype, data=b"junk")
+    reply.content[ARRAYS] = ArrayRecord({name: broken})
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
+@pytest.mark.parametrize("fault", [unreadable, lambda reply: reply.content.pop(ARRAYS)])
+def test_a_site_whose_sums_cannot_be_read_is_left_out_of_the_projection(
+    fault: Callable[[Message], object],
+    masked: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lists = [pairs_of(number, LEAST_QUERIES) for number in (1, 2, 3)]
+    options = {"pca_dimension": 4, "secure_aggregation": masked, "secure_least": 2}
+    with federation(tmp_path, lists) as sites:
+
+        def spoil(reply: Message) -> Message:
+            asked = sites.grid.asked[-1].metadata
+            if asked.message_type == QUERY_MOMENTS and asked.dst_node_id == 1:
+                fault(reply)
+            return reply
+
+        sites.grid.tamper = spoil
+        found = fitted(sites, monkeypatch, **options)
+    model = TinyModel()
+    model.load_state(sites.published)
+    others = model.encode(texts_of(*lists[1:]))
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_allclose(found, fit(moments(others), 4), atol=1e-3)
 
 
 def test_sums_come_back_as_they_went() -> None:

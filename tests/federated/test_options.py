@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from federated.options import OptionInvalid, RunOptions
+from embed.checkpoint import MANIFEST, bundled_checkpoint_dir
+from federated.options import WIDTH, OptionInvalid, RunOptions
 from federated.processes import PACKAGE
 
 APP = tomllib.loads((PACKAGE / "pyproject.toml").read_text())
@@ -54,12 +56,31 @@ def test_the_app_carries_no_code_and_installs_nothing() -> None:
         ("secure-least", 1, "secure-least is 1, allowed: 2 or more"),
         ("server-optimizer", "sgd", "server-optimizer is 'sgd', allowed: fedavg, fedadam"),
         ("learning-rate", float("nan"), "learning-rate is nan, allowed: more than 0"),
+        ("anchor", float("nan"), "anchor is nan, allowed: 0.0 or more"),
+        ("noise-multiplier", float("nan"), "noise-multiplier is nan, allowed: 0.0 or more"),
+        ("clipping-norm", float("inf"), "clipping-norm is inf, allowed: a finite number"),
+        # These were found only when all rounds were over, and the run could never be ended.
+        ("delta", 1.0, "delta is 1.0, allowed: less than 1"),
+        ("pca-dimension", 385, "pca-dimension is 385, allowed: up to 384"),
     ],
 )
 def test_a_bad_option_is_told_in_one_line(name: str, value: float | str, said: str) -> None:
     with pytest.raises(OptionInvalid) as caught:
         RunOptions.read({name: value})
     assert str(caught.value) == said
+
+
+def test_fewer_sites_than_a_sum_needs_are_not_drawn() -> None:
+    draws = {"secure-aggregation": True, "clients-per-round": 2}
+    with pytest.raises(OptionInvalid) as caught:
+        RunOptions.read(draws)
+    assert str(caught.value) == "clients-per-round is 2, allowed: 0, or secure-least (3) and more"
+    assert RunOptions.read(draws | {"secure-least": 2}, {"secure-least": 9}).secure_least == 9
+
+
+def test_the_widest_projection_is_as_wide_as_the_encoder() -> None:
+    manifest = json.loads((bundled_checkpoint_dir() / MANIFEST).read_bytes())
+    assert manifest["dimension"] == WIDTH
 
 
 def test_sums_of_covariances_are_not_sent_where_noise_is_wanted() -> None:
@@ -86,6 +107,12 @@ def test_a_site_may_ask_for_more_privacy_and_never_for_less() -> None:
     )
     assert (strict.secure_aggregation, strict.secure_least) == (True, 7)
     assert (strict.local_dp, strict.epsilon) == (True, 1.0)
+
+
+@pytest.mark.parametrize("key", ["secure_aggregation", "local-DP", "central-dp"])
+def test_a_site_that_misspells_what_protects_it_takes_no_part(key: str) -> None:
+    with pytest.raises(OptionInvalid, match=f"node-config has '{key}', allowed: proxy, proxy-key"):
+        RunOptions.read({}, {"pairs": "pairs.jsonl", key: True})
 
 
 def test_what_a_node_says_of_its_pairs_is_no_option(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.app import Message
 
 from federated.privacy import spent
 from federated.records import ARRAYS, state_of
@@ -94,6 +95,44 @@ def test_a_site_may_have_noise_for_itself(tmp_path: Path) -> None:
     deviations = [float(update.std()) for update in sent(sites)]
     assert deviations[0] < 1e-6 and deviations[2] < 1e-6
     assert deviations[1] > 0.02
+
+
+def epsilon_of(times: int) -> float:
+    """What so many noisy updates of a site give away, at the defaults."""
+    return spent(math.sqrt(2 * math.log(1.25 / 1e-5)) / 8.0, times, 1e-5)
+
+
+def test_what_left_the_sites_in_a_round_that_a_crash_cut_off_is_spent_too(tmp_path: Path) -> None:
+    with federation(tmp_path, LISTS, num_server_rounds=2, local_dp=True) as sites:
+
+        def crash(reply: Message) -> Message:
+            if len(sites.grid.replies) == 4:  # in the second round
+                raise RuntimeError("the power went out")
+            return reply
+
+        sites.grid.tamper = crash
+        with pytest.raises(RuntimeError):
+            sites.run()
+        sites.grid.tamper = lambda reply: reply
+        assert sites.run().round == 2
+        told = sites.lineage["privacy"]["local"]
+    assert told["epsilon"] == pytest.approx(epsilon_of(3), abs=1e-3)
+
+
+def test_the_round_after_which_patience_is_over_is_spent_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = {"precision": 1.0, "recall": 1.0, "false_hit_rate": 0.0}
+    scores = iter([0.5, 0.7, 0.6])
+    monkeypatch.setattr(
+        "federated.strategy.mean_metrics", lambda _: {"f05": next(scores), **figures}
+    )
+    with federation(tmp_path, LISTS, num_server_rounds=9, patience=1, local_dp=True) as sites:
+        assert sites.run().round == 2
+        trained = [r for r in sites.grid.replies if ARRAYS in r.content]
+        told = sites.lineage["privacy"]["local"]
+    assert len(trained) == 3 * 3
+    assert told["epsilon"] == pytest.approx(epsilon_of(3), abs=1e-3)
 
 
 def test_without_noise_nothing_is_private() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message
 
+from federated import server_app
 from federated.exchange import TooFewClients
 from federated.records import ARRAYS, EXAMPLES, METRICS, TRAIN
 from federated.run_state import RunStateInvalid
@@ -170,6 +171,17 @@ def test_a_site_that_fails_tells_the_kind_of_fault_alone(tmp_path: Path) -> None
     assert first.error.reason == "PairsInvalid"
 
 
+def test_a_key_in_the_place_of_its_variables_name_is_not_told_and_the_site_reads_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with federation(tmp_path, [pairs_of(1), pairs_of(2), pairs_of(3)]) as sites:
+        sites.grid.contexts[2].node_config = {"proxy": "http://x", "proxy-key-env": "sk-secret"}
+        assert sites.run().clients == 2
+        errors = {r.error.reason for r in sites.grid.replies if r.has_error()}
+    assert errors == {"NodeConfigInvalid"}
+    assert "this site takes no part: proxy-key-env: sk-secret is not set" in caplog.text
+
+
 @pytest.mark.parametrize("optimizer", ["fedavg", "fedadam"])
 def test_a_crash_costs_one_round(optimizer: str, tmp_path: Path) -> None:
     lists = [pairs_of(1), pairs_of(2)]
@@ -196,6 +208,22 @@ def test_a_crash_costs_one_round(optimizer: str, tmp_path: Path) -> None:
             np.testing.assert_array_equal(sites.published[name], values)
 
 
+def test_a_crash_after_the_last_judging_leaves_one_line_of_figures_a_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with federation(tmp_path, [pairs_of(1, 80, 40), pairs_of(2, 80, 40)]) as sites:
+        with monkeypatch.context() as patch:
+            patch.setattr(server_app, "fitted_projection", lambda *_: 1 / 0)
+            scores = iter([0.5, 0.6, 0.7])  # the last state is the best, so its judging is kept
+            figures = {"precision": 1.0, "recall": 1.0, "false_hit_rate": 0.0}
+            patch.setattr(
+                "federated.strategy.mean_metrics", lambda _: {"f05": next(scores), **figures}
+            )
+            with pytest.raises(ZeroDivisionError):
+                sites.run()
+        assert [row["round"] for row in sites.run().history] == [0, 1, 2]
+
+
 def test_an_unfinished_run_is_not_gone_on_with_under_other_options(tmp_path: Path) -> None:
     with federation(tmp_path, [pairs_of(1), pairs_of(2)]) as sites:
         sites.grid.there = {1, 2}
@@ -210,6 +238,22 @@ def test_an_unfinished_run_is_not_gone_on_with_under_other_options(tmp_path: Pat
         sites.grid.there = {1, 2}
         with pytest.raises(RunStateInvalid, match="other options"):
             sites.run(learning_rate=0.5)
+
+
+def test_a_run_that_begins_while_another_goes_on_leaves_its_directory_alone(
+    tmp_path: Path,
+) -> None:
+    with federation(tmp_path, [pairs_of(1), pairs_of(2)]) as sites:
+
+        def begin_another(reply: Message) -> Message:
+            sites.grid.tamper = lambda reply: reply
+            with pytest.raises(RunStateInvalid, match="another run writes to"):
+                sites.run()
+            return reply
+
+        sites.grid.tamper = begin_another
+        assert sites.run().checkpoint == "tiny-0001"
+        assert sites.run().checkpoint == "tiny-0002"
 
 
 def test_a_run_that_has_ended_is_followed_by_another(tmp_path: Path) -> None:

@@ -74,6 +74,13 @@ def test_a_state_that_is_gone_is_told_in_one_line(tmp_path: Path) -> None:
         RunDirectory(tmp_path).state(replace(RECORD, round=4))
 
 
+@pytest.mark.parametrize("kept", [b"", b"PK", b"PK\x03\x04 and no more of it"])
+def test_a_damaged_state_is_told_in_one_line(kept: bytes, tmp_path: Path) -> None:
+    (tmp_path / "4-state.npz").write_bytes(kept)
+    with pytest.raises(RunStateInvalid, match="4-state.npz cannot be read"):
+        RunDirectory(tmp_path).state(replace(RECORD, round=4))
+
+
 def test_rounds_and_patience_may_change_in_a_run_and_nothing_that_shapes_it() -> None:
     options = RunOptions()
     assert digest_of(options) == digest_of(replace(options, num_server_rounds=9, output="other"))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import numpy as np
+import pytest
 
 from embed.held_out import held_out
+from proxy.checkpoints import evidence as evidence_module
 from proxy.checkpoints.evidence import gather, held_out_pairs
 from store.documents.records import Pair
 from tests.proxy.checkpoints.encoders import TopicEncoder, labelled, pair
@@ -57,3 +62,41 @@ async def test_without_pairs_there_is_no_evidence() -> None:
     none: list[Pair] = held_out_pairs([])
     evidence = await gather(none, encoder, encoder, lambda done, total: None)
     assert evidence.pairs == () and evidence.running.dtype == np.float32
+
+
+class SlowToTell(TopicEncoder):
+    """Takes a millisecond to say whether a text fits, as a tokenizer does for a long one."""
+
+    looked_at = 0
+
+    def fits(self, text: str) -> bool:
+        self.looked_at += 1
+        time.sleep(0.001)
+        return super().fits(text)
+
+
+async def test_others_get_their_turn_while_it_is_found_out_which_pairs_fit() -> None:
+    gaps: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0.001)
+            gaps.append(time.monotonic() - began)
+
+    ticking = asyncio.create_task(tick())
+    await asyncio.sleep(0)
+    pairs = [pair(number, "x" * 300, "y", 1) for number in range(200)]
+    slow = SlowToTell("slow", 0.5)
+    assert (await gather(pairs, slow, slow, lambda done, total: None)).pairs == ()
+    ticking.cancel()
+    assert max(gaps) < 0.1, "200 looks of a millisecond each"
+
+
+async def test_no_more_pairs_are_looked_at_than_are_encoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evidence_module, "MOST", 3)
+    slow = SlowToTell("slow", 0.5)
+    found = await gather(labelled(50), slow, slow, lambda done, total: None)
+    assert len(found.pairs) == 3 and slow.looked_at == 3 * 4

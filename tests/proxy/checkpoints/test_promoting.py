@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from embed.errors import CheckpointInvalid, EncoderFailed
-from proxy.checkpoints import promoting, promotion
+from proxy.checkpoints import judging, promoting, promotion
+from proxy.checkpoints.judging import Judge
 from proxy.checkpoints.promoting import AlreadyActive, Busy, NothingBefore
 from proxy.checkpoints.promotion import Outcome, Promotion, Step
+from proxy.switching import SwitchRefused
 from store.policy import PolicyBook
 from tests.embed.test_checkpoint import LINEAGE, write
+from tests.fakes_documents import MemoryDocuments
 from tests.proxy.checkpoints.encoders import labelled
 from tests.proxy.checkpoints.fake_switch import Bench
 
@@ -188,6 +194,16 @@ async def test_a_failure_before_the_swap_leaves_everything_as_it_was(
     assert (await promoted(bench, tmp_path)).outcome is Outcome.PROMOTED
 
 
+async def test_who_gives_way_to_another_replica_leaves_what_that_one_stages_alone(
+    bench: Bench, tmp_path: Path
+) -> None:
+    await with_pairs(bench)
+    bench.switch.fails = SwitchRefused("another replica began to promote a checkpoint")
+    ended = await promoted(bench, tmp_path)
+    assert (ended.outcome, ended.reasons) == (Outcome.FAILED, (str(bench.switch.fails),))
+    assert bench.switch.staging == ended.checkpoint, "as the records of all replicas have it"
+
+
 async def test_rollback_restores_the_thresholds_that_nobody_edited_and_can_be_taken_back(
     bench: Bench, tmp_path: Path
 ) -> None:
@@ -303,3 +319,52 @@ async def test_another_replica_is_busy_while_one_promotes_and_takes_over_once_it
     assert await other.promoter.take_over()
     assert (await other.ended()).outcome is Outcome.PROMOTED
     await other.promoter.aclose()
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 3600.0])
+async def test_whose_clock_differs_is_neither_thought_dead_nor_alive_for_ever(
+    ahead: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promotion, "SILENT", 0.3)
+    records = MemoryDocuments().records
+    one, other = (promotion.Bulletin(records, alone=False) for _ in range(2))
+    now = Promotion(checkpoint="a-1", who="ann", began="", dry_run=False, force=False)
+    real = time.time
+    for _ in range(3):
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda: real() + ahead)
+            await one.tell(now)
+        assert await other.elsewhere() and await other.orphan() is None
+        await asyncio.sleep(0.15)
+    await asyncio.sleep(0.2)
+    assert not await other.elsewhere() and await other.orphan() == now
+
+
+async def test_a_process_that_ends_in_order_leaves_its_promotion_to_another_at_once() -> None:
+    records = MemoryDocuments().records
+    one, other = (promotion.Bulletin(records, alone=False) for _ in range(2))
+    now = Promotion(checkpoint="a-1", who="ann", began="", dry_run=False, force=False)
+    await one.tell(now)
+    assert await other.orphan() is None
+    await one.leave(now)
+    assert await other.orphan() == now and not await other.elsewhere()
+    await other.tell(now)
+    await one.leave(now)
+    assert await one.orphan() is None, "what another one goes on with is not its own any more"
+
+
+async def test_what_takes_seconds_with_many_pairs_leaves_the_event_loop_alone(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await with_pairs(bench)
+    here, threads = threading.current_thread(), list[threading.Thread]()
+    for place, name in ((judging, "held_out_pairs"), (Judge, "_calibration")):
+        real = getattr(place, name)
+
+        def noted(*given: Any, real: Callable[..., Any] = real) -> Any:
+            threads.append(threading.current_thread())
+            return real(*given)
+
+        monkeypatch.setattr(place, name, noted)
+    assert (await promoted(bench, tmp_path)).outcome is Outcome.PROMOTED
+    assert len(threads) == 2 and here not in threads
