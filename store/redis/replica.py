@@ -72,6 +72,7 @@ class Replica:
         self.position = 0  # of the last record applied
         self.epoch = ""
         self.reloads = 0
+        self.forgotten = False
         self._connection = connection
         self._keys = keys
         self._remembered = remembered
@@ -120,7 +121,8 @@ class Replica:
         Else at its end; what is loaded after this misses nothing. Return whether the snapshot is
         of use. Raises StoreUnavailable.
         """
-        if snapshot is not None:
+        await self._look_for_loss()
+        if snapshot is not None and not self.forgotten:
             self.position = snapshot.position
             place = await self._ask_beat()
             if place.epoch == snapshot.epoch and place.here:
@@ -199,6 +201,22 @@ class Replica:
         except StoreUnavailable:
             logger.warning("the other replicas will wait for this one once")
 
+    async def _look_for_loss(self) -> None:
+        """Learn whether Redis has forgotten a record that this replica had applied when it ended.
+
+        Nobody else may have noticed: then another epoch begins.
+        """
+        known = await self._remembered.place()
+        if known is None:
+            return
+        self.position = known.position
+        place = await self._ask_beat()
+        if place.epoch != known.epoch:
+            self.forgotten = True
+        elif known.position and not place.here and place.first <= known.position:
+            self.forgotten, self._lost, self.epoch = True, True, known.epoch
+        self.position = 0
+
     async def _take_place(self) -> None:
         """Find the epoch, beginning one if there is none, and its end."""
         place = await self._ask_beat()
@@ -214,7 +232,8 @@ class Replica:
 
     async def _renew(self, old: str) -> None:
         new = uuid.uuid4().hex
-        logger.warning("the journal has lost records: another epoch begins")
+        if old:
+            logger.warning("the journal has lost records: another epoch begins")
         await self._connection.ask(
             lambda r: renew(
                 r, self._keys, self.name, old=old, new=new, patience_ms=self._joining_ms
@@ -238,7 +257,9 @@ class Replica:
     async def _resync(self) -> None:
         """Load memory anew, as of a place in the journal."""
         self.reloads += 1
+        before = self.epoch
         await self._take_place()
+        self.forgotten = self.forgotten or self.epoch != before
         for reload in self._reloads:
             await reload()
         await self._loaded()
@@ -247,6 +268,11 @@ class Replica:
     async def _loaded(self) -> None:
         """Note that what this replica remembers is held against what it has loaded."""
         await self._connection.ask(lambda r: joined(r, self._keys, self.name))
+        self.forgotten = False
+        try:
+            await self._remembered.reach(self.mark)
+        except StoreUnavailable as error:  # a full disk; the place before is as true
+            logger.warning("where this replica is in the journal is not noted: %s", error)
 
     async def _read(self) -> None:
         after = stream_id(self.position)
@@ -272,7 +298,7 @@ class Replica:
                 apply(record)
         lasting = [record for record in records if must_last(record.change)]
         if lasting:  # on this disk before anybody is told that it was applied
-            await self._remembered.note(lasting)
+            await self._remembered.note(lasting, self.epoch)
         self.position = records[-1].position
         self._wake()
         self._confirm()

@@ -295,6 +295,46 @@ async def test_a_journal_that_was_cut_is_loaded_anew_without_another_epoch(
         assert one.replica.epoch == epoch
 
 
+@pytest.mark.parametrize(
+    ("lost", "forgotten"),
+    [
+        pytest.param("return 0", False, id="nothing"),
+        pytest.param("return redis.call('XTRIM', KEYS[1], 'MAXLEN', 1)", False, id="cut"),
+        pytest.param("return redis.call('FLUSHALL')", True, id="emptied"),
+        pytest.param(
+            "local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1][1]\n"
+            "return redis.call('XDEL', KEYS[1], last)",
+            True,
+            id="as of before the last record",
+        ),
+    ],
+)
+async def test_a_replica_that_starts_knows_whether_redis_has_forgotten_what_it_had_applied(
+    server: RedisServer, tmp_path: Path, lost: str, forgotten: bool
+) -> None:
+    async with member(server, tmp_path / "1") as one:
+        await one.append(Removed((B,), purged=False))
+        await one.append(purge(A))
+        place = one.replica.mark
+        if "MAXLEN" in lost:  # somebody else goes on
+            other = Remembered.open(tmp_path / "2")
+            await one.connection.ask(lambda r: append(r, KEYS, purge(B), origin=other.replica))
+            await other.aclose()
+            one.replica._take = _deaf  # type: ignore[method-assign]
+    back = Member(server, tmp_path / "1")
+    await back.connection.ask(lambda r: r.eval(lost, 1, KEYS.journal))
+    assert await back.replica.join(place) is (lost == "return 0")
+    assert back.replica.forgotten is forgotten
+    assert (back.replica.epoch != place.epoch) is forgotten
+    await back.replica.start()
+    assert await back.replica.caught_up(5)
+    assert not back.replica.forgotten  # what is loaded by now holds all that is remembered
+    assert (await back.remembered.place() or place).epoch == back.replica.epoch
+    await back.replica.aclose()
+    await back.remembered.aclose()
+    await back.connection.aclose()
+
+
 async def test_a_replica_that_moves_on_while_it_asks_where_the_journal_is_has_lost_nothing(
     server: RedisServer, tmp_path: Path
 ) -> None:
