@@ -81,6 +81,7 @@ class Replica:
         self._followers: list[Apply] = []
         self._reloads: list[Reload] = []
         self._asked: deque[tuple[float, int]] = deque(maxlen=64)  # when, and the end as of then
+        self._told = 0  # position of the last record that the followers were told
         self._confirmed = NEVER  # monotonic seconds as of which memory is known to be whole
         self._behind = True  # memory has to be loaded anew before it can follow
         self._closing = False
@@ -224,7 +225,7 @@ class Replica:
             await self._renew(self.epoch if self._lost else "")
             self._lost = False
             place = await self._ask_beat()
-        self.epoch, self.position = place.epoch, place.last
+        self.epoch, self.position, self._told = place.epoch, place.last, place.last
         self._asked.clear()
         # Whether the others have joined this epoch too is for the next beat to say.
         self._joining, self._confirmed = True, NEVER
@@ -283,19 +284,27 @@ class Replica:
             await self._take(found[0][1])
 
     async def _take(self, items: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
-        records = []
+        records, unread = list[Record](), None
         for number, fields in items:
             change = decode_change(fields)
-            if change is None:  # of a later version, say: what it did is in what is stored
-                logger.error("record %s cannot be read; memory is loaded anew", number.decode())
-                self._behind = True
-                self.position = position_of(number)
-                return
+            if change is None:
+                unread = number
+                break
             own = fields.get(b"origin") == self.name.encode()
             records.append(Record(position_of(number), change, own))
+        if records:
+            await self._apply(records)
+        if unread is not None:  # of a later version, say: what it did is in what is stored
+            logger.error("record %s cannot be read; memory is loaded anew", unread.decode())
+            self._behind = True
+            self.position = position_of(unread)
+
+    async def _apply(self, records: list[Record]) -> None:
         for record in records:
-            for apply in self._followers:
-                apply(record)
+            if record.position > self._told:  # else it comes again, as it could not be noted
+                self._told = record.position
+                for apply in self._followers:
+                    apply(record)
         lasting = [record for record in records if must_last(record.change)]
         if lasting:  # on this disk before anybody is told that it was applied
             await self._remembered.note(lasting, self.epoch)

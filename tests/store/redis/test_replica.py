@@ -14,7 +14,7 @@ import pytest
 
 from store.entry import EntryId
 from store.errors import StoreUnavailable
-from store.journal import Change, Record, Removed, Stopped
+from store.journal import Change, Complained, Record, Removed, Stopped
 from store.redis.appending import append
 from store.redis.connection import RedisConnection
 from store.redis.keys import Keys
@@ -245,6 +245,43 @@ async def test_what_was_purged_and_quarantined_is_on_this_disk_too(
         assert await again.stopped() == [(A, "harbour")]
     finally:
         await again.aclose()
+
+
+async def test_a_full_disk_has_nothing_told_twice(server: RedisServer, tmp_path: Path) -> None:
+    async with member(server, tmp_path / "1") as one:
+        note, tries = one.remembered.note, 0
+
+        async def full(records: list[Record], epoch: str) -> None:
+            nonlocal tries
+            tries += 1
+            if tries <= 3:
+                raise StoreUnavailable("database or disk is full")
+            await note(records, epoch)
+
+        one.remembered.note = full  # type: ignore[method-assign, assignment]
+        for change in (Complained("math"), purge(A)):
+            await one.connection.ask(lambda r, c=change: append(r, KEYS, c, origin="another"))  # type: ignore[misc]
+        await until(lambda: tries > 3)
+        assert await one.replica.caught_up(5)
+        assert one.changes() == [Complained("math"), purge(A)]
+        assert set(await one.remembered.purged()) == {A}
+
+
+async def test_what_comes_before_a_record_that_cannot_be_read_is_told_and_remembered(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with member(server, tmp_path / "1") as one:
+        await one.connection.ask(
+            lambda r: r.eval(  # in one step, so that they are read together
+                "redis.call('XADD', KEYS[1], '*', 'kind', 'removed', 'ids', '[\"a\"]',"
+                " 'purged', '1'); redis.call('XADD', KEYS[1], '*', 'kind', 'of a later version')",
+                1,
+                KEYS.journal,
+            )
+        )
+        await until(lambda: one.reloads == 1)
+        assert one.changes() == [purge(A)]
+        assert set(await one.remembered.purged()) == {A}
 
 
 async def test_a_purge_that_was_missed_is_remembered_as_of_when_it_was_made(
