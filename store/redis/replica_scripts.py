@@ -51,8 +51,8 @@ redis.call('SADD', KEYS[3], ARGV[3])
 redis.call('SET', KEYS[4], now + tonumber(ARGV[4]))
 return ARGV[2]
 """
-# Returns for how many ms a live one that has not applied a record yet may serve at most; 0: there is
-# none. Who was not seen for so long serves nothing. ARGV[3] stands for whoever does not say.
+# Returns for how many ms a live one that has not applied a record yet may serve at most, 0 if there
+# is none. Who was not seen for so long serves nothing. ARGV[3] stands for whoever does not say.
 BEHIND = f"""{NOW}
 local longest = 0
 local seen = redis.call('HGETALL', KEYS[1])
