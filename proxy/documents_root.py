@@ -12,6 +12,7 @@ from pathlib import Path
 from proxy.settings import Settings
 from proxy.store_settings import RedisSettings
 from store.documents.base import DocumentStore
+from store.documents.lock import take_directory
 from store.documents.records import Bounds, Records
 from store.documents.sqlite import SqliteDocuments
 from store.documents.usage import UsageLedger
@@ -57,7 +58,6 @@ async def open_shelves(
 
     `on_fault` is told of every call to Redis that failed.
     """
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     bounds = Bounds(pairs=settings.feedback.max_pairs)
     if settings.documents != "sqlite":
         return await _shared(settings, environ, stack, bounds, on_fault)
@@ -111,6 +111,7 @@ async def _shared(
     connection = connection_for(settings, environ, on_fault)
     stack.push_async_callback(connection.aclose)
     keys = Keys(settings.redis.prefix)
+    stack.callback(take_directory(settings.data_dir).release)  # what is in it names this replica
     remembered = Remembered.open(settings.data_dir)
     stack.push_async_callback(remembered.aclose)
     replica = Replica(

@@ -65,6 +65,9 @@ async def join_others(parts: Parts, editor: PolicyEditor, stack: AsyncExitStack)
         alone = membership
         shelves.documents.follow(lambda record: alone.note(record.position))
     membership.on_reload(partial(_reload, parts, editor))
+    if membership.forgotten:
+        await _stop_again(parts)
+    await _keep_stopped(parts)
     if membership.shared:  # the policies were read before this place in the journal was taken
         await editor.adopt()
     stack.push_async_callback(parts.keeper.take)
@@ -79,10 +82,29 @@ async def _reload(parts: Parts, editor: PolicyEditor) -> None:
     parts.cache.purges.hear(everything)  # what was told since it stopped to follow, it has missed
     await editor.adopt()
     await parts.cache.reload(await shelves.barrier())
-    if shelves.remembered is not None:
-        for id, tenant in await shelves.remembered.stopped():
+    if shelves.membership.forgotten:
+        await _stop_again(parts)
+    else:
+        await parts.quarantine.reload(forgotten=False)
+    await _keep_stopped(parts)
+
+
+async def _stop_again(parts: Parts) -> None:
+    """Stop what was stopped before Redis forgot it, and have that recorded again."""
+    if parts.shelves.remembered is not None:
+        for id, tenant in await parts.shelves.remembered.stopped():
             parts.quarantine.apply(Record(0, Stopped(id, tenant)))
-    await parts.quarantine.reload()
+    await parts.quarantine.reload(forgotten=True)
+
+
+async def _keep_stopped(parts: Parts) -> None:
+    """Have this replica's own disk say what is stopped: it may have missed who stopped what."""
+    if parts.shelves.remembered is None:
+        return
+    try:
+        await parts.shelves.remembered.keep_stopped(parts.quarantine.stops())
+    except StoreUnavailable as error:
+        log.warning("what is stopped is not on this replica's disk: %s", error)
 
 
 def _given_here(parts: Parts, tenant: str, request_id: str) -> bytes | None:

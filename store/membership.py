@@ -15,6 +15,8 @@ class Membership(Protocol):
 
     shared: bool  # whether others may change what is stored
     name: str  # of this process among them
+    # Whether the store, when memory is read anew or at the start, has lost what was recorded there.
+    forgotten: bool
 
     @property
     def fresh(self) -> bool:
@@ -73,6 +75,7 @@ class Alone:
 
     fresh = True
     shared = False
+    forgotten = False
     staleness = 0.0
     reloads = 0
     name = "alone"

@@ -42,6 +42,7 @@ class Quarantine:
         self._records = records
         self._most = most
         self._tenants: dict[EntryId, set[str]] = {}
+        self._unwritten: set[tuple[EntryId, str]] = set()  # stopped here, and maybe not recorded
         for id, tenant in held:
             self._tenants.setdefault(id, set()).add(tenant)
 
@@ -50,17 +51,28 @@ class Quarantine:
         """Restore what is recorded; raise StoreUnavailable."""
         return cls(records, await records.quarantined())
 
-    async def reload(self) -> None:
-        """Take up what is recorded now, and record what is stopped here; StoreUnavailable."""
+    async def reload(self, *, forgotten: bool) -> None:
+        """Take up what is recorded now; raise StoreUnavailable.
+
+        What is stopped here is recorded again if records have been `forgotten`. Else what is not
+        recorded any more was released meanwhile, but for what could not be recorded.
+        """
+        before, unwritten = set(self.stops()), set(self._unwritten)
         recorded = set(await self._records.quarantined())
-        for id, tenants in list(self._tenants.items()):
-            for tenant in list(tenants):
-                if (id, tenant) not in recorded:
-                    # Who said so is lost: what everybody is kept from counts as an admin's.
-                    why = RESTORED if tenant else BY_ADMIN + RESTORED
-                    await self._records.quarantine(id, tenant, datetime.now(UTC), why)
+        for id, tenant in sorted(before - recorded):
+            if forgotten or (id, tenant) in unwritten:
+                # Who said so is lost: what everybody is kept from counts as an admin's.
+                why = RESTORED if tenant else BY_ADMIN + RESTORED
+                await self._records.quarantine(id, tenant, datetime.now(UTC), why)
+            else:
+                self._release(id, tenant)
         for id, tenant in recorded:
-            self._tenants.setdefault(id, set()).add(tenant)
+            self._stop(id, tenant)
+        self._unwritten -= unwritten
+
+    def stops(self) -> list[tuple[EntryId, str]]:
+        """Return every stopped entry with each tenant that it is kept from."""
+        return [(id, tenant) for id, tenants in self._tenants.items() for tenant in tenants]
 
     def apply(self, record: Record) -> None:
         """Take up a change that is durable, of this process or of another."""
@@ -96,7 +108,9 @@ class Quarantine:
         """
         if id in self._tenants or len(self._tenants) < self._most:  # else it waits for its record
             self._stop(id, tenant)
+            self._unwritten.add((id, tenant))
         await self._records.quarantine(id, tenant, at, why)
+        self._unwritten.discard((id, tenant))
 
     async def lift(self, id: EntryId) -> bool:
         """Let the entry be served again; return whether it was stopped. Raises StoreUnavailable."""
@@ -121,6 +135,7 @@ class Quarantine:
         self._tenants.setdefault(id, set()).add(tenant)
 
     def _release(self, id: EntryId, tenant: str) -> None:
+        self._unwritten.discard((id, tenant))
         tenants = self._tenants.get(id)
         if tenants is not None:
             tenants.discard(tenant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -28,9 +29,19 @@ class DirectoryLock:
                 f"data_dir {directory} is in use by process {holder or 'unknown'};"
                 " stop that one, or give this one a data_dir of its own"
             ) from error
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, str(os.getpid()).encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: it is locked all the same
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, str(os.getpid()).encode(), 0)
 
     def release(self) -> None:
         """Let another process have the directory."""
         os.close(self._file)
+
+
+def take_directory(directory: Path) -> DirectoryLock:
+    """Create the directory if need be and lock it; raise StoreUnavailable."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(f"data_dir {directory} cannot be used: {error}") from error
+    return DirectoryLock(directory)

@@ -17,7 +17,7 @@ from store.documents import rows
 from store.documents.base import Filter, Page, Stored, position, without_body
 from store.documents.heads import microseconds
 from store.documents.listing import SUMMARY, summary, where
-from store.documents.lock import DirectoryLock
+from store.documents.lock import DirectoryLock, take_directory
 from store.documents.reader import Reader
 from store.documents.records import Bounds
 from store.documents.schema import connect_to, prepare
@@ -193,12 +193,3 @@ class SqliteDocuments:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
-
-
-def take_directory(directory: Path) -> DirectoryLock:
-    """Create the directory if need be and lock it; raise StoreUnavailable."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreUnavailable(f"data_dir {directory} cannot be used: {error}") from error
-    return DirectoryLock(directory)

@@ -1,7 +1,8 @@
 """What a replica must not forget even if Redis does: what was purged, and what was quarantined.
 
 Redis may come back without its last writes, or empty. A purge that was acknowledged has to hold
-all the same, so each replica keeps it on its own disk, and holds it against whatever it loads.
+all the same, so each replica keeps it on its own disk, and holds it against whatever it loads. The
+place in the journal beside it tells after a restart whether Redis has forgotten anything meanwhile.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from store.documents.reader import Reader
 from store.documents.writer import GroupWriter
 from store.entry import EntryId, Held
 from store.errors import StoreUnavailable
-from store.journal import Change, Record, Released, Removed, Stopped, TenantForgotten
+from store.journal import Change, Mark, Record, Released, Removed, Stopped, TenantForgotten
 from store.redis.codec import told_at
 
 FILE = "replica.sqlite"
@@ -32,6 +33,8 @@ SCHEMA = (
     "CREATE TABLE stopped (entry_id TEXT, tenant TEXT, PRIMARY KEY (entry_id, tenant))",
     f"PRAGMA user_version = {VERSION}",
 )
+# Not in version 1 at first; a Nearhit of then leaves it alone.
+PLACE = "CREATE TABLE IF NOT EXISTS place (epoch TEXT NOT NULL, position INTEGER NOT NULL)"
 Stop = tuple[EntryId, str]  # who must not be served it; "" is everybody
 
 
@@ -65,6 +68,7 @@ class Remembered:
                     raise StoreUnavailable(
                         f"{path} has schema version {version}; this Nearhit reads {VERSION}"
                     )
+                connection.execute(PLACE)
                 (replica,) = connection.execute("SELECT id FROM replica").fetchone()
             finally:
                 connection.close()
@@ -72,15 +76,35 @@ class Remembered:
             raise StoreUnavailable(f"{path} cannot be used: {error}") from error
         return cls(path, replica)
 
-    async def note(self, records: Iterable[Record]) -> None:
-        """Write down what must outlive Redis of some records; durable on return.
+    async def note(self, records: Iterable[Record], epoch: str) -> None:
+        """Write down what must outlive Redis of some records of an epoch; durable on return.
 
         What was purged is held against every version stored until its record was made, which may
         be long ago: a replica that comes back reads what it has missed. Raises StoreUnavailable.
         """
         lasting = [record for record in records if must_last(record.change)]
         if lasting:
-            await self._writer.apply(lambda connection: write(connection, lasting))
+            here = Mark(epoch, lasting[-1].position)
+            await self._writer.apply(lambda connection: write(connection, lasting, here))
+
+    async def place(self) -> Mark | None:
+        """Return a record that this replica has applied; None if it has noted none yet.
+
+        Raises StoreUnavailable.
+        """
+        row = await self._reader.read(
+            lambda connection: connection.execute("SELECT epoch, position FROM place").fetchone()
+        )
+        return None if row is None else Mark(*row)
+
+    async def reach(self, place: Mark) -> None:
+        """Note a place that this replica has reached. Raises StoreUnavailable."""
+        await self._writer.apply(lambda connection: put_place(connection, place))
+
+    async def keep_stopped(self, stops: Iterable[Stop]) -> None:
+        """Have exactly these be what is quarantined. Raises StoreUnavailable."""
+        wanted = set(stops)
+        await self._writer.apply(lambda connection: replace_stopped(connection, wanted))
 
     async def purged(self) -> dict[EntryId, datetime]:
         """Return what was purged, and when; raise StoreUnavailable."""
@@ -120,8 +144,9 @@ def barrier(purged: dict[EntryId, datetime]) -> Callable[[Held], bool]:
     return barred
 
 
-def write(connection: sqlite3.Connection, records: list[Record]) -> int:
+def write(connection: sqlite3.Connection, records: list[Record], place: Mark) -> int:
     """Bring the tables up to date, within a transaction."""
+    put_place(connection, place)
     for position, change, _ in records:
         if isinstance(change, Removed):
             until_us = microseconds(told_at(position))
@@ -142,6 +167,22 @@ def write(connection: sqlite3.Connection, records: list[Record]) -> int:
     (newest,) = connection.execute("SELECT coalesce(max(n), 0) FROM purged").fetchone()
     connection.execute("DELETE FROM purged WHERE n <= ?", (newest - MOST,))
     return len(records)
+
+
+def put_place(connection: sqlite3.Connection, place: Mark) -> int:
+    """Put a place in place of the one before, within a transaction."""
+    connection.execute("DELETE FROM place")
+    return connection.execute("INSERT INTO place VALUES (?, ?)", place).rowcount
+
+
+def replace_stopped(connection: sqlite3.Connection, wanted: set[Stop]) -> int:
+    """Make the table say exactly this, within a transaction."""
+    there = set(connection.execute("SELECT entry_id, tenant FROM stopped").fetchall())
+    connection.executemany(
+        "DELETE FROM stopped WHERE entry_id = ? AND tenant = ?", list(there - wanted)
+    )
+    connection.executemany("INSERT INTO stopped VALUES (?, ?)", list(wanted - there))
+    return len(there ^ wanted)
 
 
 def connect(path: Path) -> sqlite3.Connection:

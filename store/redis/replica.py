@@ -72,6 +72,7 @@ class Replica:
         self.position = 0  # of the last record applied
         self.epoch = ""
         self.reloads = 0
+        self.forgotten = False
         self._connection = connection
         self._keys = keys
         self._remembered = remembered
@@ -80,6 +81,7 @@ class Replica:
         self._followers: list[Apply] = []
         self._reloads: list[Reload] = []
         self._asked: deque[tuple[float, int]] = deque(maxlen=64)  # when, and the end as of then
+        self._told = 0  # position of the last record that the followers were told
         self._confirmed = NEVER  # monotonic seconds as of which memory is known to be whole
         self._behind = True  # memory has to be loaded anew before it can follow
         self._closing = False
@@ -120,7 +122,8 @@ class Replica:
         Else at its end; what is loaded after this misses nothing. Return whether the snapshot is
         of use. Raises StoreUnavailable.
         """
-        if snapshot is not None:
+        await self._look_for_loss()
+        if snapshot is not None and not self.forgotten:
             self.position = snapshot.position
             place = await self._ask_beat()
             if place.epoch == snapshot.epoch and place.here:
@@ -162,7 +165,8 @@ class Replica:
     async def settled(self) -> None:
         """Wait until no live replica can serve what a record so far has taken back.
 
-        That is when all have applied it, or after `max_staleness`. Raises StoreUnavailable.
+        That is when all have applied it, or none of the others may serve any more. Raises
+        StoreUnavailable.
         """
         await settled(self._connection, self._keys, self._max_staleness)
 
@@ -199,6 +203,22 @@ class Replica:
         except StoreUnavailable:
             logger.warning("the other replicas will wait for this one once")
 
+    async def _look_for_loss(self) -> None:
+        """Learn whether Redis has forgotten a record that this replica had applied when it ended.
+
+        Nobody else may have noticed: then another epoch begins.
+        """
+        known = await self._remembered.place()
+        if known is None:
+            return
+        self.position = known.position
+        place = await self._ask_beat()
+        if place.epoch != known.epoch:
+            self.forgotten = True
+        elif known.position and not place.here and place.first <= known.position:
+            self.forgotten, self._lost, self.epoch = True, True, known.epoch
+        self.position = 0
+
     async def _take_place(self) -> None:
         """Find the epoch, beginning one if there is none, and its end."""
         place = await self._ask_beat()
@@ -206,7 +226,7 @@ class Replica:
             await self._renew(self.epoch if self._lost else "")
             self._lost = False
             place = await self._ask_beat()
-        self.epoch, self.position = place.epoch, place.last
+        self.epoch, self.position, self._told = place.epoch, place.last, place.last
         self._asked.clear()
         # Whether the others have joined this epoch too is for the next beat to say.
         self._joining, self._confirmed = True, NEVER
@@ -214,7 +234,8 @@ class Replica:
 
     async def _renew(self, old: str) -> None:
         new = uuid.uuid4().hex
-        logger.warning("the journal has lost records: another epoch begins")
+        if old:
+            logger.warning("the journal has lost records: another epoch begins")
         await self._connection.ask(
             lambda r: renew(
                 r, self._keys, self.name, old=old, new=new, patience_ms=self._joining_ms
@@ -238,7 +259,9 @@ class Replica:
     async def _resync(self) -> None:
         """Load memory anew, as of a place in the journal."""
         self.reloads += 1
+        before = self.epoch
         await self._take_place()
+        self.forgotten = self.forgotten or self.epoch != before
         for reload in self._reloads:
             await reload()
         await self._loaded()
@@ -247,6 +270,11 @@ class Replica:
     async def _loaded(self) -> None:
         """Note that what this replica remembers is held against what it has loaded."""
         await self._connection.ask(lambda r: joined(r, self._keys, self.name))
+        self.forgotten = False
+        try:
+            await self._remembered.reach(self.mark)
+        except StoreUnavailable as error:  # a full disk; the place before is as true
+            logger.warning("where this replica is in the journal is not noted: %s", error)
 
     async def _read(self) -> None:
         after = stream_id(self.position)
@@ -257,22 +285,30 @@ class Replica:
             await self._take(found[0][1])
 
     async def _take(self, items: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
-        records = []
+        records, unread = list[Record](), None
         for number, fields in items:
             change = decode_change(fields)
-            if change is None:  # of a later version, say: what it did is in what is stored
-                logger.error("record %s cannot be read; memory is loaded anew", number.decode())
-                self._behind = True
-                self.position = position_of(number)
-                return
+            if change is None:
+                unread = number
+                break
             own = fields.get(b"origin") == self.name.encode()
             records.append(Record(position_of(number), change, own))
+        if records:
+            await self._apply(records)
+        if unread is not None:  # of a later version, say: what it did is in what is stored
+            logger.error("record %s cannot be read; memory is loaded anew", unread.decode())
+            self._behind = True
+            self.position = position_of(unread)
+
+    async def _apply(self, records: list[Record]) -> None:
         for record in records:
-            for apply in self._followers:
-                apply(record)
+            if record.position > self._told:  # else it comes again, as it could not be noted
+                self._told = record.position
+                for apply in self._followers:
+                    apply(record)
         lasting = [record for record in records if must_last(record.change)]
         if lasting:  # on this disk before anybody is told that it was applied
-            await self._remembered.note(lasting)
+            await self._remembered.note(lasting, self.epoch)
         self.position = records[-1].position
         self._wake()
         self._confirm()
@@ -325,4 +361,7 @@ class Replica:
                 future.set_result(None)
 
     async def _ask_beat(self) -> Beat:
-        return await self._connection.ask(lambda r: beat(r, self._keys, self.name, self.position))
+        may_ms = int(self._max_staleness * 1000)
+        return await self._connection.ask(
+            lambda r: beat(r, self._keys, self.name, self.position, may_ms)
+        )

@@ -6,13 +6,14 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from redis.asyncio import Redis
 
 from tests.e2e.ground import MISS, chat, fresh_question
 from tests.e2e.test_encoder_faults import FakeEncoder
@@ -65,6 +66,9 @@ class Pair:
         async with self.http.get(f"{self.proxies[replica].url}/ready") as answer:
             found: dict[str, Any] = await answer.json()
             return found
+
+    async def is_fresh(self, replica: int) -> bool:
+        return "journal" in (await self.ready(replica))["ok"]
 
 
 async def soon(holds: Callable[[], Awaitable[bool]], seconds: float = 3.0) -> None:
@@ -175,3 +179,35 @@ async def test_an_emptied_redis_forgets_and_goes_on(pair: Pair) -> None:
     assert [c["name"] for c in (await pair.admin(0, "GET", "/categories"))["categories"]] == [
         "default"
     ]
+
+
+async def test_what_was_quarantined_stays_so_if_redis_forgets_while_nobody_runs(
+    tmp_path: Path,
+) -> None:
+    question = fresh_question()
+    async with AsyncExitStack() as stack:
+        server = RedisServer(tmp_path / "redis", "7", "--save", "", "--dbfilename", "dump.rdb")
+        stack.callback(server.start().stop)
+        upstream = await stack.enter_async_context(FakeUpstream())
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        settings = settings_for(tmp_path / "data", upstream.base_url, documents=server.url)
+
+        def running() -> AbstractAsyncContextManager[Proxy]:
+            return proxy_running(settings, policies({"name": "default"}), encoder=FakeEncoder())
+
+        async with running() as proxy, Redis.from_url(server.url) as client:
+            site = Pair(upstream, server, http, [proxy])
+            await soon(lambda: site.is_fresh(0))
+            assert await site.ask(0, question) == MISS
+            await client.save()
+            (entry,) = (await site.admin(0, "GET", "/entries"))["entries"]
+            await site.admin(0, "POST", f"/entries/{entry['id']}/quarantine", {})
+            assert not await site.is_cached(0, question)
+        server.kill()
+        server.start()  # as of before the quarantine
+        async with running() as proxy:
+            site = Pair(upstream, server, http, [proxy])
+            await soon(lambda: site.is_fresh(0))
+            assert not await site.is_cached(0, question)
+            (again,) = (await site.admin(0, "GET", "/entries"))["entries"]
+            assert again["id"] == entry["id"]  # it is there, and stopped

@@ -146,6 +146,28 @@ async def test_a_store_that_forgot_is_told_again_what_is_stopped_here() -> None:
     forgetful = MemoryDocuments().records
     await forgetful.quarantine(B, "airport", NOON, "wrong")
     quarantine._records = forgetful
-    await quarantine.reload()
+    await quarantine.reload(forgotten=True)
     assert quarantine.holds(B, "airport")
     assert set(await forgetful.quarantined()) == {(A, "harbour"), (B, "airport")}
+
+
+async def test_what_was_released_while_nobody_listened_stays_released() -> None:
+    records = MemoryDocuments().records
+    quarantine = await Quarantine.open(records)
+    await quarantine.add(A, EVERYBODY, NOON, "wrong")
+    await records.release(A, EVERYBODY)
+    await quarantine.reload(forgotten=False)
+    assert not quarantine.holds(A, "harbour")
+    assert await records.quarantined() == []
+
+
+async def test_what_could_not_be_recorded_is_when_records_are_read_anew() -> None:
+    documents = MemoryDocuments()
+    quarantine = await Quarantine.open(documents.records)
+    documents.failing = True
+    with pytest.raises(StoreUnavailable):
+        await quarantine.add(A, "harbour", NOON, "wrong")
+    documents.failing = False
+    await quarantine.reload(forgotten=False)
+    assert quarantine.holds(A, "harbour")
+    assert await documents.records.quarantined() == [(A, "harbour")]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -30,3 +31,16 @@ def test_what_a_dead_process_left_behind_does_not_lock(tmp_path: Path) -> None:
 def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="cannot be used"):
         DirectoryLock(tmp_path / "missing")
+
+
+def test_a_full_disk_does_not_keep_a_directory_from_being_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    lock = DirectoryLock(tmp_path)
+    with pytest.raises(StoreUnavailable, match="in use by process unknown"):
+        DirectoryLock(tmp_path)
+    lock.release()

@@ -74,6 +74,7 @@ async def test_the_oldest_snapshot_of_those_who_live_holds_the_journal(
             async with replica(connection, tmp_path / "2") as two:
                 positions = [await remove(connection, one) for _ in range(5)]
                 await two.applied(positions[-1])
+                await one.settled()  # both have told where they are
                 await RedisJournal(connection, KEYS, two).truncate(Mark(one.epoch, positions[1]))
                 journal = RedisJournal(connection, KEYS, one)
                 await journal.truncate(Mark(one.epoch, positions[3]))

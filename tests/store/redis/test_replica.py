@@ -14,7 +14,7 @@ import pytest
 
 from store.entry import EntryId
 from store.errors import StoreUnavailable
-from store.journal import Change, Record, Removed, Stopped
+from store.journal import Change, Complained, Record, Removed, Stopped
 from store.redis.appending import append
 from store.redis.connection import RedisConnection
 from store.redis.keys import Keys
@@ -40,14 +40,20 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServ
 class Member:
     """A replica with what it was told."""
 
-    def __init__(self, server: RedisServer, directory: Path, joining: float = 5.0) -> None:
+    def __init__(
+        self,
+        server: RedisServer,
+        directory: Path,
+        joining: float = 5.0,
+        max_staleness: float = STALENESS,
+    ) -> None:
         self.connection = RedisConnection.to(server.url, write_seconds=1.0)
         self.remembered = Remembered.open(directory)
         self.replica = Replica(
             self.connection,
             KEYS,
             self.remembered,
-            max_staleness=STALENESS,
+            max_staleness=max_staleness,
             joining_seconds=joining,
         )
         self.told: list[Record] = []
@@ -73,9 +79,9 @@ class Member:
 
 @asynccontextmanager
 async def member(
-    server: RedisServer, directory: Path, joining: float = 5.0
+    server: RedisServer, directory: Path, joining: float = 5.0, max_staleness: float = STALENESS
 ) -> AsyncIterator[Member]:
-    one = Member(server, directory, joining)
+    one = Member(server, directory, joining, max_staleness)
     await one.replica.join()
     await one.replica.start()
     assert await one.replica.caught_up(5)
@@ -149,6 +155,21 @@ async def test_a_purge_waits_for_whoever_may_still_serve(
         assert not two.replica.fresh
         assert time.monotonic() - began <= STALENESS + 0.3
         assert two.changes() == [purge(A)]
+
+
+async def test_a_purge_waits_for_one_out_of_reach_as_long_as_that_one_may_serve(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    """Its max_staleness is another while a changed configuration is rolled out."""
+    async with (
+        member(server, tmp_path / "1") as one,
+        member(server, tmp_path / "2", max_staleness=3 * STALENESS) as two,
+    ):
+        await _never(two.replica)
+        await one.append(purge(A))
+        await one.replica.settled()
+        assert not two.replica.fresh
+        assert two.changes() == []
 
 
 async def _never(replica: Replica) -> None:
@@ -247,6 +268,43 @@ async def test_what_was_purged_and_quarantined_is_on_this_disk_too(
         await again.aclose()
 
 
+async def test_a_full_disk_has_nothing_told_twice(server: RedisServer, tmp_path: Path) -> None:
+    async with member(server, tmp_path / "1") as one:
+        note, tries = one.remembered.note, 0
+
+        async def full(records: list[Record], epoch: str) -> None:
+            nonlocal tries
+            tries += 1
+            if tries <= 3:
+                raise StoreUnavailable("database or disk is full")
+            await note(records, epoch)
+
+        one.remembered.note = full  # type: ignore[method-assign, assignment]
+        for change in (Complained("math"), purge(A)):
+            await one.connection.ask(lambda r, c=change: append(r, KEYS, c, origin="another"))  # type: ignore[misc]
+        await until(lambda: tries > 3)
+        assert await one.replica.caught_up(5)
+        assert one.changes() == [Complained("math"), purge(A)]
+        assert set(await one.remembered.purged()) == {A}
+
+
+async def test_what_comes_before_a_record_that_cannot_be_read_is_told_and_remembered(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    async with member(server, tmp_path / "1") as one:
+        await one.connection.ask(
+            lambda r: r.eval(  # in one step, so that they are read together
+                "redis.call('XADD', KEYS[1], '*', 'kind', 'removed', 'ids', '[\"a\"]',"
+                " 'purged', '1'); redis.call('XADD', KEYS[1], '*', 'kind', 'of a later version')",
+                1,
+                KEYS.journal,
+            )
+        )
+        await until(lambda: one.reloads == 1)
+        assert one.changes() == [purge(A)]
+        assert set(await one.remembered.purged()) == {A}
+
+
 async def test_a_purge_that_was_missed_is_remembered_as_of_when_it_was_made(
     server: RedisServer, tmp_path: Path
 ) -> None:
@@ -293,6 +351,46 @@ async def test_a_journal_that_was_cut_is_loaded_anew_without_another_epoch(
         await until(lambda: one.reloads == 1)
         assert await one.replica.caught_up(5)
         assert one.replica.epoch == epoch
+
+
+@pytest.mark.parametrize(
+    ("lost", "forgotten"),
+    [
+        pytest.param("return 0", False, id="nothing"),
+        pytest.param("return redis.call('XTRIM', KEYS[1], 'MAXLEN', 1)", False, id="cut"),
+        pytest.param("return redis.call('FLUSHALL')", True, id="emptied"),
+        pytest.param(
+            "local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1][1]\n"
+            "return redis.call('XDEL', KEYS[1], last)",
+            True,
+            id="as of before the last record",
+        ),
+    ],
+)
+async def test_a_replica_that_starts_knows_whether_redis_has_forgotten_what_it_had_applied(
+    server: RedisServer, tmp_path: Path, lost: str, forgotten: bool
+) -> None:
+    async with member(server, tmp_path / "1") as one:
+        await one.append(Removed((B,), purged=False))
+        await one.append(purge(A))
+        place = one.replica.mark
+        if "MAXLEN" in lost:  # somebody else goes on
+            other = Remembered.open(tmp_path / "2")
+            await one.connection.ask(lambda r: append(r, KEYS, purge(B), origin=other.replica))
+            await other.aclose()
+            one.replica._take = _deaf  # type: ignore[method-assign]
+    back = Member(server, tmp_path / "1")
+    await back.connection.ask(lambda r: r.eval(lost, 1, KEYS.journal))
+    assert await back.replica.join(place) is (lost == "return 0")
+    assert back.replica.forgotten is forgotten
+    assert (back.replica.epoch != place.epoch) is forgotten
+    await back.replica.start()
+    assert await back.replica.caught_up(5)
+    assert not back.replica.forgotten  # what is loaded by now holds all that is remembered
+    assert (await back.remembered.place() or place).epoch == back.replica.epoch
+    await back.replica.aclose()
+    await back.remembered.aclose()
+    await back.connection.aclose()
 
 
 async def test_a_replica_that_moves_on_while_it_asks_where_the_journal_is_has_lost_nothing(
