@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from proxy.evaluation.jsonl import RowsInvalid
+from proxy.key_variables import is_sendable, key_in
 from proxy.settings import ConfigInvalid, Settings, load_settings
 from proxy.stored import holds_anything, open_documents
 from store.errors import PolicyInvalid, StoreError
@@ -40,10 +41,9 @@ def refusals() -> Iterator[None]:
 
 def load(config: Path | None, **server: Any) -> tuple[Settings, Seed]:
     """Read config and policies; raise ConfigInvalid with the faults of both."""
-    faults: list[str] = []
     given = {key: value for key, value in server.items() if value is not None}
     settings = load_settings(config, **given)
-    _warn_of_unset_keys(settings)
+    faults = _unfit_keys(settings, config)
     try:
         seed = read_seed(policies_file(settings, config))
     except PolicyInvalid as refused:
@@ -59,15 +59,29 @@ def load(config: Path | None, **server: Any) -> tuple[Settings, Seed]:
     return settings, seed
 
 
-def _warn_of_unset_keys(settings: Settings) -> None:
-    # Not a fault: a local upstream may need no key, and without keys here clients bring their own.
+def _unfit_keys(settings: Settings, config: Path | None) -> list[str]:
+    """Return a line for each variable with a key that nobody can send, and warn of unset ones."""
     named = [(f"upstreams.{u.name}.api_key_env", u.api_key_env) for u in settings.upstreams]
     named += [
         (f"auth.keys.{k.tenant}.upstream_key_env", k.upstream_key_env) for k in settings.auth.keys
     ]
+    named.append(("encoder.api_key_env", settings.encoder.api_key_env))
+    faults = []
     for where, variable in named:
-        if variable and not os.environ.get(variable):
-            typer.echo(f"warning: {where}: the variable {variable} is not set", err=True)
+        if variable is None:
+            continue
+        key = key_in(os.environ, variable)
+        if key is None:
+            # No fault: a local upstream may need none, and without keys here clients bring theirs.
+            # What is no name may be the key itself, pasted by mistake: it must not reach a log.
+            told = variable if variable.isidentifier() else "(hidden: this is no variable's name)"
+            typer.echo(f"warning: {where}: the variable {told} is not set", err=True)
+        elif not is_sendable(key):
+            faults.append(
+                f"{config or 'environment'}: {where}: the value of {variable} (hidden) is not"
+                " allowed; allowed: printable ASCII, in one line"
+            )
+    return faults
 
 
 def policies_file(settings: Settings, config: Path | None) -> Path | None:

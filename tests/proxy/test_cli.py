@@ -96,6 +96,35 @@ def test_an_unset_key_variable_is_warned_of(tmp_path: Path) -> None:
     assert "NO_SUCH_KEY is not set" in done.stderr
 
 
+KEYED = """
+upstreams: [{name: main, base_url: 'http://x/v1', api_key_env: MAIN_KEY}]
+auth: {keys: [{sha256: "%s", tenant: acme, upstream_key_env: ACME_KEY}]}
+""" % ("a" * 64)
+
+
+def test_a_key_that_no_header_can_carry_is_refused_and_not_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAIN_KEY", "sk-first\nsk-second")
+    monkeypatch.setenv("ACME_KEY", "sk-\N{EN DASH}pasted")
+    for command in ("check", "serve"):
+        done = run(command, "--config", config_in(tmp_path, KEYED))
+        assert done.exit_code == 2
+        assert [line.split(": ")[1] for line in done.stderr.splitlines()] == [
+            "upstreams.main.api_key_env",
+            "auth.keys.acme.upstream_key_env",
+        ]
+        assert "the value of MAIN_KEY (hidden) is not allowed; allowed: " in done.stderr
+        assert "first" not in done.stderr and "pasted" not in done.stderr
+
+
+def test_a_key_pasted_where_its_variable_belongs_is_not_printed(tmp_path: Path) -> None:
+    text = "upstreams: [{name: u, base_url: 'http://x/v1', api_key_env: sk-secret}]\n"
+    done = run("check", "--config", config_in(tmp_path, text))
+    assert done.exit_code == 0
+    assert "upstreams.u.api_key_env" in done.stderr and "secret" not in done.stderr
+
+
 def test_a_small_model_that_no_upstream_serves_is_refused(tmp_path: Path) -> None:
     text = "upstreams: [{name: u, base_url: 'http://x/v1', models: [large]}]\n"
     done = run("check", "--config", config_in(tmp_path, text + "offload: [{model: m, small: s}]\n"))
