@@ -12,7 +12,7 @@ import typer
 
 from proxy.evaluation.jsonl import RowsInvalid
 from proxy.key_variables import is_sendable, key_in
-from proxy.settings import ConfigInvalid, Settings, load_settings
+from proxy.settings import ConfigInvalid, Settings, load_settings, upstream_of_openai
 from proxy.stored import holds_anything, open_documents
 from store.errors import PolicyInvalid, StoreError
 from store.policy import PolicyBook
@@ -60,8 +60,13 @@ def load(config: Path | None, **server: Any) -> tuple[Settings, Seed]:
 
 
 def _unfit_keys(settings: Settings, config: Path | None) -> list[str]:
-    """Return a line for each variable with a key that nobody can send, and warn of unset ones."""
-    named = [(f"upstreams.{u.name}.api_key_env", u.api_key_env) for u in settings.upstreams]
+    """Return a line for each variable with a key that nobody can send, and warn of unset ones.
+
+    Raises ConfigInvalid for what stands in for configured upstreams.
+    """
+    openai = None if settings.upstreams else upstream_of_openai(os.environ)
+    upstreams = settings.upstreams if openai is None else [openai]
+    named = [(f"upstreams.{u.name}.api_key_env", u.api_key_env) for u in upstreams]
     named += [
         (f"auth.keys.{k.tenant}.upstream_key_env", k.upstream_key_env) for k in settings.auth.keys
     ]

@@ -36,7 +36,7 @@ from proxy.fleet import fallback_faults
 from proxy.model_settings import Judge, Offload, PriceSettings
 from proxy.observing_settings import LoggingSettings, TracingSettings
 from proxy.paths import PathRefused, normalise
-from proxy.section import Section, seconds
+from proxy.section import Section, http_url, seconds
 from proxy.store_settings import CheckpointSettings, RedisSettings, Replication, Snapshots
 from proxy.usage_settings import UsageSettings
 from store.units import parse_size
@@ -102,9 +102,7 @@ class Upstream(Section):
     @field_validator("base_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
-            raise ValueError("a URL such as http://127.0.0.1:9000/v1")
-        return value.rstrip("/") if value else value
+        return None if value is None else http_url(value)
 
     @model_validator(mode="after")
     def _reachable(self) -> Upstream:
@@ -327,6 +325,23 @@ def load_settings(
         raise ConfigInvalid(lines(error, origins, SECTIONS)) from None
     except ValueError as error:  # a list or mapping in the environment that is not JSON
         raise ConfigInvalid([not_json(error)]) from None
+
+
+def upstream_of_openai(environ: Mapping[str, str]) -> Upstream | None:
+    """Return what serves where no upstream is configured: what OpenAI's own SDK would ask.
+
+    None where neither OPENAI_BASE_URL nor OPENAI_API_KEY is set. Raises ConfigInvalid.
+    """
+    base_url = environ.get("OPENAI_BASE_URL")
+    key = "OPENAI_API_KEY" if environ.get("OPENAI_API_KEY") else None
+    if not base_url and key is None:
+        return None
+    try:
+        base_url = http_url(base_url or "https://api.openai.com/v1")
+    except ValueError as fault:
+        told = f"environment: OPENAI_BASE_URL: {base_url!r} is not allowed; {fault}"
+        raise ConfigInvalid([told]) from None
+    return Upstream(name="openai", base_url=base_url, api_key_env=key)
 
 
 def settings_from(told: str) -> Settings:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from proxy.demo_fleet import LARGE, SMALL, DemoFleet
 from proxy.logs import in_json
 from proxy.model_settings import Offload
-from proxy.settings import Settings, Upstream
+from proxy.settings import Settings, Upstream, upstream_of_openai
 
 log = logging.getLogger("nearhit.start")
 
@@ -81,15 +81,12 @@ async def with_upstreams(
 ) -> AsyncIterator[tuple[Settings, str, bool]]:
     """Yield settings that name an upstream, a model to try it with, and whether it is the demo's.
 
-    Raises DemoFleetFailed, OSError.
+    Raises DemoFleetFailed, OSError, ConfigInvalid.
     """
     if settings.upstreams:
         literal = [m for u in settings.upstreams for m in u.models if not set("*?[") & set(m)]
         yield settings, (literal or ["gpt-4o-mini"])[0], False
-    elif environ.get("OPENAI_BASE_URL") or environ.get("OPENAI_API_KEY"):
-        base_url = environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
-        key = "OPENAI_API_KEY" if environ.get("OPENAI_API_KEY") else None
-        upstream = Upstream(name="openai", base_url=base_url, api_key_env=key)
+    elif upstream := upstream_of_openai(environ):
         yield settings.model_copy(update={"upstreams": [upstream]}), "gpt-4o-mini", False
     else:
         say("no upstream configured: starting demo models on this machine")

@@ -31,6 +31,8 @@ policies: bad.yaml
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NEARHIT_CONFIG", raising=False)
     monkeypatch.delenv("NEARHIT_DATA", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
 def run(*arguments: str | Path) -> Result:
@@ -116,6 +118,19 @@ def test_a_key_that_no_header_can_carry_is_refused_and_not_printed(
         ]
         assert "the value of MAIN_KEY (hidden) is not allowed; allowed: " in done.stderr
         assert "first" not in done.stderr and "pasted" not in done.stderr
+
+
+def test_a_base_url_that_is_none_is_refused_where_nothing_is_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "localhost:9000/v1")
+    for command in ("check", "serve"):
+        done = run(command, "--config", config_in(tmp_path))
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert done.stderr == (
+            "environment: OPENAI_BASE_URL: 'localhost:9000/v1' is not allowed;"
+            " a URL such as http://127.0.0.1:9000/v1\n"
+        )
 
 
 def test_a_key_pasted_where_its_variable_belongs_is_not_printed(tmp_path: Path) -> None:

@@ -98,6 +98,15 @@ def test_the_environment_wins_over_the_file_and_the_command_line_over_both(
         ("upstreams: [{base_url: 'http://x/v1'}]", "upstreams.0.name: must be set"),
         ("upstreams: [{name: a}]", "upstreams.0: base_url or provider must be set"),
         ("upstreams: [{name: a, base_url: ftp://x}]", "upstreams.0.base_url: 'ftp://x' is not all"),
+        (
+            "upstreams: [{name: a, base_url: 'http://x:99999/v1'}]",
+            "base_url: 'http://x:99999/v1' is not allowed; a URL such as http://127.0.0.1:9000/v1,",
+        ),
+        ("upstreams: [{name: a, base_url: 'http://x:y'}]", "base_url: 'http://x:y' is not allowed"),
+        ("upstreams: [{name: a, base_url: 'http://:1'}]", "base_url: 'http://:1' is not allowed;"),
+        ("upstreams: [{name: a, base_url: 'http://[::1'}]", "base_url: 'http://[::1' is not all"),
+        ("encoder: {base_url: 'x:80', model: m}", "encoder.base_url: 'x:80' is not allowed; a URL"),
+        ("tracing: {endpoint: 'http://x:99999'}", "endpoint: 'http://x:99999' is not allowed; a U"),
         ("upstreams: [{name: a, base_url: 'http://x', models: []}]", "upstreams.0.models: [] is"),
         (
             "upstreams: [{name: a, base_url: 'http://x', fallback: [b]}]",
