@@ -12,13 +12,15 @@ from proxy.demo_fleet import LARGE, SMALL, DemoFleet
 from proxy.logs import in_json
 from proxy.model_settings import Offload
 from proxy.settings import Settings, Upstream, upstream_of_openai
+from proxy.whereabouts import url_of
 
 log = logging.getLogger("nearhit.start")
 
 _CURL = """\
-nearhit is ready on http://{address}; try:
-  curl http://{address}/v1/chat/completions -H 'content-type: application/json' -i -d \\
+nearhit is ready on {url}; try:
+  curl {url}/v1/chat/completions -H 'content-type: application/json' {key}-i -d \\
     '{{"model": "{model}", "messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'"""
+_KEY = "-H 'authorization: Bearer YOUR_KEY' "
 
 
 class CannotStart(Exception):
@@ -34,11 +36,14 @@ def say(line: str) -> None:
     sys.stderr.flush()
 
 
-def greeting(listener: socket.socket, model: str, *, pages: bool) -> str:
-    """Return what a person is told once it serves: the command to try it with, and the `pages`."""
-    host, port = listener.getsockname()[:2]
-    told = _CURL.format(address=f"{host}:{port}", model=model)
-    return f"{told}\nwhat becomes of it: http://{host}:{port}/admin" if pages else told
+def greeting(listener: socket.socket, model: str, *, pages: bool, keys: bool) -> str:
+    """Return what a person is told once it serves: the command to try it with, and the `pages`.
+
+    Where `keys` are configured the command takes one of them.
+    """
+    url = url_of(listener)
+    told = _CURL.format(url=url, model=model, key=_KEY if keys else "")
+    return f"{told}\nwhat becomes of it: {url}/admin" if pages else told
 
 
 def listen(host: str, port: int, *, beside_others: bool = False) -> socket.socket:
