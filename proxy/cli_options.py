@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,15 +49,27 @@ def load(config: Path | None, **server: Any) -> tuple[Settings, Seed]:
         seed = read_seed(policies_file(settings, config))
     except PolicyInvalid as refused:
         raise ConfigInvalid(faults + refused.faults) from None
-    for key in settings.auth.keys:
-        for name in key.categories or ():
-            if name not in seed.book:
-                known = ", ".join(seed.book.names)
-                where = f"{config}: auth.keys.{key.tenant}.categories"
-                faults.append(f"{where}: {name!r} is not allowed; allowed: {known}")
+    faults += _unknown_categories(settings, seed, config)
     if faults:
         raise ConfigInvalid(faults)
     return settings, seed
+
+
+def _unknown_categories(settings: Settings, seed: Seed, config: Path | None) -> list[str]:
+    """Return a line for each category that a key names and that there will not be at a start."""
+    named = [(key.tenant, name) for key in settings.auth.keys for name in key.categories or ()]
+    known = list(seed.book.names)
+    if any(name not in known for _, name in named):
+        # It may have been added over the admin API. A store that cannot be asked knows of none.
+        with suppress(StoreError, PolicyInvalid):
+            book = asyncio.run(policies_in_force(settings, seed))
+            known += [name for name in book.names if name not in known]
+    where = f"{config or 'environment'}: auth.keys"
+    return [
+        f"{where}.{tenant}.categories: {name!r} is not allowed; allowed: {', '.join(known)}"
+        for tenant, name in named
+        if name not in known
+    ]
 
 
 def _unfit_keys(settings: Settings, config: Path | None) -> list[str]:

@@ -282,6 +282,24 @@ def test_policies_show_prints_what_was_edited_over_the_admin_api(tmp_path: Path)
     assert threshold() == 0.8  # a changed file takes over at the next start
 
 
+def test_a_key_may_name_a_category_that_was_added_over_the_admin_api(tmp_path: Path) -> None:
+    auth = {"keys": [{"sha256": "a" * 64, "tenant": "acme", "categories": ["support"]}]}
+    whole = {"data_dir": str(tmp_path / "data"), "auth": auth}
+    config = config_in(tmp_path, yaml.safe_dump(whole))
+    assert run("check", "--config", config).exit_code == 2
+
+    async def add() -> None:
+        documents = SqliteDocuments.open(tmp_path / "data")
+        history, seed = PolicyHistory(documents.records), read_seed(None)
+        base = await history.current(seed, utc_now())
+        book = PolicyBook({**base.policies, "support": Policy(name="support")})
+        await history.edit(book, ("put", "support", None, None), "key 1", utc_now(), base=base)
+        await documents.aclose()
+
+    asyncio.run(add())
+    assert run("check", "--config", config).exit_code == 0
+
+
 def test_an_empty_data_directory_says_so(tmp_path: Path) -> None:
     done = run("entries", "list", "--config", config_in(tmp_path))
     assert done.exit_code == 1
