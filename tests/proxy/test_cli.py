@@ -6,6 +6,7 @@ import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from proxy.cli import app
+from proxy.settings import load_settings
 from proxy.upkeep import utc_now
 from store.documents.sqlite import SqliteDocuments
 from store.entry import Entry, EntryId, PartitionKey
@@ -236,6 +238,23 @@ def test_entries_are_purged_by_each_selector_after_a_dry_run_that_changes_nothin
     done = run("entries", "purge", *selector, "--config", config)
     assert done.stdout == f"{3 - len(left)} matched, {3 - len(left)} purged\n"
     assert listed(config) == left
+
+
+def test_a_purge_without_a_server_is_in_the_audit_trail(
+    shelf: tuple[Path, list[EntryId]], tmp_path: Path
+) -> None:
+    config, _ = shelf
+    run("entries", "purge", "--all", "--config", config, "--dry-run")
+    run("entries", "purge", "--tag", "kettle", "--config", config)
+
+    async def trail() -> list[tuple[str, str, Any]]:
+        documents = SqliteDocuments.open(load_settings(config).data_dir, read_only=True)
+        rows = (await documents.records.audit(limit=10)).items
+        await documents.aclose()
+        return [(row.who, row.action, json.loads(row.after or "{}")) for row in rows]
+
+    what = {"tag": "kettle", "matched": 1, "purged": 1}
+    assert asyncio.run(trail()) == [("nearhit entries purge", "purge", what)]
 
 
 @pytest.mark.parametrize("name", ["tenant", "model", "tag", "prefix", "category", "similar-to"])
