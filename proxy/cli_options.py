@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from proxy.evaluation.jsonl import RowsInvalid
-from proxy.settings import ConfigInvalid, Settings, load_settings
+from proxy.key_variables import is_sendable, key_in
+from proxy.settings import ConfigInvalid, Settings, load_settings, upstream_of_openai
 from proxy.stored import holds_anything, open_documents
 from store.errors import PolicyInvalid, StoreError
 from store.policy import PolicyBook
@@ -40,34 +42,64 @@ def refusals() -> Iterator[None]:
 
 def load(config: Path | None, **server: Any) -> tuple[Settings, Seed]:
     """Read config and policies; raise ConfigInvalid with the faults of both."""
-    faults: list[str] = []
     given = {key: value for key, value in server.items() if value is not None}
     settings = load_settings(config, **given)
-    _warn_of_unset_keys(settings)
+    faults = _unfit_keys(settings, config)
     try:
         seed = read_seed(policies_file(settings, config))
     except PolicyInvalid as refused:
         raise ConfigInvalid(faults + refused.faults) from None
-    for key in settings.auth.keys:
-        for name in key.categories or ():
-            if name not in seed.book:
-                known = ", ".join(seed.book.names)
-                where = f"{config}: auth.keys.{key.tenant}.categories"
-                faults.append(f"{where}: {name!r} is not allowed; allowed: {known}")
+    faults += _unknown_categories(settings, seed, config)
     if faults:
         raise ConfigInvalid(faults)
     return settings, seed
 
 
-def _warn_of_unset_keys(settings: Settings) -> None:
-    # Not a fault: a local upstream may need no key, and without keys here clients bring their own.
-    named = [(f"upstreams.{u.name}.api_key_env", u.api_key_env) for u in settings.upstreams]
+def _unknown_categories(settings: Settings, seed: Seed, config: Path | None) -> list[str]:
+    """Return a line for each category that a key names and that there will not be at a start."""
+    named = [(key.tenant, name) for key in settings.auth.keys for name in key.categories or ()]
+    known = list(seed.book.names)
+    if any(name not in known for _, name in named):
+        # It may have been added over the admin API. A store that cannot be asked knows of none.
+        with suppress(StoreError, PolicyInvalid):
+            book = asyncio.run(policies_in_force(settings, seed))
+            known += [name for name in book.names if name not in known]
+    where = f"{config or 'environment'}: auth.keys"
+    return [
+        f"{where}.{tenant}.categories: {name!r} is not allowed; allowed: {', '.join(known)}"
+        for tenant, name in named
+        if name not in known
+    ]
+
+
+def _unfit_keys(settings: Settings, config: Path | None) -> list[str]:
+    """Return a line for each variable with a key that nobody can send, and warn of unset ones.
+
+    Raises ConfigInvalid for what stands in for configured upstreams.
+    """
+    openai = None if settings.upstreams else upstream_of_openai(os.environ)
+    upstreams = settings.upstreams if openai is None else [openai]
+    named = [(f"upstreams.{u.name}.api_key_env", u.api_key_env) for u in upstreams]
     named += [
         (f"auth.keys.{k.tenant}.upstream_key_env", k.upstream_key_env) for k in settings.auth.keys
     ]
+    named.append(("encoder.api_key_env", settings.encoder.api_key_env))
+    faults = []
     for where, variable in named:
-        if variable and not os.environ.get(variable):
-            typer.echo(f"warning: {where}: the variable {variable} is not set", err=True)
+        if variable is None:
+            continue
+        key = key_in(os.environ, variable)
+        if key is None:
+            # No fault: a local upstream may need none, and without keys here clients bring theirs.
+            # What is no name may be the key itself, pasted by mistake: it must not reach a log.
+            told = variable if variable.isidentifier() else "(hidden: this is no variable's name)"
+            typer.echo(f"warning: {where}: the variable {told} is not set", err=True)
+        elif not is_sendable(key):
+            faults.append(
+                f"{config or 'environment'}: {where}: the value of {variable} (hidden) is not"
+                " allowed; allowed: printable ASCII, in one line"
+            )
+    return faults
 
 
 def policies_file(settings: Settings, config: Path | None) -> Path | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from proxy.auth import ApiKey, Role
+from proxy.key_variables import key_in
 from proxy.model_settings import Judge, PriceSettings
 from proxy.settings import Settings
 from proxy.spending import Price, Spending
@@ -19,7 +20,7 @@ def api_keys(settings: Settings, environ: Mapping[str, str]) -> tuple[ApiKey, ..
             tenant=key.tenant,
             role=Role(key.role),
             categories=None if key.categories is None else frozenset(key.categories),
-            upstream_key=environ.get(key.upstream_key_env) if key.upstream_key_env else None,
+            upstream_key=key_in(environ, key.upstream_key_env),
             may_set_user=key.may_set_user,
         )
         for key in settings.auth.keys
@@ -46,7 +47,7 @@ def upstream_specs(settings: Settings, environ: Mapping[str, str]) -> list[Upstr
             fallback=tuple(upstream.fallback),
             base_url=upstream.base_url,
             provider=upstream.provider,
-            api_key=environ.get(upstream.api_key_env) if upstream.api_key_env else None,
+            api_key=key_in(environ, upstream.api_key_env),
             connect_timeout=upstream.connect_timeout,
             first_byte_timeout=upstream.first_byte_timeout,
             idle_timeout=upstream.idle_timeout,

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from proxy.section import Section, seconds
+from proxy.section import Section, http_url, seconds
 
 
 class EncoderSettings(Section):
@@ -34,6 +34,11 @@ class EncoderSettings(Section):
     timeout: float = Field(2.0, gt=0, description="time for one batch at the service")
 
     _time = field_validator("timeout", "max_wait", mode="before")(seconds)
+
+    @field_validator("base_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        return None if value is None else http_url(value)
 
     @model_validator(mode="after")
     def _complete(self) -> EncoderSettings:

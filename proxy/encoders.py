@@ -13,6 +13,7 @@ from embed.errors import CheckpointInvalid, EncoderFailed
 from embed.export import ensure_bundled, packaged_model_dir
 from embed.onnx_encoder import OnnxEncoder
 from proxy.encoder_settings import EncoderSettings
+from proxy.key_variables import key_in
 
 _NVIDIA = Path("/dev/nvidiactl")  # there with a driver; asking torch would mean loading it
 
@@ -29,7 +30,7 @@ async def open_encoder(
             base_url=settings.base_url,
             model=settings.model,
             dimension=settings.dimension,
-            api_key=environ.get(settings.api_key_env) if settings.api_key_env else None,
+            api_key=key_in(environ, settings.api_key_env),
             max_bytes=settings.max_bytes,
             answer_within=timedelta(seconds=settings.timeout),
         )

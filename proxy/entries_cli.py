@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from embed.errors import EmbedError
-from proxy.admin.entries import entry_as_data, summary_as_data
+from proxy.admin.entries import audit_row, entry_as_data, summary_as_data
 from proxy.admin.meaning import UNREADABLE
 from proxy.admin.purge import MEANS_THE_SAME, Near, Purge, matching, similar, take_out, told
 from proxy.checkpoints_root import active
@@ -28,6 +28,8 @@ from store.errors import DirectoryInUse
 from store.journal import Purging
 
 app = typer.Typer(no_args_is_help=True, help="Stored answers.")
+
+_WHO = "nearhit entries purge"  # in the audit trail
 
 
 def _fail(message: str) -> typer.Exit:
@@ -169,13 +171,17 @@ async def _purge_store(settings: Settings, wanted: Purge) -> dict[str, int]:
             found = await matching(store.documents, wanted)
         else:
             found = await _similar(settings, store, wanted, wanted.similar_to)
-        purged = 0 if wanted.dry_run else await take_out(store.documents, found)
-        if wanted.tenant is not None and not wanted.dry_run:
+        if wanted.dry_run:
+            return {"matched": len(found), "purged": 0}
+        done = {"matched": len(found), "purged": await take_out(store.documents, found)}
+        if wanted.tenant is not None:
             await store.records.forget_tenant(wanted.tenant)
             await store.usage.fold(wanted.tenant, utc_now())
-        if not wanted.dry_run:
-            await store.settled()
-    return {"matched": len(found), "purged": purged}
+        # As the server does it: what went is in the trail whoever has asked for it, and where.
+        asked = wanted.model_dump(exclude_none=True, exclude={"dry_run"})
+        await store.records.add_audit(audit_row(utc_now(), _WHO, "purge", asked | done))
+        await store.settled()
+    return done
 
 
 async def _begin(store: Opened, wanted: Purge, selected: Purge | Near) -> None:

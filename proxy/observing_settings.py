@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from proxy.section import Section
+from proxy.section import Section, http_url
 
 
 class TracingSettings(Section):
@@ -31,6 +31,7 @@ class TracingSettings(Section):
             return None
         if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
             raise ValueError("a URL such as http://127.0.0.1:4318/v1/traces, without a password")
+        http_url(value)
         bare = not value.split("://", 1)[1].partition("/")[2]
         return f"{value.rstrip('/')}/v1/traces" if bare else value
 

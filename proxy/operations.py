@@ -163,6 +163,10 @@ def _invalid(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:]) or None
     message = f"{where or 'body'}: {first['msg'].removeprefix('Value error, ')}"
+    if first["type"] == "json_invalid":  # which is said of the place where reading ended
+        where, message = None, f"the body is not valid JSON: {first['ctx']['error']}"
+    elif where is None and isinstance(first.get("input"), bytes):
+        message = "the body is not read as JSON: send Content-Type: application/json"
     return _refused(request, 400, envelope(message, type="invalid_request_error", param=where))
 
 

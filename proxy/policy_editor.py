@@ -177,6 +177,7 @@ class PolicyEditor:
         try:
             seed = await asyncio.to_thread(read_seed, self._file)
             if seed.digest == self._seed.digest:
+                self._refused = ""  # mended by going back: the same fault again is a new one
                 return False
             async with self._turn:
                 prototypes = await self._built(seed.book)
@@ -188,7 +189,9 @@ class PolicyEditor:
         except (PolicyInvalid, EmbedError) as error:
             if str(error) != self._refused:  # once, not every two seconds
                 self._refused = str(error)
-                log.error("%s is refused, the policies in force stay:\n%s", self._file, error)
+                log.error("%s is refused, the policies in force stay", self._file)
+                for fault in str(error).split("\n"):
+                    log.error("%s", fault)
             return False
         self._refused = ""
         log.info("%s has changed and is in force", self._file)

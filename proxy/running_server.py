@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 
+from proxy.key_variables import is_sendable, key_in
 from proxy.settings import Settings
 from proxy.whereabouts import address, proof
 
@@ -39,7 +40,9 @@ async def ask_server(
             f"no server has left its address in {settings.data_dir}: none runs there, or it starts"
         )
     url = f"{origin}/admin/api/{path}"
-    key = os.environ.get("NEARHIT_ADMIN_KEY")
+    key = key_in(os.environ, "NEARHIT_ADMIN_KEY")
+    if key is not None and not is_sendable(key):
+        raise Unreachable("NEARHIT_ADMIN_KEY: (hidden) is not allowed; allowed: printable ASCII")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     method = "GET" if body is None else "POST"
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
@@ -11,6 +13,20 @@ from store.units import parse_duration
 
 def seconds(value: object) -> float:
     return parse_duration(value).total_seconds()
+
+
+def http_url(value: str) -> str:
+    """Return a URL of a service without the slash at its end; raise ValueError if it is none."""
+    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
+        raise ValueError("a URL such as http://127.0.0.1:9000/v1")
+    try:
+        url = urlsplit(value)
+        named = url.hostname is not None and url.port != 0
+    except ValueError:  # brackets that hold no address, or a port beyond 65535
+        named = False
+    if not named:
+        raise ValueError("a URL such as http://127.0.0.1:9000/v1, with a port of 1 to 65535 if any")
+    return value.rstrip("/")
 
 
 class Section(BaseModel):

@@ -67,7 +67,12 @@ async def serve(
             except COULD_NOT as error:
                 raise CannotStart(str(error)) from None
             stack.enter_context(findable(settings.data_dir, listener))
-            told = greeting(listener, model, pages=settings.dashboard.enabled)
+            told = greeting(
+                listener,
+                model,
+                pages=settings.dashboard.enabled,
+                keys=bool(settings.auth.keys),
+            )
             await serve_app(app, listener, settings.server, lambda: say(told))
 
 

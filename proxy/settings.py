@@ -29,13 +29,14 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from proxy.config_faults import Origins, lines, not_json
 from proxy.dashboard_settings import DashboardSettings
 from proxy.encoder_settings import EncoderSettings
 from proxy.fleet import fallback_faults
 from proxy.model_settings import Judge, Offload, PriceSettings
 from proxy.observing_settings import LoggingSettings, TracingSettings
 from proxy.paths import PathRefused, normalise
-from proxy.section import Section, seconds
+from proxy.section import Section, http_url, seconds
 from proxy.store_settings import CheckpointSettings, RedisSettings, Replication, Snapshots
 from proxy.usage_settings import UsageSettings
 from store.units import parse_size
@@ -101,9 +102,7 @@ class Upstream(Section):
     @field_validator("base_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
-            raise ValueError("a URL such as http://127.0.0.1:9000/v1")
-        return value.rstrip("/") if value else value
+        return None if value is None else http_url(value)
 
     @model_validator(mode="after")
     def _reachable(self) -> Upstream:
@@ -286,26 +285,6 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
 }
 
 
-def _lines(file: str, error: ValidationError) -> list[str]:
-    lines = []
-    for fault in error.errors(include_url=False):
-        where = ".".join(str(part) for part in fault["loc"])
-        at = f"{file}: {where}: " if where else f"{file}: "
-        message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            section = tuple(part for part in fault["loc"][:-1] if isinstance(part, str))
-            lines.append(f"{at}unknown key; allowed: {', '.join(SECTIONS[section].model_fields)}")
-        elif fault["type"] == "missing":
-            lines.append(f"{at}must be set")
-        elif isinstance(fault["input"], dict | BaseModel):
-            lines.extend(f"{at}{line}" for line in message.split("\n"))
-        else:
-            # A digest that is none may be a key pasted by mistake: it must not reach a log.
-            value = "(hidden)" if fault["loc"][-1] == "sha256" else repr(fault["input"])
-            lines.append(f"{at}{value} is not allowed; {message}")
-    return lines
-
-
 def load_settings(
     file: Path | None, environ: Mapping[str, str] | None = None, **overrides: Any
 ) -> Settings:
@@ -324,7 +303,6 @@ def load_settings(
             raise ConfigInvalid([f"{file}: {error}"]) from None
     if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
         raise ConfigInvalid([f"{file}: must be a mapping of sections"])
-    name = str(file) if file else "environment"
     faults = [
         f"environment: {variable}: unknown setting"
         for variable in environ
@@ -338,9 +316,32 @@ def load_settings(
         arguments: dict[str, Any] = {"server": overrides} if overrides else {}
         return _with_file(raw)(**arguments)
     except ValidationError as error:
-        raise ConfigInvalid(_lines(name, error)) from None
+        origins = Origins(
+            file=None if file is None else str(file),
+            prefix=ENV_PREFIX,
+            variables=frozenset(variable.upper() for variable in environ),
+            arguments=frozenset(overrides),
+        )
+        raise ConfigInvalid(lines(error, origins, SECTIONS)) from None
     except ValueError as error:  # a list or mapping in the environment that is not JSON
-        raise ConfigInvalid([f"environment: {error}"]) from None
+        raise ConfigInvalid([not_json(error)]) from None
+
+
+def upstream_of_openai(environ: Mapping[str, str]) -> Upstream | None:
+    """Return what serves where no upstream is configured: what OpenAI's own SDK would ask.
+
+    None where neither OPENAI_BASE_URL nor OPENAI_API_KEY is set. Raises ConfigInvalid.
+    """
+    base_url = environ.get("OPENAI_BASE_URL")
+    key = "OPENAI_API_KEY" if environ.get("OPENAI_API_KEY") else None
+    if not base_url and key is None:
+        return None
+    try:
+        base_url = http_url(base_url or "https://api.openai.com/v1")
+    except ValueError as fault:
+        told = f"environment: OPENAI_BASE_URL: {base_url!r} is not allowed; {fault}"
+        raise ConfigInvalid([told]) from None
+    return Upstream(name="openai", base_url=base_url, api_key_env=key)
 
 
 def settings_from(told: str) -> Settings:

@@ -11,14 +11,16 @@ from contextlib import asynccontextmanager, contextmanager
 from proxy.demo_fleet import LARGE, SMALL, DemoFleet
 from proxy.logs import in_json
 from proxy.model_settings import Offload
-from proxy.settings import Settings, Upstream
+from proxy.settings import Settings, Upstream, upstream_of_openai
+from proxy.whereabouts import url_of
 
 log = logging.getLogger("nearhit.start")
 
 _CURL = """\
-nearhit is ready on http://{address}; try:
-  curl http://{address}/v1/chat/completions -H 'content-type: application/json' -i -d \\
+nearhit is ready on {url}; try:
+  curl {url}/v1/chat/completions -H 'content-type: application/json' {key}-i -d \\
     '{{"model": "{model}", "messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'"""
+_KEY = "-H 'authorization: Bearer YOUR_KEY' "
 
 
 class CannotStart(Exception):
@@ -34,11 +36,14 @@ def say(line: str) -> None:
     sys.stderr.flush()
 
 
-def greeting(listener: socket.socket, model: str, *, pages: bool) -> str:
-    """Return what a person is told once it serves: the command to try it with, and the `pages`."""
-    host, port = listener.getsockname()[:2]
-    told = _CURL.format(address=f"{host}:{port}", model=model)
-    return f"{told}\nwhat becomes of it: http://{host}:{port}/admin" if pages else told
+def greeting(listener: socket.socket, model: str, *, pages: bool, keys: bool) -> str:
+    """Return what a person is told once it serves: the command to try it with, and the `pages`.
+
+    Where `keys` are configured the command takes one of them.
+    """
+    url = url_of(listener)
+    told = _CURL.format(url=url, model=model, key=_KEY if keys else "")
+    return f"{told}\nwhat becomes of it: {url}/admin" if pages else told
 
 
 def listen(host: str, port: int, *, beside_others: bool = False) -> socket.socket:
@@ -81,15 +86,12 @@ async def with_upstreams(
 ) -> AsyncIterator[tuple[Settings, str, bool]]:
     """Yield settings that name an upstream, a model to try it with, and whether it is the demo's.
 
-    Raises DemoFleetFailed, OSError.
+    Raises DemoFleetFailed, OSError, ConfigInvalid.
     """
     if settings.upstreams:
         literal = [m for u in settings.upstreams for m in u.models if not set("*?[") & set(m)]
         yield settings, (literal or ["gpt-4o-mini"])[0], False
-    elif environ.get("OPENAI_BASE_URL") or environ.get("OPENAI_API_KEY"):
-        base_url = environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
-        key = "OPENAI_API_KEY" if environ.get("OPENAI_API_KEY") else None
-        upstream = Upstream(name="openai", base_url=base_url, api_key_env=key)
+    elif upstream := upstream_of_openai(environ):
         yield settings.model_copy(update={"upstreams": [upstream]}), "gpt-4o-mini", False
     else:
         say("no upstream configured: starting demo models on this machine")

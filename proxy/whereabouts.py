@@ -30,7 +30,7 @@ def findable(directory: Path, listener: socket.socket) -> Iterator[None]:
     What one that was killed has left is replaced. A disk that is full keeps nobody from serving.
     """
     path = directory / FILE
-    told = json.dumps({"url": _url(listener), "secret": secrets.token_hex(16)})
+    told = json.dumps({"url": url_of(listener), "secret": secrets.token_hex(16)})
     try:
         _write(path, told)
     except OSError as error:
@@ -85,7 +85,8 @@ def _write(path: Path, text: str) -> None:
     new.replace(path)
 
 
-def _url(listener: socket.socket) -> str:
+def url_of(listener: socket.socket) -> str:
+    """Return the URL at which this machine reaches what listens there."""
     host, port = listener.getsockname()[:2]
     host = _ANYWHERE.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

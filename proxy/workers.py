@@ -201,7 +201,12 @@ async def serve(settings: Settings, policies_file: Path | None, environ: Mapping
                 for sign in (signal.SIGTERM, signal.SIGINT):
                     loop.add_signal_handler(sign, host.stop, sign)
                 loop.add_signal_handler(signal.SIGHUP, host.hang_up)
-                told = greeting(held, model, pages=settings.dashboard.enabled)
+                told = greeting(
+                    held,
+                    model,
+                    pages=settings.dashboard.enabled,
+                    keys=bool(settings.auth.keys),
+                )
 
                 def greet() -> None:
                     # Only now: until a worker has its own, the directory may be another host's.

@@ -18,6 +18,7 @@ from proxy.metrics import Metrics
 from proxy.reference import reference
 from proxy.settings import load_settings
 from proxy.wire import WIRES
+from store.decision.guards.verdict import GUARDS
 from store.documents import schema as sqlite_schema
 from store.policy import Policy
 from store.policy_file import load_policies, parse_policies
@@ -95,6 +96,14 @@ def test_every_metric_is_documented() -> None:
     for metric in Metrics(["default"], []).registry.collect():
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         assert f"`{name}`" in API
+
+
+def test_every_guard_is_documented_and_so_is_its_label() -> None:
+    labels = next(line for line in API.splitlines() if "`nearhit_guard_vetoes_total`" in line)
+    policies = (DOCS / "policies.md").read_text()
+    for name in [guard for guard, _ in GUARDS]:
+        assert f"| `{name}` |" in policies
+        assert re.search(rf"\b{name}\b", labels), name
 
 
 def test_every_header_of_ours_is_documented() -> None:

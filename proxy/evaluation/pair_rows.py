@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embed.held_out import components
-from proxy.evaluation.jsonl import Asked, Line, lines_of
+from proxy.evaluation.jsonl import Asked, Line, RowsInvalid, lines_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,15 @@ class PairRow:
 
 
 def read_pairs(file: Path) -> list[PairRow]:
-    """Return a file's rows; raise RowsInvalid.
+    """Return a file's rows, one at least; raise RowsInvalid.
 
     A row is `{"q1", "q2", "label"}`, with `context1` and `context2` for questions that follow
     others; further fields are ignored.
     """
-    return [_row(str(file), line) for line in lines_of(file)]
+    rows = [_row(str(file), line) for line in lines_of(file)]
+    if not rows:
+        raise RowsInvalid(f"{file}: holds no rows; allowed: at least one")
+    return rows
 
 
 def _row(file: str, line: Line) -> PairRow:

@@ -233,6 +233,30 @@ async def test_an_unknown_path_or_method_of_ours_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("body", "kind", "said"),
+    [
+        pytest.param(
+            b'{"all": true', JSON["Content-Type"], "the body is not valid JSON: Exp", id="cut"
+        ),
+        pytest.param(b"all", JSON["Content-Type"], "the body is not valid JSON: Exp", id="no JSON"),
+        pytest.param(
+            b'{"all": true, "dry_run": true}',
+            "application/x-www-form-urlencoded",
+            "send Content-Type: application/json",
+            id="as curl sends it",
+        ),
+    ],
+)
+@pytest.mark.parametrize("path", ["/admin/api/purge", "/nearhit/feedback"])
+async def test_a_body_of_ours_that_cannot_be_read_says_why(
+    door: Door, path: str, body: bytes, kind: str, said: str
+) -> None:
+    error = await door.refused(400, "POST", path, data=body, headers={"Content-Type": kind})
+    assert said in error["message"]
+    assert error["param"] is None
+
+
+@pytest.mark.parametrize(
     ("header", "value", "said"),
     [
         ("X-Nearhit-Category", "nonsense", "default, weather, legal"),

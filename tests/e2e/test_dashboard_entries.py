@@ -165,6 +165,21 @@ async def test_a_purge_is_counted_before_anything_goes(stage: Stage, ask: Ask) -
     assert "Purged 2 entries." in part and not (await ask(client, OTHER)).hit
 
 
+async def test_what_is_not_compared_by_meaning_is_not_purged_by_it(stage: Stage, ask: Ask) -> None:
+    proxy = await stage.proxy(auth=AUTH)
+    reader = await signed_in(stage, proxy)
+    client = stage.openai(proxy, "acme")
+    await ask(client, QUESTION)
+    await ask(client, f"{QUESTION} " * 500)  # more than an address may hold, and than is encoded
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    text = {"type": "text", "text": "What is this?"}
+    await ask(client, {"role": "user", "content": [text, picture]})
+    found = ids((await reader.get(""))[1])
+    pages = [(await reader.get(f"/{id}"))[1] for id in found]  # the newest first
+    assert ["Purge what means the same" in page for page in pages] == [False, False, True]
+    assert "pictures, tool results" in pages[0] and "had no user text" not in pages[0]
+
+
 async def test_what_a_tenant_said_is_text_and_never_markup(stage: Stage, ask: Ask) -> None:
     proxy = await stage.proxy(auth=AUTH)
     reader = await signed_in(stage, proxy)

@@ -6,6 +6,7 @@ import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from proxy.cli import app
+from proxy.settings import load_settings
 from proxy.upkeep import utc_now
 from store.documents.sqlite import SqliteDocuments
 from store.entry import Entry, EntryId, PartitionKey
@@ -31,6 +33,8 @@ policies: bad.yaml
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NEARHIT_CONFIG", raising=False)
     monkeypatch.delenv("NEARHIT_DATA", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
 def run(*arguments: str | Path) -> Result:
@@ -94,6 +98,48 @@ def test_an_unset_key_variable_is_warned_of(tmp_path: Path) -> None:
     done = run("check", "--config", config_in(tmp_path, text))
     assert done.exit_code == 0
     assert "NO_SUCH_KEY is not set" in done.stderr
+
+
+KEYED = """
+upstreams: [{name: main, base_url: 'http://x/v1', api_key_env: MAIN_KEY}]
+auth: {keys: [{sha256: "%s", tenant: acme, upstream_key_env: ACME_KEY}]}
+""" % ("a" * 64)
+
+
+def test_a_key_that_no_header_can_carry_is_refused_and_not_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAIN_KEY", "sk-first\nsk-second")
+    monkeypatch.setenv("ACME_KEY", "sk-\N{EN DASH}pasted")
+    for command in ("check", "serve"):
+        done = run(command, "--config", config_in(tmp_path, KEYED))
+        assert done.exit_code == 2
+        assert [line.split(": ")[1] for line in done.stderr.splitlines()] == [
+            "upstreams.main.api_key_env",
+            "auth.keys.acme.upstream_key_env",
+        ]
+        assert "the value of MAIN_KEY (hidden) is not allowed; allowed: " in done.stderr
+        assert "first" not in done.stderr and "pasted" not in done.stderr
+
+
+def test_a_base_url_that_is_none_is_refused_where_nothing_is_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "localhost:9000/v1")
+    for command in ("check", "serve"):
+        done = run(command, "--config", config_in(tmp_path))
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert done.stderr == (
+            "environment: OPENAI_BASE_URL: 'localhost:9000/v1' is not allowed;"
+            " a URL such as http://127.0.0.1:9000/v1\n"
+        )
+
+
+def test_a_key_pasted_where_its_variable_belongs_is_not_printed(tmp_path: Path) -> None:
+    text = "upstreams: [{name: u, base_url: 'http://x/v1', api_key_env: sk-secret}]\n"
+    done = run("check", "--config", config_in(tmp_path, text))
+    assert done.exit_code == 0
+    assert "upstreams.u.api_key_env" in done.stderr and "secret" not in done.stderr
 
 
 def test_a_small_model_that_no_upstream_serves_is_refused(tmp_path: Path) -> None:
@@ -194,6 +240,23 @@ def test_entries_are_purged_by_each_selector_after_a_dry_run_that_changes_nothin
     assert listed(config) == left
 
 
+def test_a_purge_without_a_server_is_in_the_audit_trail(
+    shelf: tuple[Path, list[EntryId]], tmp_path: Path
+) -> None:
+    config, _ = shelf
+    run("entries", "purge", "--all", "--config", config, "--dry-run")
+    run("entries", "purge", "--tag", "kettle", "--config", config)
+
+    async def trail() -> list[tuple[str, str, Any]]:
+        documents = SqliteDocuments.open(load_settings(config).data_dir, read_only=True)
+        rows = (await documents.records.audit(limit=10)).items
+        await documents.aclose()
+        return [(row.who, row.action, json.loads(row.after or "{}")) for row in rows]
+
+    what = {"tag": "kettle", "matched": 1, "purged": 1}
+    assert asyncio.run(trail()) == [("nearhit entries purge", "purge", what)]
+
+
 @pytest.mark.parametrize("name", ["tenant", "model", "tag", "prefix", "category", "similar-to"])
 def test_an_empty_selector_is_refused_and_takes_nothing(
     shelf: tuple[Path, list[EntryId]], name: str
@@ -236,6 +299,24 @@ def test_policies_show_prints_what_was_edited_over_the_admin_api(tmp_path: Path)
     assert threshold() == 0.97
     (tmp_path / "policies.yaml").write_text("categories: [{name: default, hit_threshold: 0.8}]")
     assert threshold() == 0.8  # a changed file takes over at the next start
+
+
+def test_a_key_may_name_a_category_that_was_added_over_the_admin_api(tmp_path: Path) -> None:
+    auth = {"keys": [{"sha256": "a" * 64, "tenant": "acme", "categories": ["support"]}]}
+    whole = {"data_dir": str(tmp_path / "data"), "auth": auth}
+    config = config_in(tmp_path, yaml.safe_dump(whole))
+    assert run("check", "--config", config).exit_code == 2
+
+    async def add() -> None:
+        documents = SqliteDocuments.open(tmp_path / "data")
+        history, seed = PolicyHistory(documents.records), read_seed(None)
+        base = await history.current(seed, utc_now())
+        book = PolicyBook({**base.policies, "support": Policy(name="support")})
+        await history.edit(book, ("put", "support", None, None), "key 1", utc_now(), base=base)
+        await documents.aclose()
+
+    asyncio.run(add())
+    assert run("check", "--config", config).exit_code == 0
 
 
 def test_an_empty_data_directory_says_so(tmp_path: Path) -> None:

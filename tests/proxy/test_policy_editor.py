@@ -205,8 +205,21 @@ async def test_a_bad_file_is_refused_once_and_taken_when_it_is_mended(
     assert caplog.text.count("is refused") == 1
     assert "allowed: semantic | exact | off" in caplog.text
     assert "allowed: a duration" in caplog.text
+    assert not [record for record in caplog.records if "\n" in record.getMessage()]  # a line each
     write(file, {"name": "faq", "mode": "exact"})
     assert await desk.editor.reload()
+
+
+async def test_a_fault_that_comes_back_after_the_old_file_was_put_back_is_told_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "policies.yaml"
+    write(file, {"name": "faq"})
+    desk = await opened(file=file)
+    for mode in ("fuzzy", "semantic", "fuzzy"):
+        write(file, {"name": "faq", "mode": mode} if mode == "fuzzy" else {"name": "faq"})
+        assert not await desk.editor.reload()
+    assert caplog.text.count("is refused") == 2
 
 
 async def test_a_file_whose_examples_cannot_be_encoded_is_tried_again(tmp_path: Path) -> None:

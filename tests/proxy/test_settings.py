@@ -98,6 +98,15 @@ def test_the_environment_wins_over_the_file_and_the_command_line_over_both(
         ("upstreams: [{base_url: 'http://x/v1'}]", "upstreams.0.name: must be set"),
         ("upstreams: [{name: a}]", "upstreams.0: base_url or provider must be set"),
         ("upstreams: [{name: a, base_url: ftp://x}]", "upstreams.0.base_url: 'ftp://x' is not all"),
+        (
+            "upstreams: [{name: a, base_url: 'http://x:99999/v1'}]",
+            "base_url: 'http://x:99999/v1' is not allowed; a URL such as http://127.0.0.1:9000/v1,",
+        ),
+        ("upstreams: [{name: a, base_url: 'http://x:y'}]", "base_url: 'http://x:y' is not allowed"),
+        ("upstreams: [{name: a, base_url: 'http://:1'}]", "base_url: 'http://:1' is not allowed;"),
+        ("upstreams: [{name: a, base_url: 'http://[::1'}]", "base_url: 'http://[::1' is not all"),
+        ("encoder: {base_url: 'x:80', model: m}", "encoder.base_url: 'x:80' is not allowed; a URL"),
+        ("tracing: {endpoint: 'http://x:99999'}", "endpoint: 'http://x:99999' is not allowed; a U"),
         ("upstreams: [{name: a, base_url: 'http://x', models: []}]", "upstreams.0.models: [] is"),
         (
             "upstreams: [{name: a, base_url: 'http://x', fallback: [b]}]",
@@ -185,6 +194,46 @@ def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("NEARHIT_SERVR__PORT", "1")
     with pytest.raises(ConfigInvalid, match="NEARHIT_SERVR__PORT: unknown setting"):
         load_settings(None)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("NEARHIT_SERVER__PORT", "80x", "environment: server.port: '80x' is not allowed; "),
+        ("nearhit_server__port", "80x", "environment: server.port: '80x' is not allowed; "),
+        ("NEARHIT_SERVER__PROT", "1", "environment: server.prot: unknown key; allowed: host, "),
+        ("NEARHIT_SERVER", '{"port": -1}', "environment: server.port: -1 is not allowed; "),
+        ("NEARHIT_SERVER__HOST", "0.0.0.0", "environment: server.host: 0.0.0.0 is not loopback"),
+        ("NEARHIT_UPSTREAMS", '[{"name": "a"}]', "environment: upstreams.0: base_url or provider"),
+        ("NEARHIT_UPSTREAMS", "[oops", 'environment: the value of "upstreams" is not JSON (Exp'),
+        ("NEARHIT_SERVER__WORKERS", "1", "FILE: hot_bytes: 'x' is not allowed; "),
+    ],
+)
+def test_a_fault_of_the_environment_is_not_the_files(
+    variable: str, value: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigInvalid) as refused:
+        load(tmp_path, "hot_bytes: x" if line.startswith("FILE") else "server: {body_limit: 5}")
+    assert len(refused.value.faults) == 1
+    assert refused.value.faults[0].startswith(line.replace("FILE", str(tmp_path / "nearhit.yaml")))
+
+
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        ({"port": -1}, "command line: server.port: -1 is not allowed; "),
+        ({"host": "0.0.0.0"}, "command line: server.host: 0.0.0.0 is not loopback and auth.keys "),
+    ],
+)
+def test_a_fault_of_the_command_line_is_not_the_files(
+    argument: dict[str, object], line: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "nearhit.yaml"
+    file.write_text("server: {port: 8081}")
+    with pytest.raises(ConfigInvalid) as refused:
+        load_settings(file, **argument)
+    assert [fault[: len(line)] for fault in refused.value.faults] == [line]
 
 
 def test_a_variable_that_is_not_json_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,12 +25,23 @@ def test_a_document_is_read() -> None:
         pytest.param("a: !!int ''", "is not YAML: ", id="an empty number"),
         pytest.param("a: !!timestamp noon", "is not YAML: ", id="no time"),
         pytest.param("a: !!python/object:os.system {}", "is not YAML: ", id="code"),
+        pytest.param("a: 1\nb: 2\na: 3", "'a' is said in line 1 and again in line 3", id="twice"),
+        pytest.param("x:\n- {off: 1, 'a': 2, a: 3}", "'a' is said in line 2", id="twice, deep"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_line(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=told) as refused:
         read_yaml(text)
     assert "\n" not in str(refused.value)
+
+
+def test_what_is_merged_may_be_said_again() -> None:
+    text = "base: &base {ttl: 1h, mode: exact}\nmore: &more {<<: *base, ttl: 2h}\nlast: {<<: *more}"
+    assert read_yaml(text) == {
+        "base": {"ttl": "1h", "mode": "exact"},
+        "more": {"ttl": "2h", "mode": "exact"},
+        "last": {"ttl": "2h", "mode": "exact"},
+    }
 
 
 @given(st.text("ab12-:.,[]{}!?&*|> \n\"'", max_size=30))

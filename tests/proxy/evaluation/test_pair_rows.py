@@ -74,6 +74,14 @@ def test_a_faulty_row_is_refused_in_one_line_that_names_it(
     assert "\n" not in line
 
 
+@pytest.mark.parametrize("text", ["", "\n \n"], ids=["empty", "blank lines"])
+def test_a_file_without_rows_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(text)
+    with pytest.raises(RowsInvalid, match=f"{file}: holds no rows; allowed: at least one"):
+        read_pairs(file)
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RowsInvalid, match="gone.jsonl: cannot be read: No such file"):
         read_pairs(tmp_path / "gone.jsonl")
