@@ -113,6 +113,42 @@ def test_a_closed_category_comes_back_at_the_tightest_point_once_that_is_proven(
     assert proofs > 500
 
 
+def test_a_closed_category_opens_where_the_score_can_tell_although_it_never_says_less() -> None:
+    """The score that is shipped says 0.008 of its surest pairs: nothing reaches GRID[0]."""
+    category = CategoryBudget.fresh(BUDGET, SHIPPED)
+    control(category, 200)
+    feed(category, wrong=True, times=200)
+    for number in range(4000):
+        risky = number % 2 == 0  # what looks worse is worse, and is no reason to stay closed
+        category.missed(category.sample(), 0.3 if risky else 0.015, risky and number % 3 == 0)
+        if category.place != CLOSED:
+            break
+    assert (category.point, category.state) == (0.02, "proven")
+
+
+def test_a_category_that_is_shipped_closed_opens_by_proof_and_by_nothing_else() -> None:
+    category = CategoryBudget.fresh(BUDGET, 0.0)
+    control(category, 400)
+    assert (category.point, category.state) == (0.0, "unproven")
+    for _ in range(300):
+        category.missed(category.sample(), 0.03, wrong=True)
+    assert category.point == 0.0
+    category = CategoryBudget.from_data(json.loads(json.dumps(category.as_data())))
+    for _ in range(4000):
+        category.missed(category.sample(), 0.03, wrong=False)
+    assert category.point >= 0.035
+
+
+def test_what_went_wrong_beside_a_closed_category_does_not_keep_it_closed_for_ever() -> None:
+    category = CategoryBudget.fresh(BUDGET, SHIPPED)
+    control(category, 400)
+    feed(category, wrong=True, times=200)
+    for wrong in (True, False):
+        for _ in range(2000):
+            category.missed(category.sample(), 0.015, wrong)
+    assert category.place != CLOSED
+
+
 def test_a_proven_point_is_loosened_by_one_step_which_is_unproven() -> None:
     category = CategoryBudget.fresh(BUDGET, SHIPPED)
     while category.point == SHIPPED:
