@@ -70,7 +70,7 @@ class KeptBudgets:
         await self._save(category)
 
     async def missed(self, category: str, sample: Sample, risk: float, *, wrong: bool) -> None:
-        """Take the verdict on what a closed category would have served."""
+        """Take the verdict on what a category would have served but for its point."""
         before = self._brief(category)
         budget = self._budget(category)
         self.live.missed(category, budget, sample, risk=risk, wrong=wrong)

@@ -44,6 +44,7 @@ CLOSED = -1  # the place of the point when none is left
 MOST_STRAIN = 4.0  # halvings of the point by complaints
 RIGHTS_A_COMPLAINT = 20  # audits found right that take one halving back
 SERVED_A_COMPLAINT = 500  # the same by hits without another complaint, where nothing is audited
+WITHHELD_A_COMPLAINT = 5000  # the same by what complaints kept from being one: nobody saw those
 LONGEST_EPOCH = 10_000  # audits without a conclusion
 # Sampling of hits: the rate from so many audits after the last refutation or loosening on. It stays
 # until a good point can be proven: verdicts that weigh more than the first blunt the upper bound.
@@ -132,7 +133,7 @@ class CategoryBudget:
         self.audits += 1
         self.wrong += wrong
         if not wrong:
-            self.strain = max(0.0, self.strain - 1 / RIGHTS_A_COMPLAINT)
+            self._relieve(RIGHTS_A_COMPLAINT)
         if sample.epoch == self.evidence.number:  # else its time has been judged already
             self.calm += 1
             self._weigh(sample.probability, risk, wrong, self._acting(sample.point))
@@ -141,8 +142,11 @@ class CategoryBudget:
         """Take a verdict on what nothing but the score kept from being served.
 
         That is how a closed category can come back: at the tightest point that is proven. Which
-        one that can be the score decides: nothing may ever be served at the tightest of all.
+        one that can be the score decides: nothing may ever be served at the tightest of all. And
+        it takes complaints back as a hit does, for they may have left no hits to be audited.
         """
+        if not wrong and self.is_withheld(risk):
+            self._relieve(RIGHTS_A_COMPLAINT)
         if self.place != CLOSED or sample.epoch != self.evidence.number:
             return
         self._standing = None
@@ -177,9 +181,26 @@ class CategoryBudget:
 
     def served(self) -> None:
         """Where nothing is audited: a hit that nobody has complained about yet."""
+        self._relieve(SERVED_A_COMPLAINT)
+
+    def withheld(self, risk: float) -> None:
+        """Where nothing is audited: something of this risk that was not served."""
+        if self.is_withheld(risk):
+            self._relieve(WITHHELD_A_COMPLAINT)
+
+    def is_withheld(self, risk: float) -> bool:
+        """Whether complaints alone keep such a risk from being served."""
+        return self.budget is not None and self.point < risk <= self.base
+
+    def learns_from_miss(self, risk: float) -> bool:
+        """Whether a verdict on what was not served for this risk moves anything."""
+        return self.place == CLOSED or self.is_withheld(risk)
+
+    def _relieve(self, steps: int) -> None:
+        """Take one of so many steps back that undo a complaint."""
         if self.strain:
-            self._standing = None
-            self.strain = max(0.0, self.strain - 1 / SERVED_A_COMPLAINT)
+            self._standing = self._suspicious = None
+            self.strain = max(0.0, round(self.strain - 1 / steps, 9))  # so many steps are a whole
 
     def forget_judge(self) -> None:
         """Another judge: neither its verdicts nor its false alarms speak for this one's."""

@@ -48,7 +48,7 @@ class Budgets:
     def missed(
         self, category: str, budget: float | None, sample: Sample, *, risk: float, wrong: bool
     ) -> None:
-        """Take the verdict on what a closed category would have served."""
+        """Take the verdict on what a category would have served but for its point."""
         _check(sample)
         self._of(category, budget).missed(sample, risk, wrong)
 
@@ -68,10 +68,21 @@ class Budgets:
         """Take a client's word that a hit by meaning was wrong: tighten at once."""
         self._of(category, budget).complained()
 
-    def served(self, category: str, budget: float | None) -> None:
-        """Note a hit by meaning."""
-        if not self._judge:
+    def served(self, category: str, budget: float | None, *, audited: bool = True) -> None:
+        """Note a hit by meaning; `audited`: the category lets a judge look, where there is one."""
+        if not (self._judge and audited):
             self._of(category, budget).served()
+
+    def withheld(
+        self, category: str, budget: float | None, risk: float, *, audited: bool = True
+    ) -> None:
+        """Note what was no hit by meaning for its risk alone; `audited` as for `served`."""
+        if not (self._judge and audited):
+            self._of(category, budget).withheld(risk)
+
+    def learns_from_miss(self, category: str, budget: float | None, risk: float) -> bool:
+        """Return whether a verdict on what was no hit for its risk alone moves anything."""
+        return self._of(category, budget).learns_from_miss(risk)
 
     def state(self, category: str, budget: float | None) -> str:
         """Return `unproven`, `proven` or `refuted`."""

@@ -261,6 +261,22 @@ async def test_near_misses_of_a_closed_category_speak_for_opening_it(ground: Gro
     assert ground.audits.waiting == 0
 
 
+async def test_near_misses_that_complaints_withhold_are_judged_as_often_as_hits(
+    ground: Ground,
+) -> None:
+    for _ in range(4):
+        ground.kept.live.complained("default", 0.01)
+    call, near = call_in(ground.book), await ground.stored("a", "At nine.")
+    answer = chat_json(Say("1", 1, "m", "", Script(text="at nine"), {}))
+    ground.luck = 0.19
+    ground.audits.consider_near_miss(call, near, answer, 0.3)  # would not have been served anyway
+    assert ground.audits.waiting == 0
+    ground.audits.start()
+    ground.audits.consider_near_miss(call, near, answer, 0.15)
+    await ground.until(lambda: ground.count("near-miss", "right") == 1)
+    assert ground.kept.standing("default").tightened == pytest.approx(0.5**3.95)
+
+
 # -- what may be audited
 
 

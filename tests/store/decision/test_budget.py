@@ -261,6 +261,32 @@ def test_audits_that_find_hits_right_take_a_complaint_back() -> None:
     assert category.point == SHIPPED  # and no further
 
 
+def test_complaints_that_left_no_hits_are_taken_back_by_what_they_withhold() -> None:
+    category = CategoryBudget.fresh(0.02, 0.139)  # as is shipped; the score says 0.008 and more
+    for _ in range(4):
+        category.complained()
+    assert category.point < 0.009
+    for risk, wrong in ((0.1, True), (0.2, False)):  # wrong, and never served anyway
+        for _ in range(100):
+            category.missed(category.sample(), risk, wrong)
+    assert category.strain == MOST_STRAIN
+    for _ in range(80):
+        assert category.learns_from_miss(0.139)
+        category.missed(category.sample(), 0.139, False)
+    assert category.point == pytest.approx(0.139)
+    assert not category.learns_from_miss(0.139)
+    assert category.evidence.audits == 0  # nobody was served
+
+
+def test_without_a_judge_what_is_withheld_takes_a_complaint_back_far_later_than_hits() -> None:
+    category = CategoryBudget.fresh(0.02, 0.139)
+    category.complained()
+    for _ in range(2500):
+        category.withheld(0.1)
+        category.withheld(0.2)  # not for complaints
+    assert category.strain == pytest.approx(0.5)
+
+
 def test_wrong_verdicts_take_no_complaint_back() -> None:
     category = CategoryBudget.fresh(BUDGET, SHIPPED)
     category.complained()
