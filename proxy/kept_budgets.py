@@ -26,6 +26,7 @@ class KeptBudgets:
         self.live = budgets  # what lookups read
         self._records = records
         self._in_force = in_force
+        budgets.hold_to(self._budget)
 
     @classmethod
     async def open(
@@ -62,7 +63,9 @@ class KeptBudgets:
         return self.live.standing(category, self._budget(category))
 
     async def audited(self, category: str, sample: Sample, risk: float, *, wrong: bool) -> None:
-        """Take the verdict on a hit by meaning."""
+        """Take the verdict on a hit by meaning; of a category that is gone, not. So all here."""
+        if category not in self._in_force.rules.book:
+            return
         before = self._brief(category)
         budget = self._budget(category)
         self.live.audited(category, budget, sample, risk=risk, wrong=wrong)
@@ -71,6 +74,8 @@ class KeptBudgets:
 
     async def missed(self, category: str, sample: Sample, risk: float, *, wrong: bool) -> None:
         """Take the verdict on what a category would have served but for its point."""
+        if category not in self._in_force.rules.book:
+            return
         before = self._brief(category)
         budget = self._budget(category)
         self.live.missed(category, budget, sample, risk=risk, wrong=wrong)
@@ -79,11 +84,13 @@ class KeptBudgets:
 
     async def controlled(self, category: str, *, wrong: bool) -> None:
         """Take the verdict on an answer that was right by construction."""
+        if category not in self._in_force.rules.book:
+            return
         self.live.controlled(category, self._budget(category), wrong=wrong)
         await self._save(category)
 
     async def complained(self, category: str) -> None:
-        """Take a client's word that a hit by meaning was wrong; of a category that is gone, not."""
+        """Take a client's word that a hit by meaning was wrong."""
         if category not in self._in_force.rules.book:
             return
         self.live.complained(category, self._budget(category))

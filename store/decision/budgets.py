@@ -1,7 +1,8 @@
 """The error budgets of all categories. No clock, no socket, no randomness: verdicts in, points out.
 
 A category is made when it is first asked for, and made anew when its budget or what the calibration
-ships for it changes: risks and limits then mean something else.
+ships for it changes: risks and limits then mean something else. Whoever still has the budget of
+before, as a request under way, is answered as if nothing was known, and leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ class Budgets:
         self._point_for = point_for
         self._judge = judge
         self._categories: dict[str, CategoryBudget] = {}
+        self._in_force: Callable[[str], float | None] | None = None
+
+    def hold_to(self, in_force: Callable[[str], float | None]) -> None:
+        """Let a category's budget be what this says; till then it is the one last asked for."""
+        self._in_force = in_force
 
     def point(self, category: str, budget: float) -> float:
         """Return the largest risk that may be served now; 0.0 serves nothing by meaning."""
@@ -148,7 +154,8 @@ class Budgets:
         known = self._categories.get(category)
         if known is None or known.budget != budget:
             known = CategoryBudget.fresh(budget, self._shipped(category, budget))
-            self._categories[category] = known
+            if self._in_force is None or self._in_force(category) == budget:
+                self._categories[category] = known
         return known
 
 
