@@ -1,5 +1,7 @@
 """Error budgets that outlive a restart: every verdict and complaint is written down when it comes.
 
+What hits alone take back of complaints is written when the server stops.
+
 Verdicts are rare beside requests, and none of this is on a client's path but feedback, which is
 durable anyway. What cannot be written stays in force in this process.
 """
@@ -57,6 +59,12 @@ class KeptBudgets:
         """Write down where all categories in force stand."""
         for category in self._in_force.rules.book.names:
             await self._save(category)
+
+    async def aclose(self) -> None:
+        """Write down what hits have taken back of complaints: not for each, nor with a verdict."""
+        for category in self.live.relieved():
+            if category in self._in_force.rules.book:
+                await self._save(category)
 
     def standing(self, category: str) -> BudgetStanding:
         """Return where a category in force stands."""

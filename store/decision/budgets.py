@@ -28,6 +28,7 @@ class Budgets:
         self._judge = judge
         self._categories: dict[str, CategoryBudget] = {}
         self._in_force: Callable[[str], float | None] | None = None
+        self._relieved: set[str] = set()
 
     def hold_to(self, in_force: Callable[[str], float | None]) -> None:
         """Let a category's budget be what this says; till then it is the one last asked for."""
@@ -77,14 +78,20 @@ class Budgets:
     def served(self, category: str, budget: float | None, *, audited: bool = True) -> None:
         """Note a hit by meaning; `audited`: the category lets a judge look, where there is one."""
         if not (self._judge and audited):
-            self._of(category, budget).served()
+            self._relieve(category, self._of(category, budget), CategoryBudget.served)
 
     def withheld(
         self, category: str, budget: float | None, risk: float, *, audited: bool = True
     ) -> None:
         """Note what was no hit by meaning for its risk alone; `audited` as for `served`."""
         if not (self._judge and audited):
-            self._of(category, budget).withheld(risk)
+            known = self._of(category, budget)
+            self._relieve(category, known, lambda known: known.withheld(risk))
+
+    def relieved(self) -> list[str]:
+        """Return the categories of whose complaints hits have taken some back, once each."""
+        taken, self._relieved = sorted(self._relieved), set()
+        return taken
 
     def learns_from_miss(self, category: str, budget: float | None, risk: float) -> bool:
         """Return whether a verdict on what was no hit for its risk alone moves anything."""
@@ -146,6 +153,14 @@ class Budgets:
                 known.forget_judge()
             self._categories[category] = known
         return damaged
+
+    def _relieve(
+        self, category: str, known: CategoryBudget, by: Callable[[CategoryBudget], None]
+    ) -> None:
+        before = known.strain
+        by(known)
+        if known.strain != before:
+            self._relieved.add(category)
 
     def _shipped(self, category: str, budget: float | None) -> float:
         return 1.0 if budget is None else self._point_for(category, budget)

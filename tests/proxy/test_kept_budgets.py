@@ -33,6 +33,19 @@ async def test_verdicts_and_complaints_outlive_a_restart() -> None:
     assert (again.standing("fares").audits, again.standing("fares").point) == (1, 0.025)
 
 
+async def test_what_hits_take_back_of_a_complaint_outlives_a_restart() -> None:
+    documents = MemoryDocuments()
+    for _ in range(2):  # neither time enough of them
+        kept = await opened(documents, "fares", judge="")
+        if not await documents.records.budgets():
+            await kept.complained("default")
+        for _ in range(300):
+            kept.live.served("default", 0.01)
+        await kept.aclose()
+    assert (await opened(documents, judge="")).standing("default").tightened == 1.0
+    assert list(await documents.records.budgets()) == ["default"]
+
+
 async def test_what_was_known_of_a_category_that_is_gone_leaves_the_records() -> None:
     documents = MemoryDocuments()
     kept = await opened(documents, "fares")
