@@ -204,8 +204,9 @@ class Audits:
         if self._side_calls.exhausted:
             raise Unjudged("over_budget")
         document = await self._cache.document(held.id)
-        if document is None:
-            raise Unjudged("gone")
+        now = self._cache.exact(held.id)
+        if document is None or now is None or now.created_at != held.created_at:
+            raise Unjudged("gone")  # or another answer stands in the place of what was served
         stored = answer_text(call.wire.path, orjson.loads(document.body))
         if stored is None:  # calls tools, or has several choices
             raise Unjudged("unreadable")

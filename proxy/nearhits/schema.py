@@ -70,7 +70,7 @@ def _is_kind(value: Any, kind: Any) -> bool:
     if isinstance(value, bool):
         return kind == "boolean"
     if kind == "integer" and isinstance(value, float):
-        return value.is_integer()
+        return bool(value.is_integer())
     return isinstance(value, types)
 
 

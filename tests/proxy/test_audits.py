@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -201,6 +202,21 @@ async def test_an_entry_that_is_gone_is_not_judged(ground: Ground) -> None:
     ground.audits.start()
     await ground.until(lambda: ground.count("hit", "gone") == 1)
     assert ground.upstream.calls == []
+
+
+async def test_an_answer_that_another_has_replaced_since_it_was_served_is_not_judged(
+    ground: Ground,
+) -> None:
+    """What stands in its place may be right, and says nothing of what was served."""
+    found = await ground.stored("a", "At nine.")
+    ground.audits.consider(call_in(ground.book), found, 0.05)
+    say = Say("1", 1, "gull-2", "", Script(text="At ten."), {})
+    later = NOON + timedelta(seconds=9)
+    await ground.cache.admit(entry("a", body=orjson.dumps(chat_json(say)), created_at=later))
+    ground.upstream.default = Script(text="At ten.")
+    ground.audits.start()
+    await ground.until(lambda: ground.count("hit", "gone") == 1)
+    assert ground.kept.standing("default").audits == 0
 
 
 async def test_one_audit_that_fails_does_not_stop_the_next(ground: Ground) -> None:
