@@ -31,6 +31,7 @@ _OPENS, _REOPENS = 0.8, 0.9  # probability of being at the floor; stricter after
 _SHUTS = 0.3  # the same; below _OPENS, so that chance alone seldom shuts what it opened
 _RECENT = 32  # observations kept to bet anew when the floor is changed
 _RENEWED = 12  # latest observations that make a new record after a rise
+_OLDEST = 25 * 3600.0  # seconds; a verdict is given within a day
 _NINETY = 1.645  # standard deviations to either side that hold 90 %
 
 
@@ -117,6 +118,8 @@ class Guard:
 
         An answer given before the last fall says nothing of what the arm is worth since.
         """
+        if at < self._latest - _OLDEST:  # the clock was ahead: what it said is not waited for
+            self._latest, self._fell = at, min(self._fell, at)
         if at < self._fell:
             return None
         self._latest = max(self._latest, at)

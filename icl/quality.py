@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from decimal import Decimal, InvalidOperation
-from math import isclose
+from decimal import Decimal
 from typing import Any
 
 MOST_POINTS = 3
 TIE = 0.3  # mean points up to which neither answer is better
 _CONTRADICTION = 3  # points by which the orders may differ
-_TOLERANCE = 1e-6  # relative, of two numbers
+_TOLERANCE = Decimal("1e-6")  # relative, of two numbers
 _RULES = (
     "You compare two answers to one question, A and B, as an impartial judge. They stand between"
     " markers that end in {mark}. Weigh correctness first, then helpfulness, completeness and"
@@ -29,9 +28,28 @@ _RULES = (
 _SIGN = r"[-+\u2212]?"
 _SCORE = re.compile(rf"score\W{{0,6}}?({_SIGN}\s?[0-3])(?!\w|[.,/]\d)", re.IGNORECASE)
 _BARE = re.compile(rf"\s*({_SIGN}[0-3])\s*\.?\s*")
+_NUMERAL = r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?"
+# A number; "3/4", "1 3/4" and "2^10" are one, for their last numerals alone say nothing.
 _NUMBER = re.compile(
-    rf"(?<![\w.]){_SIGN}(?:(?:\d{{1,3}}(?:,\d{{3}})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?"
+    rf"(?<![\w.])(?:(?P<whole>\d+)\s+(?=\d+\s*/\s*\d))?(?P<number>{_SIGN}{_NUMERAL})"
+    rf"(?:\s*/\s*(?P<under>{_NUMERAL})|\s*(?:\^|\*\*)\s*(?P<power>{_SIGN}\d+))?"
 )
+_SUPERSCRIPTS = str.maketrans(
+    "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b", "0123456789-"
+)
+_RAISED = re.compile(r"(?<=\d)[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207b]+")
+_WRITTEN = (  # other ways to write the above
+    (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"\1/\2"),
+    (re.compile(rf"(\^|\*\*)\s*\{{\s*({_SIGN}\d+)\s*\}}"), r"\1\2"),
+    (re.compile(rf"(?<=[a-z)])\s*(?:\^|\*\*)\s*{_SIGN}\d+"), ""),  # of a unit or a variable
+    (
+        re.compile(
+            rf"(?<=\d)\s*(?:[x\u00d7*\u00b7\u22c5]|\\times|\\cdot)\s*10\s*(?:\^|\*\*)\s*({_SIGN})(\d+)"
+        ),
+        r"e\1\2",
+    ),
+)
+_LARGEST_POWER = 10_000
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL | re.IGNORECASE)
 
 
@@ -39,9 +57,9 @@ def exact_quality(answer_format: str, small: str, large: str) -> float | None:
     """Return 1 if both answers are the same under the category's format, 0 if they are not.
 
     `exact`: the same text but for case and outer punctuation and white space. `number`: the last
-    numbers of both are equal. `json`: the same values, keys in any order. None where the format
-    says nothing, and where the large model's answer isn't of the format itself: then it is no
-    measure.
+    numbers of both are equal, whole ones exactly, others to a millionth. `json`: the same values,
+    keys in any order. None where the format says nothing, and where the large model's answer isn't
+    of the format itself: then it is no measure.
     """
     if answer_format == "exact":
         expected = _bare_text(large)
@@ -95,7 +113,12 @@ def quality_of(scores: tuple[int, int]) -> float | None:
 def _bare_text(text: str) -> str:
     folded = unicodedata.normalize("NFKC", text).casefold().strip()
     ends = [place for place, sign in enumerate(folded) if not _is_outer(sign)]
-    return " ".join(folded[ends[0] : ends[-1] + 1].split()) if ends else folded
+    if not ends:
+        return folded
+    first = ends[0]
+    if first and folded[first - 1] == "." and folded[first].isdigit():  # .5 is not 5
+        first -= 1
+    return " ".join(folded[first : ends[-1] + 1].split())
 
 
 def _is_outer(sign: str) -> bool:
@@ -104,13 +127,26 @@ def _is_outer(sign: str) -> bool:
 
 
 def _last_number(text: str) -> Decimal | None:
-    found = _NUMBER.findall(text.casefold())
-    if not found:
-        return None
+    text = text.casefold().replace("\u2212", "-")
+    text = _RAISED.sub(lambda found: "^" + found[0].translate(_SUPERSCRIPTS), text)
+    for written, plain in _WRITTEN:
+        text = written.sub(plain, text)
+    found = list(_NUMBER.finditer(text))
     try:
-        return Decimal(found[-1].replace(",", "").replace("\u2212", "-"))
-    except InvalidOperation:
+        return _value(found[-1]) if found else None
+    except (ArithmeticError, ValueError):  # more than is calculated with
         return None
+
+
+def _value(found: re.Match[str]) -> Decimal:
+    """Return what a number comes to; raise ArithmeticError or ValueError for one too large."""
+    number = Decimal(found["number"].replace(",", ""))
+    if found["under"] is not None:
+        under = Decimal(found["under"].replace(",", ""))
+        return Decimal(found["whole"] or 0) + number / under if under else number
+    if found["power"] is not None and abs(int(found["power"])) <= _LARGEST_POWER:
+        return number ** int(found["power"])
+    return number
 
 
 def _parsed(text: str) -> Any:
@@ -137,5 +173,15 @@ def _compared(small: Any, large: Any) -> float | None:
     if large is None:
         return None
     if isinstance(small, Decimal) and isinstance(large, Decimal):
-        return float(isclose(small, large, rel_tol=_TOLERANCE, abs_tol=0.0))
+        return float(_is_close(small, large))
     return float(small is not None and small == large)
+
+
+def _is_close(one: Decimal, other: Decimal) -> bool:
+    """Whether two numbers are equal but for rounding, of which whole ones have none."""
+    try:
+        if one == one.to_integral_value() and other == other.to_integral_value():
+            return one == other
+        return abs(one - other) <= _TOLERANCE * max(abs(one), abs(other))
+    except ArithmeticError:  # beyond what is calculated with
+        return one == other

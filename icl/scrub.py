@@ -13,6 +13,7 @@ text is scrubbed again.
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from icl.scrub_people import PEOPLE
 from icl.scrub_rule import DIGITS, Rule
@@ -21,12 +22,14 @@ from icl.scrub_secrets import SECRETS
 _PASSES = 8  # what is replaced may leave something to its left that now matches
 
 _EMAIL = re.compile(
-    r"(?<![\w.%+'-])(?!git@)[\w.%+'-]{1,200}(?:@| ?[\[(]at[\])] ?)"
+    r"(?<![\w.%+'-])(?!git@)[\w.%+'-]{1,200}(?:@|%40| ?[\[(]at[\])] ?)"
     r"(?:[^\W_](?:[\w-]{0,62})(?:\.| ?[\[(]dot[\])] ?)){1,6}[^\W\d_]{2,24}"
 )
-_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
+_IBAN = re.compile(
+    r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b", re.I
+)
 _CARD = re.compile(
-    r"(?<![\w.-])(?:[2-6]\d{3}([ -]?)\d{4}\1\d{4}\1\d{1,7}|3\d{3}([ -]?)\d{6}\2\d{4,5})(?![\w-])"
+    r"(?<![\w.-])(?:[2-6]\d{3}([ .-]?)\d{4}\1\d{4}\1\d{1,7}|3\d{3}([ .-]?)\d{6}\2\d{4,5})(?![\w-])"
 )
 _SSN = re.compile(r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])")
 _SAID_SSN = re.compile(
@@ -97,7 +100,7 @@ _PLACEHOLDER = re.compile(
 )
 _RULES = (
     *SECRETS,
-    Rule(("@", "at)", "at]"), _EMAIL, "<EMAIL>"),
+    Rule(("@", "%40", "at)", "at]"), _EMAIL, "<EMAIL>"),
     Rule(DIGITS, _IBAN, _iban),
     Rule(DIGITS, _CARD, _luhn),
     Rule(("-",), _SSN, "<SSN>"),
@@ -111,8 +114,32 @@ _RULES = (
 )
 
 
+# What looks like a sign that the rules look for, or like nothing. Models write their numbers with
+# blanks and hyphens at which no line breaks.
+_LOOKALIKES = {
+    **dict.fromkeys((0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " "),
+    **dict.fromkeys((*range(0x2010, 0x2016), 0x2212, 0xFE58, 0xFE63), "-"),
+    **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},
+    **dict.fromkeys((0xAD, *range(0x200B, 0x2010), *range(0x2060, 0x2065), 0xFEFF)),
+    **{
+        code: str(unicodedata.digit(chr(code)))
+        for code in range(0x80, 0x20000)
+        if unicodedata.category(chr(code)) == "Nd"
+    },
+}
+
+
 def scrub(text: str) -> str:
-    """Return the text with personal data replaced by typed placeholders such as <EMAIL>."""
+    """Return the text with personal data replaced by typed placeholders such as <EMAIL>.
+
+    Where there is some, blanks, hyphens, digits and the like become those of ASCII as well.
+    """
+    plain = text if text.isascii() else text.translate(_LOOKALIKES)
+    scrubbed = _scrubbed(plain)
+    return text if scrubbed == plain else scrubbed
+
+
+def _scrubbed(text: str) -> str:
     for _ in range(_PASSES):
         before, folded = text, text.casefold()
         for rule in _RULES:

@@ -16,6 +16,7 @@ _URL_USER = re.compile(r"(?<=://)[^\s/@:<>]{0,64}:[^\s/@<>]{1,200}(?=@)")
 _NAMES = (
     r"(?:api[_-]?key|apikey|access[_-]?key|access[_-]?token|auth[_-]?token|refresh[_-]?token|token"
     r"|client[_-]?secret|secret[_-]?key|secret|password|passwd|passphrase|passcode|pwd|pin"
+    r"|passwort|kennwort|mot de passe|contraseña|senha|parola|wachtwoord"
     r"|signature|sig|session[_-]?id|credentials?)"
 )
 _QUERY = re.compile(rf"(?<=[?&])({_NAMES}|key|code|auth|session)=([^\s&#<>\"']{{4,400}})", re.I)
@@ -97,7 +98,10 @@ _PREFIXES = (
     "sk-", "_live_", "_test_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-",
     "xox", "akia", "asia", "aroa", "aiza", "hf_", "npm_", "pypi-", "sg.", "ya29.", "eyj",
 )  # fmt: skip
-_NAMED = ("key", "token", "secret", "pass", "pwd", "pin", "sig", "session", "credential")
+_NAMED = (
+    "key", "token", "secret", "pass", "pwd", "pin", "sig", "session", "credential",
+    "kennwort", "contraseña", "senha", "parola", "wachtwoord",
+)  # fmt: skip
 SECRETS = (
     Rule(("-----begin",), _PEM, "<SECRET>"),
     Rule(("://",), _URL_USER, "<SECRET>"),

@@ -7,8 +7,8 @@ workers ask the upstream again, have the two answers judged, and tell the error 
 - `control`: an exact hit, or an audit's fresh answer beside a second one. The first is right by
   construction, so "wrong" is a false alarm of the judge, the upstream's moods included.
 - `near-miss`: an ordinary miss beside which a stored answer nearly hit. Both answers exist, so no
-  upstream is asked; what it brings is a labelled pair. In a category that its budget has closed,
-  it also is what speaks for opening it again.
+  upstream is asked; what it brings is a labelled pair. In a category that its budget has closed, or
+  complaints have tightened, it also is what speaks for opening it again.
 """
 
 from __future__ import annotations
@@ -149,15 +149,15 @@ class Audits:
         """
         budgets, budget = self._budgets.live, call.policy.error_budget
         sample = budgets.sample(call.category, budget)
-        closed = risk is not None and budget is not None and sample.point == 0.0
-        if not closed:
+        moves = risk is not None and budgets.learns_from_miss(call.category, budget, risk)
+        if not moves:
             sample = sample._replace(probability=NEAR_SAMPLING)
         if self._draw() >= sample.probability or not may_audit(call, near.held):
             return
         if veto(call.question.text, near.held.query) is not None:
             return
         spending = self._side_calls.spending
-        if not closed and self._side_calls.spent > _FOR_PAIRS * spending.most:
+        if not moves and self._side_calls.spent > _FOR_PAIRS * spending.most:
             return
         fresh = answer_text(call.wire.path, answer)
         if fresh is not None:
@@ -204,8 +204,9 @@ class Audits:
         if self._side_calls.exhausted:
             raise Unjudged("over_budget")
         document = await self._cache.document(held.id)
-        if document is None:
-            raise Unjudged("gone")
+        now = self._cache.exact(held.id)
+        if document is None or now is None or now.created_at != held.created_at:
+            raise Unjudged("gone")  # or another answer stands in the place of what was served
         stored = answer_text(call.wire.path, orjson.loads(document.body))
         if stored is None:  # calls tools, or has several choices
             raise Unjudged("unreadable")

@@ -17,6 +17,7 @@ from proxy.auth import Caller
 from proxy.errors import ApiError
 from proxy.events import LONGEST_QUESTION, ServingEvent, ServingEvents
 from proxy.metrics import Metrics
+from proxy.nearhits.served import Recent
 from proxy.nearhits.tier import NearHits
 from proxy.rate_limit import RateLimit
 from store.cache import Cache
@@ -72,6 +73,10 @@ class FeedbackDesk:
         self._settled = settled
         self._clock = clock
         self._monotonic = monotonic
+        # Answers by (tenant, name) whose verdict has moved something: it does so once, though a
+        # client that got no reply, or a person who is cross, says it again.
+        self._complaints: Recent[tuple[str, str], None] = Recent()
+        self._near_verdicts: Recent[tuple[str, str], None] = Recent()
 
     async def take(self, caller: Caller, feedback: Feedback) -> None:
         """Stop the entry if it was wrong, and keep the labelled pair. Durable on return.
@@ -88,13 +93,16 @@ class FeedbackDesk:
                 code="feedback_rate_limited",
                 retry_after=math.ceil(pause),
             )
-        now = self._clock()
+        now, name = self._clock(), (caller.tenant, feedback.response_id)
         found = await self._find(caller.tenant, feedback.response_id, now)
         if isinstance(found, Observation):
+            self._near_verdicts.note(name, None)
             await self._judge(found, feedback)
             return
         event = found
         id = event.entry_id if event is not None else await self._named(caller.tenant, feedback)
+        if id is None and name in self._near_verdicts:
+            return
         if id is None:
             raise ApiError(
                 404,
@@ -107,7 +115,9 @@ class FeedbackDesk:
             key = "" if named is None else named.shared_key
             await stop_for(self._quarantine, names_of(id, key), caller.tenant, now, "feedback")
             await self._settled()
-            if event is not None and event.hit and event.entry_query != event.query:
+            by_meaning = event is not None and event.hit and event.entry_query != event.query
+            if event is not None and by_meaning and name not in self._complaints:
+                self._complaints.note(name, None)
                 await self._complained(event.category)
         # After different dialogues, a verdict says nothing of the two questions alone.
         if event is not None and event.hit and event.same_past and _short(event):

@@ -1,5 +1,7 @@
 """Error budgets that outlive a restart: every verdict and complaint is written down when it comes.
 
+What hits alone take back of complaints is written when the server stops.
+
 Verdicts are rare beside requests, and none of this is on a client's path but feedback, which is
 durable anyway. What cannot be written stays in force in this process.
 """
@@ -26,6 +28,7 @@ class KeptBudgets:
         self.live = budgets  # what lookups read
         self._records = records
         self._in_force = in_force
+        budgets.hold_to(self._budget)
 
     @classmethod
     async def open(
@@ -57,12 +60,20 @@ class KeptBudgets:
         for category in self._in_force.rules.book.names:
             await self._save(category)
 
+    async def aclose(self) -> None:
+        """Write down what hits have taken back of complaints: not for each, nor with a verdict."""
+        for category in self.live.relieved():
+            if category in self._in_force.rules.book:
+                await self._save(category)
+
     def standing(self, category: str) -> BudgetStanding:
         """Return where a category in force stands."""
         return self.live.standing(category, self._budget(category))
 
     async def audited(self, category: str, sample: Sample, risk: float, *, wrong: bool) -> None:
-        """Take the verdict on a hit by meaning."""
+        """Take the verdict on a hit by meaning; of a category that is gone, not. So all here."""
+        if category not in self._in_force.rules.book:
+            return
         before = self._brief(category)
         budget = self._budget(category)
         self.live.audited(category, budget, sample, risk=risk, wrong=wrong)
@@ -70,7 +81,9 @@ class KeptBudgets:
         await self._save(category)
 
     async def missed(self, category: str, sample: Sample, risk: float, *, wrong: bool) -> None:
-        """Take the verdict on what a closed category would have served."""
+        """Take the verdict on what a category would have served but for its point."""
+        if category not in self._in_force.rules.book:
+            return
         before = self._brief(category)
         budget = self._budget(category)
         self.live.missed(category, budget, sample, risk=risk, wrong=wrong)
@@ -79,11 +92,13 @@ class KeptBudgets:
 
     async def controlled(self, category: str, *, wrong: bool) -> None:
         """Take the verdict on an answer that was right by construction."""
+        if category not in self._in_force.rules.book:
+            return
         self.live.controlled(category, self._budget(category), wrong=wrong)
         await self._save(category)
 
     async def complained(self, category: str) -> None:
-        """Take a client's word that a hit by meaning was wrong; of a category that is gone, not."""
+        """Take a client's word that a hit by meaning was wrong."""
         if category not in self._in_force.rules.book:
             return
         self.live.complained(category, self._budget(category))

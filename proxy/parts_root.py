@@ -69,6 +69,7 @@ async def build_parts(
     keyring = Keyring(api_keys(settings, environ))
     quarantine = await Quarantine.open(shelves.records)
     budgets = await open_budgets(settings, shelves.records, in_force)
+    stack.push_async_callback(budgets.aclose)
     side_calls = side_calls_for(settings, upstreams, keyring, metrics)
     audits = open_audits(
         settings,

@@ -118,6 +118,8 @@ class Pipeline:
                 return answer
             lookup = Lookup(Outcome.MISS, vector=lookup.vector)
         self._observe(call, lookup.outcome, started)
+        if lookup.near_risk is not None:
+            self._withheld(call, lookup.near_risk)
         if call.directives.only_if_cached:
             raise ApiError(
                 504,
@@ -233,9 +235,14 @@ class Pipeline:
             if self._audits is not None:
                 self._audits.consider_control(call, held)
             return
-        self._budgets.served(call.category, call.policy.error_budget)
+        policy = call.policy
+        self._budgets.served(call.category, policy.error_budget, audited=policy.audit)
         if self._audits is not None:
             self._audits.consider(call, found, found.doubt)
+
+    def _withheld(self, call: Call, risk: float) -> None:
+        policy = call.policy
+        self._budgets.withheld(call.category, policy.error_budget, risk, audited=policy.audit)
 
     async def _document(self, call: Call, held: Held) -> Document | None:
         """Return the entry's document, unless it was removed or stopped in the meantime."""

@@ -27,6 +27,7 @@ class WhatIfs:
         self._in_force = in_force
         self._point = point
         self._turn = asyncio.Lock()  # who asks meanwhile finds the work done
+        self._scores: dict[str, Scorer | None] = {}  # by category, that told what is known of it
 
     async def of(
         self, category: str, hit_threshold: float, near_threshold: float | None = None
@@ -47,11 +48,13 @@ class WhatIfs:
             }
             score = rules.encoding.score.now
             numbers = list(rows)
+            anew = score is not self._scores.get(category)  # as after `nearhit calibrate`
             for start in range(0, len(numbers), _AT_ONCE):
                 part = [rows[number] for number in numbers[start : start + _AT_ONCE]]
-                seen = await asyncio.to_thread(_examined, part, score, hit_threshold)
+                seen = await asyncio.to_thread(_examined, part, score, hit_threshold, anew)
                 rows |= zip(numbers[start : start + _AT_ONCE], seen, strict=True)
             self._recent.put_back(rows)
+            self._scores[category] = score
         return what_if(
             rows.values(),
             hit_threshold=hit_threshold,
@@ -66,6 +69,6 @@ class WhatIfs:
 
 
 def _examined(
-    lookups: Sequence[PastLookup], score: Scorer | None, least: float
+    lookups: Sequence[PastLookup], score: Scorer | None, least: float, anew: bool
 ) -> list[PastLookup]:
-    return [examined(lookup, score, least) for lookup in lookups]
+    return [examined(lookup, score, least, anew=anew) for lookup in lookups]

@@ -8,6 +8,7 @@ from pathlib import Path
 from proxy.evaluation.jsonl import Asked, Line, RowsInvalid, lines_of
 
 STEP = 1.0  # seconds between two queries that do not say when they come
+LATEST = 1e11  # seconds, some 3,000 years: a stream in milliseconds since 1970 is beyond that
 TOKENS_OUT = 250.0  # of an answer whose length is not known
 TOKENS_A_WORD = 4 / 3
 
@@ -43,6 +44,8 @@ def _row(line: Line, before: float | None) -> StreamRow:
     if isinstance(answer_id, bool) or not isinstance(answer_id, str | int) or answer_id == "":
         raise line.fault("answer_id", "a text or a whole number")
     t = line.number("t", 0.0 if before is None else before + STEP)
+    if t > LATEST:
+        raise line.fault("t", f"seconds, at most {LATEST:g}")
     if before is not None and t < before:
         raise line.fault("t", f"a number of at least {before:g}, when the row before came")
     return StreamRow(

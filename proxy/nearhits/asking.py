@@ -23,6 +23,7 @@ from proxy.nearhits.cascade import (
     checked,
     held_back,
 )
+from proxy.nearhits.schema import breaks
 from proxy.outcome import Served
 from proxy.upstream import UpstreamCall, Upstreams
 from proxy.upstream_errors import UpstreamTimeout
@@ -46,6 +47,7 @@ class Terms:
         self._call = call
         form = call.body.get("response_format")
         self._form = form.get("type") if isinstance(form, dict) else None
+        self._schema = _schema_of(form) if self._form == "json_schema" else None
         # What scrubbing has put into the examples: the client has never seen it.
         shown = placeholders(json.dumps(body))
         self._foreign = shown and shown - placeholders(json.dumps(call.body))
@@ -84,6 +86,13 @@ class Terms:
             raise Unfit("the answer is not the JSON that was asked for") from None
         if self._form == "json_object" and not isinstance(said, dict):
             raise Unfit("the answer is JSON, but not the object that was asked for")
+        if breaks(said, self._schema):
+            raise Unfit("the answer is JSON, but breaks the schema that was asked for")
+
+
+def _schema_of(form: Json) -> Json:
+    told = form.get("json_schema")
+    return told.get("schema") if isinstance(told, dict) else None
 
 
 class Asking:

@@ -69,6 +69,18 @@ def _is_fresh(call: Call, held: Held, now: datetime) -> bool:
     return limit is None or age <= timedelta(seconds=limit)
 
 
+def shown_of(query: str, answer: str) -> Shown | None:
+    """Return what is shown of a question and its answer; None if they are too long or private.
+
+    Private is an answer that scrubbing changes: small models repeat what they are shown, and
+    whoever asks would get a placeholder for an answer.
+    """
+    answer = answer.strip()
+    if max(len(answer), len(query)) > _LONGEST or scrub(answer) != answer:
+        return None
+    return Shown.read(scrub(query), answer)
+
+
 class Gatherer:
     """Fetches what entries say, in the form in which it may be shown."""
 
@@ -146,22 +158,14 @@ class Gatherer:
         return self._cache.exact(id) is not None and not self._quarantine.tenants(id)
 
     async def _make(self, held: Held, keep: Keep) -> Shown | None:
-        """Return what is shown of an entry; None if it is gone, no text, too long or private.
-
-        Private is an answer that scrubbing changes: small models repeat what they are shown, and
-        whoever asks would get a placeholder for an answer.
-        """
+        """Return what is shown of an entry; None if it is gone, no text, or as for `shown_of`."""
         improved = answer = self._improved(held.id)
         if improved is None:
             document = await self._cache.document(held.id)
             if document is None:
                 return None
             answer = answer_text(CHAT, orjson.loads(document.body))
-        made = None
-        if answer is not None and max(len(answer), len(held.query)) <= _LONGEST:
-            answer = answer.strip()
-            if scrub(answer) == answer:
-                made = Shown.read(scrub(held.query), answer)
+        made = None if answer is None else shown_of(held.query, answer)
         # Not what was replaced, removed or improved while it was read.
         if self._cache.exact(held.id) == held and self._improved(held.id) is improved:
             keep(held, made)

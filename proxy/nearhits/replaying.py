@@ -18,7 +18,7 @@ from icl.manager import MOST_REPLAYS, plan_replays
 from proxy.answer_text import answer_text
 from proxy.judge import LONGEST
 from proxy.metrics import Metrics
-from proxy.nearhits.gathering import Gatherer
+from proxy.nearhits.gathering import Gatherer, shown_of
 from proxy.nearhits.judging import side_by_side
 from proxy.nearhits.learning import Learning
 from proxy.nearhits.planning import CHAT
@@ -132,8 +132,9 @@ class Replayer:
         best, judged = shown, False
         for _ in range(_SAMPLES):
             fresh = (await self._side_calls.chat(None, held.model, asked) or "").strip()
-            if not fresh:
-                continue
+            fit = shown_of(held.query, fresh)
+            if fit is None or fit.unfit is not None:
+                continue  # in its place nothing would be shown any more
             beside = await self._compare(held.query, best, fresh)
             judged = judged or beside is not None
             if beside is not None and beside < 1.0:

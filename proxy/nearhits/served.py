@@ -55,6 +55,9 @@ class Recent(Generic[K, V]):
         if len(self._values) > self._most:
             self._values.popitem(last=False)
 
+    def __contains__(self, key: K) -> bool:
+        return key in self._values
+
     def look(self, key: K) -> V | None:
         """Return a value that stays."""
         return self._values.get(key)

@@ -8,6 +8,8 @@ over a small fixed grid, to which the point that the calibration ships for the b
   smaller point takes over at once that is not refuted, nor well on the way to it; if there is none,
   nothing is served by meaning. A refuted point comes back only when the point below it has been
   proven, twice as often each time.
+- Closed is a category without a point: none is left, or the calibration ships 0. It opens at the
+  tightest point that is proven by what would have been served.
 - Proven is a point whose error rate was within the budget in an epoch as a whole. Only then the
   next looser point is tried, one step of the grid at a time, as unproven as any.
 - Either ends the epoch: evidence begins anew, so that the old does not speak for the new.
@@ -35,13 +37,14 @@ from typing import Any, Self
 
 from store.decision.bounds import Tally
 from store.decision.budget_values import BudgetStanding, Sample
-from store.decision.evidence import ErrorRate, Evidence, false_alarms
+from store.decision.evidence import WINDOW, ErrorRate, Evidence, false_alarms
 
 GRID = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.5, 1.0)
 CLOSED = -1  # the place of the point when none is left
 MOST_STRAIN = 4.0  # halvings of the point by complaints
 RIGHTS_A_COMPLAINT = 20  # audits found right that take one halving back
 SERVED_A_COMPLAINT = 500  # the same by hits without another complaint, where nothing is audited
+WITHHELD_A_COMPLAINT = 5000  # the same by what complaints kept from being one: nobody saw those
 LONGEST_EPOCH = 10_000  # audits without a conclusion
 # Sampling of hits: the rate from so many audits after the last refutation or loosening on. It stays
 # until a good point can be proven: verdicts that weigh more than the first blunt the upper bound.
@@ -73,10 +76,10 @@ class CategoryBudget:
 
     @classmethod
     def fresh(cls, budget: float | None, shipped: float) -> Self:
-        """Return a category about which nothing is known."""
-        points = tuple(sorted({*GRID, shipped}))
-        begun = Evidence.begin(1, 1, len(points))
-        return cls(budget, shipped, points, points.index(shipped), evidence=begun)
+        """Return a category about which nothing is known; shipped closed where `shipped` is 0."""
+        points = tuple(sorted({*GRID, shipped} - {0.0}))
+        place = points.index(shipped) if shipped > 0.0 else CLOSED
+        return cls(budget, shipped, points, place, evidence=Evidence.begin(1, 1, len(points)))
 
     @property
     def base(self) -> float:
@@ -92,7 +95,7 @@ class CategoryBudget:
     def state(self) -> str:
         """`refuted` when no point is left, `proven` when this one last was, else `unproven`."""
         if self.place == CLOSED:
-            return "refuted"
+            return "refuted" if self.barred else "unproven"  # shipped closed: nothing was tried
         proven = self.concluded is not None and self.concluded[:2] == (self.base, True)
         return "proven" if proven else "unproven"
 
@@ -130,19 +133,40 @@ class CategoryBudget:
         self.audits += 1
         self.wrong += wrong
         if not wrong:
-            self.strain = max(0.0, self.strain - 1 / RIGHTS_A_COMPLAINT)
+            self._relieve(RIGHTS_A_COMPLAINT)
         if sample.epoch == self.evidence.number:  # else its time has been judged already
             self.calm += 1
             self._weigh(sample.probability, risk, wrong, self._acting(sample.point))
 
     def missed(self, sample: Sample, risk: float, wrong: bool) -> None:
-        """Take a verdict on what the tightest point would have served, had the category been open.
+        """Take a verdict on what nothing but the score kept from being served.
 
-        That is how a closed category can come back: by proof at the tightest point.
+        That is how a closed category can come back: at the tightest point that is proven. Which
+        one that can be the score decides: nothing may ever be served at the tightest of all. And
+        it takes complaints back as a hit does, for they may have left no hits to be audited.
         """
-        if self.place == CLOSED and sample.epoch == self.evidence.number:
-            self._standing = None
-            self._weigh(sample.probability, risk, wrong, 0)
+        if not wrong and self.is_withheld(risk):
+            self._relieve(RIGHTS_A_COMPLAINT)
+        if self.place != CLOSED or sample.epoch != self.evidence.number:
+            return
+        self._standing = None
+        places = self._see(sample.probability, risk, wrong, len(self.points) - 1)
+        if self.budget is None:
+            return
+        if not wrong:
+            for place in places:
+                if self.evidence.proven(place, self.budget):
+                    return self._prove(place)
+        if self._is_hopeless() or self.evidence.audits >= LONGEST_EPOCH:
+            self._begin()  # what comes may be better than what was
+
+    def _is_hopeless(self) -> bool:
+        """Whether even the least risky that was seen so far goes wrong too often; seldom asked."""
+        if self.budget is None or self.evidence.audits % WINDOW:
+            return False
+        rows = self.evidence.windows[0].rows
+        seen = next((place for place, row in enumerate(rows) if row.count), None)
+        return seen is not None and self.evidence.refuted(seen, self.budget, self.controls)
 
     def controlled(self, wrong: bool) -> None:
         """Take a verdict on an answer that was right: `wrong` is a false alarm of the judge."""
@@ -157,9 +181,26 @@ class CategoryBudget:
 
     def served(self) -> None:
         """Where nothing is audited: a hit that nobody has complained about yet."""
+        self._relieve(SERVED_A_COMPLAINT)
+
+    def withheld(self, risk: float) -> None:
+        """Where nothing is audited: something of this risk that was not served."""
+        if self.is_withheld(risk):
+            self._relieve(WITHHELD_A_COMPLAINT)
+
+    def is_withheld(self, risk: float) -> bool:
+        """Whether complaints alone keep such a risk from being served."""
+        return self.budget is not None and self.point < risk <= self.base
+
+    def learns_from_miss(self, risk: float) -> bool:
+        """Whether a verdict on what was not served for this risk moves anything."""
+        return self.place == CLOSED or self.is_withheld(risk)
+
+    def _relieve(self, steps: int) -> None:
+        """Take one of so many steps back that undo a complaint."""
         if self.strain:
-            self._standing = None
-            self.strain = max(0.0, self.strain - 1 / SERVED_A_COMPLAINT)
+            self._standing = self._suspicious = None
+            self.strain = max(0.0, round(self.strain - 1 / steps, 9))  # so many steps are a whole
 
     def forget_judge(self) -> None:
         """Another judge: neither its verdicts nor its false alarms speak for this one's."""
@@ -200,14 +241,20 @@ class CategoryBudget:
             place -= 1
         return place
 
-    def _weigh(self, probability: float, risk: float, wrong: bool, last: int) -> None:
+    def _see(self, probability: float, risk: float, wrong: bool, last: int) -> range:
+        """Add a verdict to the evidence; return the places, up to `last`, that it speaks for."""
         first = next((n for n, point in enumerate(self.points) if risk <= point), last + 1)
-        self.evidence.add(range(first, last + 1), probability, wrong)
+        places = range(first, last + 1)
+        self.evidence.add(places, probability, wrong)
         self._suspicious = None
+        return places
+
+    def _weigh(self, probability: float, risk: float, wrong: bool, last: int) -> None:
+        self._see(probability, risk, wrong, last)
         if self.budget is not None and last >= 0:
             if wrong and self.evidence.refuted(last, self.budget, self.controls):
                 return self._refute(last)
-            whole = last == max(self.place, 0)  # complaints kept nothing from being seen
+            whole = last == self.place  # complaints kept nothing from being seen
             if not wrong and whole and self.evidence.proven(last, self.budget):
                 return self._prove(last)
         if self.evidence.audits >= LONGEST_EPOCH:
@@ -229,7 +276,7 @@ class CategoryBudget:
 
     def _prove(self, place: int) -> None:
         self._conclude(place, proven=True)
-        looser = self.place + 1  # of a closed category: the tightest
+        looser = place if self.place == CLOSED else place + 1
         if looser < len(self.points):
             left = self.barred.get(looser, 0) - 1
             if left > 0:

@@ -1,7 +1,8 @@
 """The error budgets of all categories. No clock, no socket, no randomness: verdicts in, points out.
 
 A category is made when it is first asked for, and made anew when its budget or what the calibration
-ships for it changes: risks and limits then mean something else.
+ships for it changes: risks and limits then mean something else. Whoever still has the budget of
+before, as a request under way, is answered as if nothing was known, and leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ class Budgets:
         self._point_for = point_for
         self._judge = judge
         self._categories: dict[str, CategoryBudget] = {}
+        self._in_force: Callable[[str], float | None] | None = None
+        self._relieved: set[str] = set()
+
+    def hold_to(self, in_force: Callable[[str], float | None]) -> None:
+        """Let a category's budget be what this says; till then it is the one last asked for."""
+        self._in_force = in_force
 
     def point(self, category: str, budget: float) -> float:
         """Return the largest risk that may be served now; 0.0 serves nothing by meaning."""
@@ -48,7 +55,7 @@ class Budgets:
     def missed(
         self, category: str, budget: float | None, sample: Sample, *, risk: float, wrong: bool
     ) -> None:
-        """Take the verdict on what a closed category would have served."""
+        """Take the verdict on what a category would have served but for its point."""
         _check(sample)
         self._of(category, budget).missed(sample, risk, wrong)
 
@@ -68,10 +75,27 @@ class Budgets:
         """Take a client's word that a hit by meaning was wrong: tighten at once."""
         self._of(category, budget).complained()
 
-    def served(self, category: str, budget: float | None) -> None:
-        """Note a hit by meaning."""
-        if not self._judge:
-            self._of(category, budget).served()
+    def served(self, category: str, budget: float | None, *, audited: bool = True) -> None:
+        """Note a hit by meaning; `audited`: the category lets a judge look, where there is one."""
+        if not (self._judge and audited):
+            self._relieve(category, self._of(category, budget), CategoryBudget.served)
+
+    def withheld(
+        self, category: str, budget: float | None, risk: float, *, audited: bool = True
+    ) -> None:
+        """Note what was no hit by meaning for its risk alone; `audited` as for `served`."""
+        if not (self._judge and audited):
+            known = self._of(category, budget)
+            self._relieve(category, known, lambda known: known.withheld(risk))
+
+    def relieved(self) -> list[str]:
+        """Return the categories of whose complaints hits have taken some back, once each."""
+        taken, self._relieved = sorted(self._relieved), set()
+        return taken
+
+    def learns_from_miss(self, category: str, budget: float | None, risk: float) -> bool:
+        """Return whether a verdict on what was no hit for its risk alone moves anything."""
+        return self._of(category, budget).learns_from_miss(risk)
 
     def state(self, category: str, budget: float | None) -> str:
         """Return `unproven`, `proven` or `refuted`."""
@@ -130,6 +154,14 @@ class Budgets:
             self._categories[category] = known
         return damaged
 
+    def _relieve(
+        self, category: str, known: CategoryBudget, by: Callable[[CategoryBudget], None]
+    ) -> None:
+        before = known.strain
+        by(known)
+        if known.strain != before:
+            self._relieved.add(category)
+
     def _shipped(self, category: str, budget: float | None) -> float:
         return 1.0 if budget is None else self._point_for(category, budget)
 
@@ -137,7 +169,8 @@ class Budgets:
         known = self._categories.get(category)
         if known is None or known.budget != budget:
             known = CategoryBudget.fresh(budget, self._shipped(category, budget))
-            self._categories[category] = known
+            if self._in_force is None or self._in_force(category) == budget:
+                self._categories[category] = known
         return known
 
 

@@ -106,14 +106,21 @@ class WhatIf:
     lost: tuple[Pair, ...]
 
 
-def examined(lookup: PastLookup, score: Scorer | None, least: float) -> PastLookup:
-    """Return the lookup with guards and P(wrong) of what reaches `least` and has none yet."""
+def examined(
+    lookup: PastLookup, score: Scorer | None, least: float, *, anew: bool = False
+) -> PastLookup:
+    """Return the lookup with guards and P(wrong) of what reaches `least` and has none yet.
+
+    `anew`: another score may have told P(wrong) of what was not served; it is told by this one.
+    """
     near = [
         each._replace(bar=_guarded(lookup.query, each.query))
         if each.bar == THRESHOLD and each.similarity >= least
         else each
         for each in lookup.near
     ]
+    if anew:
+        near = [each._replace(risk=None) if each.bar == CLEARED else each for each in near]
     asked = [n for n, each in enumerate(near) if each.bar in ("", CLEARED) and each.risk is None]
     if score is not None and asked:
         places = _places(lookup)

@@ -53,6 +53,15 @@ def test_enough_good_answers_open_it() -> None:
     assert state_of(new) is State.OPEN
 
 
+def test_an_arm_that_fell_while_the_clock_was_ahead_learns_once_it_is_right_again() -> None:
+    learner = guard()
+    teach(learner, 1.0, 60, at=4e9)  # the year 2096
+    assert teach(learner, 0.0, 60, at=4e9 + 60) > 0
+    assert state_of(learner) is State.BACK
+    teach(learner, 1.0, 200, at=1.9e9)
+    assert state_of(learner) is State.OPEN
+
+
 def test_an_arm_that_is_vouched_for_opens_sooner_but_not_by_nothing() -> None:
     states = list[State]()
     for vouched in (False, True):

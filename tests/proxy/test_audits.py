@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -203,6 +204,21 @@ async def test_an_entry_that_is_gone_is_not_judged(ground: Ground) -> None:
     assert ground.upstream.calls == []
 
 
+async def test_an_answer_that_another_has_replaced_since_it_was_served_is_not_judged(
+    ground: Ground,
+) -> None:
+    """What stands in its place may be right, and says nothing of what was served."""
+    found = await ground.stored("a", "At nine.")
+    ground.audits.consider(call_in(ground.book), found, 0.05)
+    say = Say("1", 1, "gull-2", "", Script(text="At ten."), {})
+    later = NOON + timedelta(seconds=9)
+    await ground.cache.admit(entry("a", body=orjson.dumps(chat_json(say)), created_at=later))
+    ground.upstream.default = Script(text="At ten.")
+    ground.audits.start()
+    await ground.until(lambda: ground.count("hit", "gone") == 1)
+    assert ground.kept.standing("default").audits == 0
+
+
 async def test_one_audit_that_fails_does_not_stop_the_next(ground: Ground) -> None:
     ground.documents.failing = True  # the records cannot be written
     ground.upstream.default = Script(text="At nine.")
@@ -259,6 +275,22 @@ async def test_near_misses_of_a_closed_category_speak_for_opening_it(ground: Gro
     assert ground.upstream.calls == []
     ground.audits.consider_near_miss(call_in(ground.book), near, answer)
     assert ground.audits.waiting == 0
+
+
+async def test_near_misses_that_complaints_withhold_are_judged_as_often_as_hits(
+    ground: Ground,
+) -> None:
+    for _ in range(4):
+        ground.kept.live.complained("default", 0.01)
+    call, near = call_in(ground.book), await ground.stored("a", "At nine.")
+    answer = chat_json(Say("1", 1, "m", "", Script(text="at nine"), {}))
+    ground.luck = 0.19
+    ground.audits.consider_near_miss(call, near, answer, 0.3)  # would not have been served anyway
+    assert ground.audits.waiting == 0
+    ground.audits.start()
+    ground.audits.consider_near_miss(call, near, answer, 0.15)
+    await ground.until(lambda: ground.count("near-miss", "right") == 1)
+    assert ground.kept.standing("default").tightened == pytest.approx(0.5**3.95)
 
 
 # -- what may be audited

@@ -33,6 +33,7 @@ class Model:
         ("half: 0.50", "half: 0.5"),
         ("  trailing \n", "trailing"),
         ("caf\u00e9", "cafe\u0301"),
+        ("a .5 mg dose", "a 0.5 mg dose!"),
     ],
 )
 def test_what_only_looks_different_is_the_same(one: str, other: str) -> None:
@@ -49,6 +50,11 @@ def test_what_only_looks_different_is_the_same(one: str, other: str) -> None:
         ("50 %", "50"),
         ("3/4 of it", "3 4 of it"),
         ("It does.", "It does not."),
+        ("Take .5 mg.", "Take 5 mg."),
+        ("Take .5mg.", "Take 5mg."),
+        ("It is (2 + 3) * 4.", "It is 2 + (3 * 4)."),
+        ("It is n!", "It is n."),
+        ("It is 5! ways", "It is 5 ways"),
         ("v1.2.3", "v1.23"),
         ("10,5", "105"),
         ("```\nif a:\n    b()\nc()\n```", "```\nif a:\n    b()\n    c()\n```"),

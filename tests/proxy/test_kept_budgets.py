@@ -6,6 +6,7 @@ import pytest
 
 from proxy.kept_budgets import KeptBudgets
 from proxy.rules import InForce
+from store.decision.budget_values import Sample
 from store.policy import Policy, PolicyBook
 from tests.encodings import rules_of
 from tests.fakes_documents import MemoryDocuments
@@ -32,6 +33,19 @@ async def test_verdicts_and_complaints_outlive_a_restart() -> None:
     assert (again.standing("fares").audits, again.standing("fares").point) == (1, 0.025)
 
 
+async def test_what_hits_take_back_of_a_complaint_outlives_a_restart() -> None:
+    documents = MemoryDocuments()
+    for _ in range(2):  # neither time enough of them
+        kept = await opened(documents, "fares", judge="")
+        if not await documents.records.budgets():
+            await kept.complained("default")
+        for _ in range(300):
+            kept.live.served("default", 0.01)
+        await kept.aclose()
+    assert (await opened(documents, judge="")).standing("default").tightened == 1.0
+    assert list(await documents.records.budgets()) == ["default"]
+
+
 async def test_what_was_known_of_a_category_that_is_gone_leaves_the_records() -> None:
     documents = MemoryDocuments()
     kept = await opened(documents, "fares")
@@ -46,6 +60,29 @@ async def test_a_category_that_was_deleted_meanwhile_is_not_complained_about() -
     kept = await opened(documents)
     await kept.complained("gone")
     assert await documents.records.budgets() == {}
+
+
+async def test_a_verdict_on_a_category_that_was_deleted_meanwhile_leaves_nothing() -> None:
+    documents = MemoryDocuments()
+    kept = await opened(documents)
+    sample = Sample(0.2, 0.05, 1)
+    await kept.audited("gone", sample, 0.01, wrong=False)
+    await kept.missed("gone", sample, 0.01, wrong=False)
+    await kept.controlled("gone", wrong=False)
+    assert await documents.records.budgets() == {}
+
+
+async def test_a_request_under_the_budget_of_before_wipes_nothing_of_the_one_in_force() -> None:
+    """An audit may wait for minutes, and a stream may last as long."""
+    kept = await opened(MemoryDocuments())
+    await kept.complained("default")
+    before = 0.02
+    assert kept.live.point("default", before) == 0.05
+    kept.live.served("default", before)
+    kept.live.wants_control("default", before)
+    kept.live.audited("default", before, kept.live.sample("default", before), risk=0, wrong=True)
+    standing = kept.standing("default")
+    assert (standing.tightened, standing.audits) == (0.5, 0)
 
 
 async def test_a_state_that_cannot_be_read_is_said_and_begins_anew(

@@ -234,6 +234,10 @@ def test_rows_have_times_and_lengths_where_they_say_so(tmp_path: Path) -> None:
         ([{"q": "a", "answer_id": 1.5}], ":1: answer_id: 1.5 is not allowed"),
         ([{"q": "a", "answer_id": 1, "t": "now"}], ":1: t: 'now' is not allowed"),
         (
+            [{"q": "a", "answer_id": 1, "t": 1_700_000_000_000}],  # milliseconds
+            ":1: t: 1700000000000 is not allowed; allowed: seconds, at most 1e+11",
+        ),
+        (
             [{"q": "a", "answer_id": 1, "t": 5}, {"q": "a", "answer_id": 1, "t": 4}],
             ":2: t: 4 is not allowed; allowed: a number of at least 5",
         ),

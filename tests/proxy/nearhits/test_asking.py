@@ -92,7 +92,8 @@ async def test_where_json_was_asked_for_anything_else_is_unfit(
 async def test_where_an_object_was_asked_for_other_json_is_unfit(text: str, stream: bool) -> None:
     with pytest.raises(Unfit):
         await asked(Script(text=text), body={"response_format": JSON_MODE[0], "stream": stream})
-    schema = {"response_format": JSON_MODE[1], "stream": stream}
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}}
+    schema = {"response_format": form, "stream": stream}
     _, _, told, _ = await asked(Script(text=text), body=schema)  # which may ask for any of them
     assert len(told) == 1
 
@@ -110,6 +111,18 @@ async def test_a_stream_of_json_goes_out_unchanged_once_it_is_known_to_be_one() 
     _, body, told, _ = await asked(script, body={"response_format": JSON_MODE[0], "stream": True})
     assert body == plain
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("text", ["42", '{"crown": 1}', '{"price": "low"}'])
+async def test_json_that_breaks_the_schema_that_was_asked_for_is_unfit(
+    text: str, stream: bool
+) -> None:
+    schema = {"properties": {"price": {"type": "number"}}, "required": ["price"], "type": "object"}
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    with pytest.raises(Unfit):
+        await asked(Script(text=text), body={"response_format": form, "stream": stream})
+    await asked(Script(text='{"price": 2.5}'), body={"response_format": form, "stream": stream})
 
 
 @pytest.mark.parametrize("form", [*JSON_MODE, {"type": "text"}, None, "json_object"])

@@ -113,6 +113,42 @@ def test_a_closed_category_comes_back_at_the_tightest_point_once_that_is_proven(
     assert proofs > 500
 
 
+def test_a_closed_category_opens_where_the_score_can_tell_although_it_never_says_less() -> None:
+    """The score that is shipped says 0.008 of its surest pairs: nothing reaches GRID[0]."""
+    category = CategoryBudget.fresh(BUDGET, SHIPPED)
+    control(category, 200)
+    feed(category, wrong=True, times=200)
+    for number in range(4000):
+        risky = number % 2 == 0  # what looks worse is worse, and is no reason to stay closed
+        category.missed(category.sample(), 0.3 if risky else 0.015, risky and number % 3 == 0)
+        if category.place != CLOSED:
+            break
+    assert (category.point, category.state) == (0.02, "proven")
+
+
+def test_a_category_that_is_shipped_closed_opens_by_proof_and_by_nothing_else() -> None:
+    category = CategoryBudget.fresh(BUDGET, 0.0)
+    control(category, 400)
+    assert (category.point, category.state) == (0.0, "unproven")
+    for _ in range(300):
+        category.missed(category.sample(), 0.03, wrong=True)
+    assert category.point == 0.0
+    category = CategoryBudget.from_data(json.loads(json.dumps(category.as_data())))
+    for _ in range(4000):
+        category.missed(category.sample(), 0.03, wrong=False)
+    assert category.point >= 0.035
+
+
+def test_what_went_wrong_beside_a_closed_category_does_not_keep_it_closed_for_ever() -> None:
+    category = CategoryBudget.fresh(BUDGET, SHIPPED)
+    control(category, 400)
+    feed(category, wrong=True, times=200)
+    for wrong in (True, False):
+        for _ in range(2000):
+            category.missed(category.sample(), 0.015, wrong)
+    assert category.place != CLOSED
+
+
 def test_a_proven_point_is_loosened_by_one_step_which_is_unproven() -> None:
     category = CategoryBudget.fresh(BUDGET, SHIPPED)
     while category.point == SHIPPED:
@@ -223,6 +259,32 @@ def test_audits_that_find_hits_right_take_a_complaint_back() -> None:
     assert points[-1] == pytest.approx(SHIPPED)
     feed(category, wrong=False, times=20)
     assert category.point == SHIPPED  # and no further
+
+
+def test_complaints_that_left_no_hits_are_taken_back_by_what_they_withhold() -> None:
+    category = CategoryBudget.fresh(0.02, 0.139)  # as is shipped; the score says 0.008 and more
+    for _ in range(4):
+        category.complained()
+    assert category.point < 0.009
+    for risk, wrong in ((0.1, True), (0.2, False)):  # wrong, and never served anyway
+        for _ in range(100):
+            category.missed(category.sample(), risk, wrong)
+    assert category.strain == MOST_STRAIN
+    for _ in range(80):
+        assert category.learns_from_miss(0.139)
+        category.missed(category.sample(), 0.139, False)
+    assert category.point == pytest.approx(0.139)
+    assert not category.learns_from_miss(0.139)
+    assert category.evidence.audits == 0  # nobody was served
+
+
+def test_without_a_judge_what_is_withheld_takes_a_complaint_back_far_later_than_hits() -> None:
+    category = CategoryBudget.fresh(0.02, 0.139)
+    category.complained()
+    for _ in range(2500):
+        category.withheld(0.1)
+        category.withheld(0.2)  # not for complaints
+    assert category.strain == pytest.approx(0.5)
 
 
 def test_wrong_verdicts_take_no_complaint_back() -> None:

@@ -113,6 +113,14 @@ def test_without_a_judge_hits_that_nobody_complains_about_take_complaints_back()
         assert all.point("fares", 0.01) == after
 
 
+def test_where_a_category_is_not_audited_its_hits_take_complaints_back_beside_a_judge_too() -> None:
+    all = budgets("judge-1")
+    all.complained("fares", 0.01)
+    for _ in range(600):
+        all.served("fares", 0.01, audited=False)
+    assert all.point("fares", 0.01) == 0.05
+
+
 @pytest.mark.parametrize("probability", [0.0, -0.1, 1.1, float("nan")])
 def test_a_verdict_that_cannot_be_weighed_is_refused(probability: float) -> None:
     with pytest.raises(ValueError, match="sampling probability"):
