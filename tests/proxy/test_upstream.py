@@ -381,6 +381,7 @@ async def answer_once(raw: bytes) -> tuple[asyncio.Server, str]:
     [
         pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n\r\n", id="another protocol"),
         pytest.param(b"HTTP/1.1 two hundred\r\n\r\n", id="no status"),
+        pytest.param(b"HTTP/1.1 999 No\r\nContent-Length: 0\r\n\r\n", id="a status of its own"),
         pytest.param(b"HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n", id="NUL in a header"),
         pytest.param(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", id="huge header"),
         pytest.param(
