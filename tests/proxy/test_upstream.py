@@ -370,8 +370,8 @@ async def test_a_server_that_sends_its_head_at_once_has_the_time_to_the_first_by
     fake: FakeUpstream,
 ) -> None:
     fake.default = Script(hold_after=0)
-    limits = {"idle_timeout": 0.1, "first_byte_timeout": 0.4}
-    async with Upstreams([spec(fake, **limits)]) as upstreams:
+    limited = spec(fake, idle_timeout=0.1, first_byte_timeout=0.4)
+    async with Upstreams([limited]) as upstreams:
         asyncio.get_running_loop().call_later(0.2, fake.release.set)
         async with await upstreams.open(chat(stream=True)) as answer:
             assert (await answer.read(LIMIT)).endswith(b"data: [DONE]\n\n")
