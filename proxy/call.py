@@ -12,6 +12,7 @@ from proxy.errors import ApiError
 from proxy.headers import NO_WISHES, CacheControl, parse_cache_control, parse_tags, parse_threshold
 from proxy.identity import (
     Group,
+    InvalidJson,
     asker_of,
     counted,
     entry_id,
@@ -226,7 +227,12 @@ class CallReader:
         headers = request.headers
         if not headers.get(b"content-type", b"application/json").lower().startswith(_JSON_TYPES):
             raise ApiError(415, "the body must be JSON: send Content-Type: application/json")
-        content = self._contents.read(wire, request.raw)
+        try:
+            content = self._contents.read(wire, request.raw)
+        except InvalidJson:
+            if headers.get(b"content-encoding", b"identity").lower() == b"identity":
+                raise
+            raise ApiError(415, "the body must be plain JSON: send no Content-Encoding") from None
         body, rules = content.body, self._in_force.rules
         tags, threshold, directives = _wishes(request)
         if b"x-nearhit-user" in headers:  # refused from keys that may not, in any category

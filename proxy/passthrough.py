@@ -36,13 +36,11 @@ class Upload:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._complete = asyncio.Event()
-        self._pushed_back: MutableMapping[str, Any] | None = None  # a message taken too early
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body; raise ClientGone on a hang-up."""
         while True:
-            message = self._pushed_back or await self._receive()
-            self._pushed_back = None
+            message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             if message["body"]:
@@ -56,19 +54,18 @@ class Upload:
 
         Raise ClientGone on a hang-up.
         """
-        message = await self._receive()
-        if message["type"] == "http.request" and not message.get("more_body"):
-            self._complete.set()
-            return message["body"], True
-        self._pushed_back = message
         parts: list[bytes] = []
         size = 0
-        async for chunk in self.chunks():
-            parts.append(chunk)
-            size += len(chunk)
-            if size > limit:
+        while size <= limit:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            parts.append(message["body"])
+            size += len(message["body"])
+            if not message.get("more_body"):
+                self._complete.set()
                 break
-        return b"".join(parts), self._complete.is_set()
+        return parts[0] if len(parts) == 1 else b"".join(parts), self._complete.is_set()
 
     async def until_gone(self) -> None:
         """Return once the client has hung up after sending its whole body."""
@@ -159,7 +156,7 @@ class Passthrough:
         if not is_json or (length.isdigit() and int(length) > self._peeked):
             return upload.chunks(), None
         raw, whole = await upload.up_to(self._peeked)
-        if not whole:
+        if not whole:  # what has come so far is more than we read
             return _after(raw, upload.chunks()), None
         try:
             body = orjson.loads(raw)

@@ -88,7 +88,9 @@ class Upstream(Section):
         [], description="names of upstreams that are asked in order when this one cannot answer"
     )
     connect_timeout: float = Field(5.0, gt=0, description="time to connect")
-    first_byte_timeout: float = Field(300.0, gt=0, description="time to the answer's first byte")
+    first_byte_timeout: float = Field(
+        300.0, gt=0, description="time to the answer's head, and again from there to its first byte"
+    )
     idle_timeout: float = Field(60.0, gt=0, description="longest pause between two chunks")
     max_retries: int = Field(2, ge=0, le=10, description="further tries before the first byte")
     prediction: bool = Field(

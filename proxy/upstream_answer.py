@@ -130,7 +130,7 @@ def _outcome(error: BaseException) -> str:
 class UpstreamAnswer:
     """An upstream's answer: its head, and its body as it comes. Read it to its end or close it."""
 
-    __slots__ = ("_idle_timeout", "_name", "_source", "_turn", "headers", "status")
+    __slots__ = ("_idle_timeout", "_name", "_patience", "_source", "_turn", "headers", "status")
 
     def __init__(self, source: Source, turn: Turn) -> None:
         self.status = source.status
@@ -139,7 +139,10 @@ class UpstreamAnswer:
         self._source = source
         self._turn = turn
         self._name = turn.member.name
-        self._idle_timeout = turn.member.spec.idle_timeout
+        spec = turn.member.spec
+        self._idle_timeout = spec.idle_timeout
+        # Many servers send the head at once, long before they have anything to say.
+        self._patience = max(spec.first_byte_timeout, spec.idle_timeout)
 
     @property
     def upstream(self) -> str:
@@ -177,12 +180,13 @@ class UpstreamAnswer:
     async def _next(self) -> bytes:
         source = self._source
         try:
-            if chunk := source.arrived():
+            chunk = source.arrived()
+            if not chunk and not source.ended():
+                async with asyncio.timeout(self._patience):
+                    chunk = await source.more()
+            if chunk:
+                self._patience = self._idle_timeout
                 return chunk
-            if not source.ended():
-                async with asyncio.timeout(self._idle_timeout):
-                    if chunk := await source.more():
-                        return chunk
         except BaseException as error:
             await source.aclose()
             told = self._told(error)
@@ -197,7 +201,7 @@ class UpstreamAnswer:
         if isinstance(error, UpstreamError) or not isinstance(error, Exception):
             return error
         if isinstance(error, TimeoutError):
-            seconds = self._idle_timeout
+            seconds = self._patience
             return UpstreamTimeout(f"upstream {self._name}: silent for {seconds:g} s in its answer")
         return UpstreamBroken(f"upstream {self._name}: the answer broke off")
 

@@ -25,6 +25,7 @@ from proxy.upstream_errors import (
 # (uvicorn, Node), for whoever writes to a connection in that moment gets no answer.
 KEEP_ALIVE = 4.0
 _CONNECTIONS = 1000
+_NO_STATUS = 600  # from here on HTTP knows none
 _LARGEST_HEADER = 64 * 1024
 _WRITE_AT_ONCE = 256 * 1024  # bytes; larger bodies are written piece by piece
 
@@ -140,6 +141,9 @@ class Connections:
         finally:
             if upload is not None:
                 upload.waiting = False
+        if response.status >= _NO_STATUS:  # it could be told to nobody
+            response.close()
+            raise UpstreamBroken(f"upstream {spec.name}: it answered with status {response.status}")
         return HttpSource(response)
 
 

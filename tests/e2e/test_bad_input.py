@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -193,6 +194,12 @@ async def test_a_body_that_is_not_declared_as_json_is_a_415(door: Door, kind: st
     kinds = {"Content-Type": kind}
     error = await door.refused(415, "POST", CHAT, data=orjson.dumps(GOOD), headers=kinds)
     assert "application/json" in error["message"]
+
+
+async def test_an_encoded_body_is_a_415(door: Door) -> None:
+    packed, kinds = gzip.compress(orjson.dumps(GOOD)), {**JSON, "Content-Encoding": "gzip"}
+    error = await door.refused(415, "POST", CHAT, data=packed, headers=kinds)
+    assert "Content-Encoding" in error["message"]
 
 
 @pytest.mark.parametrize("announced", [True, False], ids=["announced", "chunked"])

@@ -3,15 +3,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from typing import Any
 
-import orjson
 import pytest
 
-from proxy.auth import Caller, Keyring
-from proxy.call import Request
 from proxy.headers import Credential
-from proxy.passthrough import Passthrough, Upload
 from proxy.upstream import Upstreams, UpstreamSpec
 from tests.fake_upstream import FakeUpstream, Script
 
@@ -156,23 +151,3 @@ async def test_the_list_says_nothing_of_how_fast_calls_are(
     async with Upstreams([spec(pair[0], "*")]) as upstreams:
         await listed(upstreams)
         assert upstreams.route("x").first_byte_p95() is None
-
-
-async def test_a_model_behind_another_wire_is_described_from_the_list() -> None:
-    specs = [UpstreamSpec(name="c", provider="groq", models=("llama", "llama-*"))]
-    upstreams = Upstreams(specs)  # not entered: litellm need not be there
-    passthrough = Passthrough(upstreams, Keyring(()), ())
-    request = Request(raw=b"", header_list=[], headers={}, query_string=b"", request_id="r")
-    upload, caller = Upload(no_more), Caller(tenant="t")
-    answer = await passthrough.answer("GET", "/v1/models/llama", request, caller, upload)
-    assert isinstance(answer.body, bytes)
-    assert orjson.loads(answer.body) == {
-        "id": "llama",
-        "object": "model",
-        "created": 0,
-        "owned_by": "c",
-    }
-
-
-async def no_more() -> dict[str, Any]:
-    return {"type": "http.request", "body": b""}

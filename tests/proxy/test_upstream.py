@@ -366,6 +366,21 @@ async def test_a_stream_that_fails(
     assert words in str(error)
 
 
+async def test_a_server_that_sends_its_head_at_once_has_the_time_to_the_first_byte(
+    fake: FakeUpstream,
+) -> None:
+    fake.default = Script(hold_after=0)
+    limited = spec(fake, idle_timeout=0.1, first_byte_timeout=0.4)
+    async with Upstreams([limited]) as upstreams:
+        asyncio.get_running_loop().call_later(0.2, fake.release.set)
+        async with await upstreams.open(chat(stream=True)) as answer:
+            assert (await answer.read(LIMIT)).endswith(b"data: [DONE]\n\n")
+        fake.release.clear()
+        error = await failure(upstreams, chat(stream=True))
+    assert isinstance(error, UpstreamTimeout)
+    assert "silent for 0.4 s" in str(error)
+
+
 async def answer_once(raw: bytes) -> tuple[asyncio.Server, str]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -381,6 +396,7 @@ async def answer_once(raw: bytes) -> tuple[asyncio.Server, str]:
     [
         pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n\r\n", id="another protocol"),
         pytest.param(b"HTTP/1.1 two hundred\r\n\r\n", id="no status"),
+        pytest.param(b"HTTP/1.1 999 No\r\nContent-Length: 0\r\n\r\n", id="a status of its own"),
         pytest.param(b"HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n", id="NUL in a header"),
         pytest.param(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", id="huge header"),
         pytest.param(
