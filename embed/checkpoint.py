@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -99,7 +98,7 @@ class Checkpoint:
             manifest = json.loads((directory / MANIFEST).read_bytes())
         except FileNotFoundError:
             raise CheckpointInvalid(f"{directory} holds no {MANIFEST}") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:  # the last: nested too deeply
             raise CheckpointInvalid(f"{directory / MANIFEST} cannot be read: {error}") from None
         checkpoint = _parse(directory, manifest)
         for name, digest in checkpoint.files.items():
@@ -195,6 +194,8 @@ def _parse(directory: Path, manifest: Any) -> Checkpoint:
     try:
         source = Source(**manifest["source"])
         created = datetime.fromisoformat(manifest["created"])
+        if created.tzinfo is None:  # else nobody could say how old it is
+            created = created.replace(tzinfo=UTC)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointInvalid(f"{directory / MANIFEST}: source or created: {error}") from None
     return Checkpoint(
@@ -244,7 +245,7 @@ def _check_numbers(directory: Path, key: str, said: Any) -> None:
     if not isinstance(said, dict):
         raise _fault(directory, key, said, "an object of numbers")
     for name, number in said.items():
-        if type(number) not in (int, float) or not math.isfinite(number):
+        if type(number) not in (int, float) or not abs(number) <= sys.float_info.max:
             raise _fault(directory, f"{key}.{name}", number, "a number")
 
 
@@ -256,7 +257,9 @@ def _parse_files(directory: Path, files: Any) -> dict[str, str]:
         if name not in files:
             raise CheckpointInvalid(f"{directory / MANIFEST}: files: {name} is not listed")
     for name, digest in files.items():
-        if Path(name).name != name or not isinstance(digest, str):
+        # What cannot be printed (a zero, half a surrogate pair) is no file's name either.
+        strange = Path(name).name != name or not name.isprintable()
+        if strange or not isinstance(digest, str):
             raise _fault(directory, f"files.{name}", digest, "a file beside it and its SHA-256")
     return files
 

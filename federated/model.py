@@ -25,6 +25,7 @@ WEIGHTS = "model.safetensors"
 MAX_TOKENS = 256  # the packaged model's window
 GROUP_TOKENS = 4096  # padded tokens a forward pass: its activations take some 100 MiB a layer
 GROUP_SLACK = 1.3  # longest over shortest text in it: more padding costs more than another pass
+AT_ONCE = 1024  # texts of which all layers' outputs are asked for together
 LAYER = "encoder.layer."
 
 
@@ -100,7 +101,7 @@ class SimilarityModel:
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return one unit row of shape (dimension,) a text; of a long one that of its beginning."""
         with torch.inference_mode():
-            return cast(Vectors, self.vectors(texts).numpy())
+            return cast(Vectors, self._in_parts(texts).numpy())
 
     def vectors(self, texts: Sequence[str]) -> torch.Tensor:
         """Return unit rows of shape (n, dimension) through which gradients flow to `parameters`."""
@@ -128,8 +129,14 @@ class SimilarityModel:
             fresh = list(dict.fromkeys(texts))
         if fresh:
             with self.at(self._first_state), torch.no_grad():
-                self._first |= dict(zip(fresh, self.vectors(fresh), strict=True))
+                self._first |= dict(zip(fresh, self._in_parts(fresh), strict=True))
         return torch.stack([self._first[text] for text in texts])
+
+    def _in_parts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return their rows without gradients, never holding more of texts than may be kept."""
+        most = min(AT_ONCE, self._kept_texts)
+        parts = [self.vectors(texts[at : at + most]) for at in range(0, len(texts), most)]
+        return torch.cat(parts) if parts else self.vectors([])
 
     @contextmanager
     def at(self, state: State) -> Iterator[None]:

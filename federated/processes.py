@@ -231,7 +231,9 @@ class Flower:
         if self._tls is None:
             lines.append("insecure = true")
         else:
-            lines.append(f"root-certificates = {json.dumps(str(self._tls.authority))}")
+            lines.append(
+                f"root-certificates = {json.dumps(str(self._tls.authority), ensure_ascii=False)}"
+            )
         (self._home / "config.toml").write_text("\n".join(lines) + "\n")
 
     def _start(
@@ -258,7 +260,9 @@ class Flower:
 
 def as_config(values: Mapping[str, Value]) -> str:
     """Return values as Flower's command line wants them: `key=value key="text"`."""
-    return " ".join(f"{key}={json.dumps(value)}" for key, value in values.items())
+    # TOML knows no pairs of escapes, as JSON has for an emoji.
+    told = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+    return " ".join(f"{key}={value}" for key, value in told.items())
 
 
 def end(process: subprocess.Popen[bytes], patience: float = STOP) -> None:

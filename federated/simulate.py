@@ -68,8 +68,13 @@ def write_pairs(file: Path, pairs: Sequence[LabelledPair]) -> None:
 def simulate(
     pairs: Sequence[LabelledPair], sites: int, output: Path, config: dict[str, Value]
 ) -> RunRecord:
-    """Run the app over `sites` sites; return what came of it. Raise FlowerFailed."""
+    """Run the app over `sites` sites; return what came of it. Raise FlowerFailed, OptionInvalid."""
     options = RunOptions.read(config)
+    least = options.min_clients
+    if options.secure_aggregation:
+        least = max(least, options.secure_least)
+    if sites < least:  # it would wait for the others, who never come
+        raise OptionInvalid(f"sites is {sites}, allowed: {least} or more with these options")
     config = {"wait-for-clients": 120.0, **config, "output": str(output.absolute())}
     with tempfile.TemporaryDirectory(prefix="nearhit-federated-") as folder:
         where = Path(folder) / "sites"

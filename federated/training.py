@@ -15,6 +15,7 @@ from federated.pairs import LabelledPair
 
 SCALE = 20.0  # of cosines within the softmax, as in sentence-transformers
 LONGEST_GRADIENT = 1.0  # a longer one is cut to this norm
+LARGEST = 8  # times the batch's size: what one may come to. A pair takes more than a MiB.
 Batch = Sequence[LabelledPair]
 OnProgress = Callable[[int, int], None]
 
@@ -111,7 +112,8 @@ def batches(
 ) -> Iterator[list[LabelledPair]]:
     """Yield an epoch's batches: whole groups, so that a text of several pairs is encoded once.
 
-    A label-0 pair beyond `options.negatives` of its stored text waits for another epoch.
+    A group that is larger than LARGEST batches (everybody's question, and all who asked it) comes
+    in parts. A label-0 pair beyond `options.negatives` of its stored text waits for another epoch.
     """
     batch: list[LabelledPair] = []
     for group in chance.sample(groups, len(groups)):
@@ -120,6 +122,9 @@ def batches(
             shown[pair.stored] += pair.label == 0
             if pair.label == 1 or shown[pair.stored] <= options.negatives:
                 batch.append(pair)
+            if len(batch) >= LARGEST * options.batch:
+                yield batch
+                batch = []
         if len(batch) >= options.batch:
             yield batch
             batch = []

@@ -122,13 +122,14 @@ class Reencoder:
         """Have all texts of the entries in the file."""
         texts = dict.fromkeys(text for held in entries for text in (held.query, *held.earlier))
         fresh = sorted((text for text in texts if not self.file.knows(text)), key=len)
-        whole = [text for text in fresh if self._encoder.fits(text)]
-        if len(whole) < len(fresh):
-            none: dict[str, Vector | None] = dict.fromkeys(set(fresh) - set(whole))
-            await asyncio.to_thread(self.file.add, none)
-        for start in range(0, len(whole), BATCH):
+        for start in range(0, len(fresh), BATCH):
             began = time.monotonic()
-            made = await self._encoded(whole[start : start + BATCH])
+            some = fresh[start : start + BATCH]
+            # Few at a time: a look at whether one fits takes a moment of the event loop.
+            whole = [text for text in some if self._encoder.fits(text)]
+            made: dict[str, Vector | None] = dict.fromkeys(some)
+            if whole:
+                made |= await self._encoded(whole)
             await asyncio.to_thread(self.file.add, made)
             await asyncio.sleep(rest_after(time.monotonic() - began, self._share))
 

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
 from embed.encoder import Encoder
@@ -130,10 +130,13 @@ class Switch:
         again, after a restart too. Raises SwitchRefused, EncoderFailed when the encoder fails on
         everything, StoreUnavailable and OSError.
         """
-        async with self._alone():
+        refused = AsyncExitStack()
+        refused.push_async_callback(encoder.aclose)  # it takes 100 MB
+        async with refused, self._alone():
             if encoder.checkpoint == self.active:
                 raise SwitchRefused(f"checkpoint {self.active} serves already")
             side = await self._side_to_stage(encoder)
+            refused.pop_all()
             attempt = uuid.uuid4().hex
             await self._note(replace(self._state, staging=side.name, attempt=attempt))
             try:

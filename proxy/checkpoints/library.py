@@ -147,7 +147,11 @@ def _age(listed: Listed) -> tuple[float, str]:
 
 
 def _mark_of(directory: Path) -> _Mark:
-    seen = [(path.name, path.stat()) for path in sorted(directory.iterdir())]
+    # Of a link that leads nowhere there is the link itself.
+    seen = [
+        (path.name, path.stat() if path.exists() else path.lstat())
+        for path in sorted(directory.iterdir())
+    ]
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in seen)
 
 

@@ -305,6 +305,19 @@ async def test_a_failing_encoder_leaves_everything_as_it_was(ground: Ground) -> 
         assert (await one.ask(AGAIN)).is_semantic
 
 
+async def test_an_encoder_that_is_not_staged_is_not_kept_in_memory(ground: Ground) -> None:
+    async with ground.proxy() as one:
+        again = ground.encoder(OLD)
+        with pytest.raises(SwitchRefused, match="serves already"):
+            await one.switch.stage(again, lambda done, of: None)
+
+        new = ground.encoder(NEW)
+        async with one.switch._turn:
+            with pytest.raises(SwitchRefused, match="another switch"):
+                await one.switch.stage(new, lambda done, of: None)
+        assert again.closed and new.closed
+
+
 async def test_a_third_checkpoint_takes_the_place_of_the_former(ground: Ground) -> None:
     async with ground.proxy() as one:
         await one.stored(QUESTION)

@@ -173,6 +173,12 @@ def test_a_changed_file_is_named(tmp_path: Path, name: str) -> None:
         pytest.param(
             {"files": dict.fromkeys(FILES, 7)}, "files.model.onnx is 7", id="digest as number"
         ),
+        pytest.param(
+            {"files": dict.fromkeys([*FILES, "a\0b"], "0" * 64)}, "files.a", id="a zero in a name"
+        ),
+        pytest.param(
+            {"files": dict.fromkeys([*FILES, "\ud800"], "0" * 64)}, "files.", id="half a character"
+        ),
         pytest.param({"id": "minilm-l6-v2-0"}, "id is 'minilm-l6-v2-0', allowed", id="other id"),
         pytest.param({"id": None}, "id is None, allowed", id="no id"),
         pytest.param({"lineage": []}, r"lineage is \[\], allowed: an object of", id="no lineage"),
@@ -193,6 +199,11 @@ def test_a_changed_file_is_named(tmp_path: Path, name: str) -> None:
             {"lineage": asdict(LINEAGE) | {"metrics": {"loss": True}}},
             "lineage.metrics.loss is True, allowed: a number",
             id="a metric that is a boolean",
+        ),
+        pytest.param(
+            {"lineage": asdict(LINEAGE) | {"metrics": {"loss": 10**400}}},
+            "lineage.metrics.loss is 1000",
+            id="a metric beyond all floats",
         ),
         pytest.param(
             {"lineage": asdict(LINEAGE) | {"thresholds": [0.9]}},
@@ -231,6 +242,7 @@ def test_a_wrong_field_is_named_with_what_is_allowed(
         pytest.param("{", "manifest.json cannot be read", id="half a manifest"),
         pytest.param("[]", "manifest.json is not a JSON object", id="not an object"),
         pytest.param("\x00\udcff", "manifest.json cannot be read", id="binary"),
+        pytest.param("[" * 100_000, "manifest.json cannot be read", id="nested deeply"),
     ],
 )
 def test_a_broken_manifest_is_one_line(tmp_path: Path, content: str | None, line: str) -> None:

@@ -91,3 +91,7 @@ def test_few_texts_are_kept_at_a_time(model: SimilarityModel) -> None:
     small = SimilarityModel(1, kept_texts=2)
     for _ in range(2):
         np.testing.assert_allclose(small.encode(TEXTS), model.encode(TEXTS), atol=1e-5)
+    assert len(small._kept) <= 2
+    small.first_vectors(TEXTS)
+    assert len(small._kept) <= 2
+    assert small.encode([]).shape == (0, small.dimension)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from flwr.common.config import parse_config_args
 
 from embed.checkpoint import Checkpoint
 from federated.options import Config
@@ -43,6 +44,27 @@ def test_a_fault_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err.startswith("error: ")
     assert main(["--output", str(tmp_path), "num-server-rounds=0"]) == 1
     assert "num-server-rounds is 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "least"),
+    [
+        (["--sites", "0"], 2),
+        (["--sites", "1"], 2),
+        (["--sites", "2", "secure-aggregation=true"], 3),
+    ],
+)
+def test_sites_who_would_wait_for_others_that_never_come_are_told_at_once(
+    asked: list[str], least: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--output", str(tmp_path), *asked]) == 1
+    said = f"error: sites is {asked[1]}, allowed: {least} or more with these options\n"
+    assert capsys.readouterr().err == said
+
+
+def test_every_letter_of_a_path_reaches_flower() -> None:
+    values: Config = {"output": "/srv/Zürich 😀/runs", "seed": 1}
+    assert parse_config_args([as_config(values)]) == values
 
 
 def test_a_process_that_does_not_listen_is_ended_with_its_children() -> None:

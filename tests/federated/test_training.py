@@ -12,6 +12,7 @@ from federated.aggregation import difference, norm
 from federated.model import SimilarityModel
 from federated.pairs import LabelledPair
 from federated.training import (
+    LARGEST,
     TrainOptions,
     anchor_loss,
     batches,
@@ -94,6 +95,13 @@ def test_an_epoch_shows_few_of_many_wrong_pairs_and_all_right_ones() -> None:
     pairs = [LabelledPair(f"q{i}", "s", int(i < 3)) for i in range(20)]
     (batch,) = batches(grouped(pairs), TrainOptions(negatives=2), random.Random(1))
     assert sorted(pair.label for pair in batch) == [0, 0, 1, 1, 1]
+
+
+def test_a_question_that_thousands_have_asked_comes_in_parts() -> None:
+    pairs = [LabelledPair(f"q{i}", "s", 1) for i in range(3000)]
+    made = list(batches(grouped(pairs), TrainOptions(batch=16), random.Random(1)))
+    assert sorted((p for b in made for p in b), key=pairs.index) == pairs
+    assert max(map(len, made)) == LARGEST * 16
 
 
 def unit(*angles: float) -> torch.Tensor:

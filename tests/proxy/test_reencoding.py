@@ -12,7 +12,7 @@ import pytest
 
 from embed.encoder import Vectors
 from embed.errors import EncoderFailed
-from proxy.reencoding import LONGEST_REST, Reencoder, rest_after
+from proxy.reencoding import BATCH, LONGEST_REST, Reencoder, rest_after
 from store.cache import Cache
 from store.entry import EntryId
 from store.eviction import Quota, Share
@@ -98,6 +98,36 @@ async def test_earlier_turns_are_encoded_with_their_question(ground: Ground) -> 
     (past,) = ground.cache.vectors.earlier(EntryId("a"), NEW)
     assert past is not None
     np.testing.assert_allclose(past, vector_of(NEW, "a lemon tree"), atol=1e-6)
+
+
+async def test_others_get_their_turn_while_it_is_looked_which_texts_fit(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(64):
+        turns = tuple(f"turn {turn} of conversation {number}" for turn in range(3))
+        past = {"earlier": turns, "earlier_vectors": (axis(1),) * 3}
+        await put(ground, f"e{number}", f"question {number}", **past)
+    looks = 0
+    most = 0
+
+    def fits(text: str) -> bool:
+        nonlocal looks, most
+        looks += 1
+        most = max(most, looks)
+        return True
+
+    async def others() -> None:
+        nonlocal looks
+        while True:
+            looks = 0
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(ground.encoder, "fits", fits)
+    serving = asyncio.create_task(others())
+    await ground.fill()
+    serving.cancel()
+    assert len(ground.encoder.encoded) == 64 * 4
+    assert 0 < most <= BATCH
 
 
 async def test_what_comes_meanwhile_is_caught_up_with(ground: Ground) -> None:

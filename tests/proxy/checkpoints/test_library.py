@@ -102,3 +102,15 @@ async def test_a_manifest_of_another_kind_is_listed_with_its_fault(
     edit(taken.directory, format=99)
     (listed,) = await library.listed()
     assert "format is 99" in listed.fault
+
+
+async def test_one_odd_directory_does_not_keep_the_others_from_being_listed(
+    library: Library,
+) -> None:
+    library.directory.mkdir(parents=True)
+    for name in ("a-1", "b-1", "c-1"):
+        write(library.directory / name)
+    edit(library.directory / "a-1", created="0001-01-01T00:00:00")
+    edit(library.directory / "b-1", lineage={"parent": "x", "metrics": {"loss": 10**400}})
+    (library.directory / "c-1" / "old.onnx").symlink_to("nowhere")
+    assert [each.id for each in await library.listed()] == ["a-1", "b-1", "c-1"]
