@@ -64,6 +64,11 @@ class Keys:
         return self.common("replicas")
 
     @property
+    def staleness(self) -> str:
+        """The hash of for how many ms each replica may serve without hearing from the others."""
+        return self.common("staleness")
+
+    @property
     def snapshots(self) -> str:
         """The hash of where each replica's last snapshot is in the journal."""
         return self.common("snapshots")

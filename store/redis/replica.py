@@ -165,7 +165,8 @@ class Replica:
     async def settled(self) -> None:
         """Wait until no live replica can serve what a record so far has taken back.
 
-        That is when all have applied it, or after `max_staleness`. Raises StoreUnavailable.
+        That is when all have applied it, or none of the others may serve any more. Raises
+        StoreUnavailable.
         """
         await settled(self._connection, self._keys, self._max_staleness)
 
@@ -360,4 +361,7 @@ class Replica:
                 future.set_result(None)
 
     async def _ask_beat(self) -> Beat:
-        return await self._connection.ask(lambda r: beat(r, self._keys, self.name, self.position))
+        may_ms = int(self._max_staleness * 1000)
+        return await self._connection.ask(
+            lambda r: beat(r, self._keys, self.name, self.position, may_ms)
+        )

@@ -16,14 +16,18 @@ POLL_SECONDS = 0.01
 ALLOWED_FULL = "#!lua flags=allow-oom\n"
 NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 
-# Notes where this replica is, and tells where the journal is. Whoever was last seen a day ago is
-# forgotten.
+# Notes where this replica is and for how long it may serve without asking, and tells where the
+# journal is. Whoever was last seen a day ago is forgotten.
 BEAT = f"""{ALLOWED_FULL}{NOW}
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[2] .. ' ' .. now)
+redis.call('HSET', KEYS[6], ARGV[1], ARGV[3])
 local seen = redis.call('HGETALL', KEYS[3])
 for i = 1, #seen, 2 do
   local at = tonumber(string.match(seen[i + 1], ' (%d+)$') or '0')
-  if now - at > 86400000 then redis.call('HDEL', KEYS[3], seen[i]) end
+  if now - at > 86400000 then
+    redis.call('HDEL', KEYS[3], seen[i])
+    redis.call('HDEL', KEYS[6], seen[i])
+  end
 end
 local mine = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2], 'COUNT', 1)
 local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
@@ -47,17 +51,19 @@ redis.call('SADD', KEYS[3], ARGV[3])
 redis.call('SET', KEYS[4], now + tonumber(ARGV[4]))
 return ARGV[2]
 """
-# Counts the live that have not applied a record yet. Who was not seen for so long serves nothing.
+# Returns for how many ms a live one that has not applied a record yet may serve at most, 0 if there
+# is none. Who was not seen for so long serves nothing. ARGV[3] stands for whoever does not say.
 BEHIND = f"""{NOW}
-local count = 0
+local longest = 0
 local seen = redis.call('HGETALL', KEYS[1])
 for i = 1, #seen, 2 do
   local ms, seq, at = string.match(seen[i + 1], '^(%d+)-(%d+) (%d+)$')
   local before = tonumber(ms) < tonumber(ARGV[1])
     or (tonumber(ms) == tonumber(ARGV[1]) and tonumber(seq) < tonumber(ARGV[2]))
-  if before and now - tonumber(at) <= tonumber(ARGV[3]) then count = count + 1 end
+  local may = tonumber(redis.call('HGET', KEYS[2], seen[i]) or ARGV[3])
+  if before and now - tonumber(at) <= may then longest = math.max(longest, may) end
 end
-return count
+return longest
 """
 
 
@@ -83,10 +89,14 @@ class Beat(NamedTuple):
     joining: int  # replicas that a new epoch still waits for
 
 
-async def beat(client: Redis, keys: Keys, replica: str, position: int) -> Beat:
-    """Note where this replica is; return where the journal is."""
+async def beat(
+    client: Redis, keys: Keys, replica: str, position: int, max_staleness_ms: int
+) -> Beat:
+    """Note where this replica is and for how long it may serve; return where the journal is."""
     names = [keys.journal, keys.epoch, keys.replicas, keys.joining, keys.joining_until]
-    answer = await client.eval(BEAT, len(names), *names, replica, stream_id(position))
+    names.append(keys.staleness)
+    told = (replica, stream_id(position), max_staleness_ms)
+    answer = await client.eval(BEAT, len(names), *names, *told)
     epoch, here, first, last, joining = answer
     return Beat(epoch.decode(), bool(here), position_of(first), position_of(last), joining)
 
@@ -104,11 +114,12 @@ async def renew(
 
 
 async def behind(client: Redis, keys: Keys, position: int, max_staleness_ms: int) -> int:
-    """Return how many live replicas have not applied the record at a position."""
-    milliseconds, sequence = stream_id(position).split(b"-")
-    return int(
-        await client.eval(BEHIND, 1, keys.replicas, milliseconds, sequence, max_staleness_ms)
-    )
+    """Return for how many ms a live replica that has not applied a record may serve; 0: none.
+
+    `max_staleness_ms` is that of replicas of before, which do not say theirs.
+    """
+    names, place = (keys.replicas, keys.staleness), stream_id(position).split(b"-")
+    return int(await client.eval(BEHIND, len(names), *names, *place, max_staleness_ms))
 
 
 async def alive(client: Redis, keys: Keys, within_ms: int) -> set[str]:
@@ -119,14 +130,16 @@ async def alive(client: Redis, keys: Keys, within_ms: int) -> set[str]:
 async def settled(connection: RedisConnection, keys: Keys, max_staleness: float) -> None:
     """Wait until no live replica can serve what a record so far has taken back.
 
-    That is when all have applied it, or after `max_staleness` seconds. Raises StoreUnavailable.
+    That is when all have applied it, or when those that have not may serve nothing any more, each
+    by its own `max_staleness`; this one, in seconds, is of those that do not say. Raises
+    StoreUnavailable.
     """
     since = time.monotonic()
     found: Any = await connection.ask(lambda r: r.xrevrange(keys.journal, count=1))
     end = position_of(found[0][0]) if found else 0
     limit = int(max_staleness * 1000)
-    while time.monotonic() - since < max_staleness:
-        if not await connection.ask(lambda r: behind(r, keys, end, limit)):
+    while longest := await connection.ask(lambda r: behind(r, keys, end, limit)):
+        if time.monotonic() - since >= longest / 1000:
             return
         await asyncio.sleep(POLL_SECONDS)
 
@@ -139,4 +152,5 @@ async def joined(client: Redis, keys: Keys, replica: str) -> None:
 async def leave(client: Redis, keys: Keys, replica: str) -> None:
     """Let nobody wait for this replica any more."""
     await client.hdel(keys.replicas, replica)
+    await client.hdel(keys.staleness, replica)
     await client.srem(keys.joining, replica)

@@ -40,14 +40,20 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServ
 class Member:
     """A replica with what it was told."""
 
-    def __init__(self, server: RedisServer, directory: Path, joining: float = 5.0) -> None:
+    def __init__(
+        self,
+        server: RedisServer,
+        directory: Path,
+        joining: float = 5.0,
+        max_staleness: float = STALENESS,
+    ) -> None:
         self.connection = RedisConnection.to(server.url, write_seconds=1.0)
         self.remembered = Remembered.open(directory)
         self.replica = Replica(
             self.connection,
             KEYS,
             self.remembered,
-            max_staleness=STALENESS,
+            max_staleness=max_staleness,
             joining_seconds=joining,
         )
         self.told: list[Record] = []
@@ -73,9 +79,9 @@ class Member:
 
 @asynccontextmanager
 async def member(
-    server: RedisServer, directory: Path, joining: float = 5.0
+    server: RedisServer, directory: Path, joining: float = 5.0, max_staleness: float = STALENESS
 ) -> AsyncIterator[Member]:
-    one = Member(server, directory, joining)
+    one = Member(server, directory, joining, max_staleness)
     await one.replica.join()
     await one.replica.start()
     assert await one.replica.caught_up(5)
@@ -149,6 +155,21 @@ async def test_a_purge_waits_for_whoever_may_still_serve(
         assert not two.replica.fresh
         assert time.monotonic() - began <= STALENESS + 0.3
         assert two.changes() == [purge(A)]
+
+
+async def test_a_purge_waits_for_one_out_of_reach_as_long_as_that_one_may_serve(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    """Its max_staleness is another while a changed configuration is rolled out."""
+    async with (
+        member(server, tmp_path / "1") as one,
+        member(server, tmp_path / "2", max_staleness=3 * STALENESS) as two,
+    ):
+        await _never(two.replica)
+        await one.append(purge(A))
+        await one.replica.settled()
+        assert not two.replica.fresh
+        assert two.changes() == []
 
 
 async def _never(replica: Replica) -> None:
