@@ -123,8 +123,9 @@ class Cache:
 
     async def reload(self, barred: Callable[[Held], bool] = nothing) -> None:
         """Forget everything and restore what is stored, as `open` does."""
-        for id in list(self._memory.held):
-            self._memory.let_go(id)
+        for part in slices(list(self._memory.held), SWEPT_AT_ONCE):
+            self._memory.let_all_go(part)
+            await asyncio.sleep(0)
         await self._load(barred, None)
 
     async def _load(self, barred: Callable[[Held], bool], on_progress: Progress | None) -> None:

@@ -6,7 +6,7 @@ Books only: nothing here waits, and nothing here is durable.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from store.entry import EntryId, Held, Stored, Version
 from store.eviction import Occupancy, Share
@@ -67,6 +67,11 @@ class Memory:
             self.hot.drop(id)
             self.vectors.remove(held)
         return held
+
+    def let_all_go(self, ids: Iterable[EntryId]) -> None:
+        """Let go of several entries."""
+        for id in ids:
+            self.let_go(id)
 
     def _part_from_twins(self, held: Held) -> None:
         if held.shared_key:

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -904,6 +905,28 @@ async def test_room_for_another_process_entry_is_made_by_that_process(
     assert cache.exact(EntryId("a")) is not None
     documents.tell(Removed((EntryId("a"),), purged=False), own=False)
     assert (cache.exact(EntryId("a")), cache.facts().entries["default"]) == (None, 1)
+    await closed(cache)
+
+
+async def test_others_get_their_turn_while_memory_is_emptied_to_be_read_anew(
+    documents: MemoryDocuments,
+) -> None:
+    cache = await opened(documents, Quota(2_000, 2**30))
+    for number in range(1_000):
+        documents.tell(Put(Stored(held_of(entry(f"e{number}")), CHECKPOINT, None)), own=False)
+    turns = [1_000]
+
+    async def watch() -> None:
+        while turns[-1]:
+            await asyncio.sleep(0)
+            turns.append(sum(cache.facts().entries.values()))
+
+    watching = asyncio.create_task(watch())
+    await asyncio.sleep(0)
+    await cache.reload()
+    await watching
+    most = max(before - after for before, after in pairwise(turns))
+    assert 0 < most <= 256  # some 2 ms
     await closed(cache)
 
 
