@@ -5,7 +5,17 @@ set -eu
 cd "$(dirname "$0")/.."
 
 random() { od -An -N32 -tx1 /dev/urandom | tr -d ' \n'; }
-digest() { printf %s "$1" | sha256sum | cut -d ' ' -f 1; }
+if command -v sha256sum > /dev/null; then
+    sum() { sha256sum; }
+elif command -v shasum > /dev/null; then # macOS
+    sum() { shasum -a 256; }
+elif command -v openssl > /dev/null; then
+    sum() { openssl dgst -sha256 -r; }
+else
+    echo "setup.sh needs sha256sum, shasum or openssl" >&2
+    exit 1
+fi
+digest() { printf %s "$1" | sum | cut -d ' ' -f 1; }
 
 # Containers see the files under a uid of their own, so the files are open, and their folder is
 # closed to everybody else on this machine.
@@ -22,7 +32,9 @@ if [ ! -e deploy/secrets/openai_api_key ]; then
         : > deploy/secrets/openai_api_key
     fi
 fi
-chmod 644 deploy/secrets/*
+for file in deploy/secrets/*; do
+    if [ -f "$file" ]; then chmod 644 "$file"; fi # not folders: those of docs/federated.md
+done
 
 if [ -e .env ]; then
     echo ".env is there already: no keys were made" >&2

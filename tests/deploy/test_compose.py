@@ -185,11 +185,14 @@ def test_the_pages_pod_runs_the_image_as_it_is_built() -> None:
     assert yaml.safe_load(config["data"]["nearhit.yaml"]) == shipped
 
 
+PASSWORD = 's3cret with a space, "quotes" and a \\'
+
+
 @pytest.fixture
 def redis_port(tmp_path: Path) -> Iterator[int]:
     """Redis started by the container's own script, its absolute paths moved below a folder."""
     port = free_port()
-    (tmp_path / "password").write_text("s3cret with a space")
+    (tmp_path / "password").write_text(PASSWORD)
     conf = (ROOT / "deploy" / "redis.conf").read_text()
     assert "dir /data\n" in conf
     moved = conf.replace("dir /data", f"dir {tmp_path}")
@@ -225,7 +228,7 @@ def test_redis_takes_the_password_of_the_file_and_keeps_what_it_holds(
     redis_port: int, tmp_path: Path
 ) -> None:
     settings = ("config", "get", "appendonly", "maxmemory-policy")
-    answer = cli(redis_port, *settings, password="s3cret with a space").split()
+    answer = cli(redis_port, *settings, password=PASSWORD).split()
     assert dict(zip(answer[::2], answer[1::2], strict=True)) == {
         "appendonly": "yes",
         "maxmemory-policy": "noeviction",

@@ -105,6 +105,43 @@ def test_the_set_up_keeps_digests_only_and_never_replaces_what_is_there(tmp_path
     assert (secrets / "redis_password").read_text() == password
 
 
+def set_up_with(directory: Path, *tools: str) -> subprocess.CompletedProcess[str]:
+    """Run the set-up on a machine that has these tools only."""
+    (directory / "deploy").mkdir()
+    script = shutil.copy(ROOT / "deploy" / "setup.sh", directory / "deploy")
+    (directory / "bin").mkdir()
+    for tool in ("sh", "od", "tr", "cut", "mkdir", "chmod", "dirname", *tools):
+        found = shutil.which(tool, path=PATH)
+        assert found is not None, tool
+        (directory / "bin" / tool).symlink_to(found)
+    environ = {"PATH": str(directory / "bin"), "OPENAI_API_KEY": "sk-upstream"}
+    return subprocess.run(["/bin/sh", script], env=environ, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("tool", ["sha256sum", "shasum", "openssl"])
+def test_the_set_up_takes_whatever_makes_digests_here(tmp_path: Path, tool: str) -> None:
+    if shutil.which(tool, path=PATH) is None:
+        pytest.skip(f"no {tool} here")
+    client, admin = (line.split()[-1] for line in set_up_with(tmp_path, tool).stdout.splitlines())
+    kept = (tmp_path / ".env").read_text()
+    assert all(sha256(key.encode()).hexdigest() in kept for key in (client, admin))
+
+
+def test_the_set_up_makes_no_keys_that_nothing_can_be_known_by(tmp_path: Path) -> None:
+    done = set_up_with(tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "needs sha256sum, shasum or openssl" in done.stderr
+    assert not (tmp_path / ".env").exists()
+
+
+def test_the_set_up_leaves_folders_of_secrets_open_to_their_owner(tmp_path: Path) -> None:
+    (tmp_path / "deploy" / "secrets" / "federated").mkdir(parents=True, mode=0o700)
+    script = shutil.copy(ROOT / "deploy" / "setup.sh", tmp_path / "deploy")
+    subprocess.run(["sh", script], env={"PATH": PATH}, check=True, capture_output=True)
+    folder = tmp_path / "deploy" / "secrets" / "federated"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
 def test_the_set_ups_keys_are_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = sha256(b"k").hexdigest()
     monkeypatch.setenv("NEARHIT_AUTH__KEYS", json.dumps([{"sha256": digest, "role": "admin"}]))
