@@ -61,6 +61,20 @@ if #named == 0 then return {0, false} end
 return {#named, redis.call('XADD', KEYS[1], '*', 'kind', 'removed', 'ids', cjson.encode(named),
   'created', '[' .. table.concat(created, ',') .. ']', 'purged', '0', 'origin', ARGV[1])}
 """
+# Ids with the places at which they had no document. Who has another place by now was stored anew.
+APPEND_VANISHED = """
+local named = {}
+for i = 2, #ARGV, 2 do
+  local place = redis.call('ZSCORE', KEYS[2], ARGV[i])
+  if place and tonumber(place) == tonumber(ARGV[i + 1]) then
+    redis.call('ZREM', KEYS[2], ARGV[i])
+    named[#named + 1] = ARGV[i]
+  end
+end
+if #named == 0 then return false end
+return redis.call('XADD', KEYS[1], '*', 'kind', 'removed', 'ids', cjson.encode(named),
+  'purged', '1', 'origin', ARGV[1])
+"""
 
 
 async def append(client: Redis, keys: Keys, change: Change, *, origin: str) -> int:
@@ -117,6 +131,18 @@ def discarded_command(
     for (id, at), place, gone in found:
         said += (id, microseconds(at), place or b"", gone)
     return ("EVAL", THOUGH_FULL + APPEND_DISCARDED, 2, keys.journal, keys.entries, origin, *said)
+
+
+def vanished_command(keys: Keys, places: Iterable[tuple[EntryId, int]], origin: str) -> Command:
+    """Return the command that notes entries whose documents are found to be gone.
+
+    Redis has evicted them or let them expire, or a purge was cut off before it was noted: replicas
+    may hold them and their answers. The reply is the stream id, or None if all were stored anew.
+    """
+    said: list[str | int] = []
+    for id, number in places:
+        said += (id, number)
+    return ("EVAL", THOUGH_FULL + APPEND_VANISHED, 2, keys.journal, keys.entries, origin, *said)
 
 
 def record(fields: Fields, origin: str) -> tuple[bytes | str, ...]:

@@ -22,13 +22,19 @@ from store.entry import Entry, EntryId, Version, size_of
 from store.errors import StoreUnavailable
 from store.journal import Apply, Approved
 from store.redis import codec
-from store.redis.appending import append, discarded_command, purged_command, put_command
+from store.redis.appending import (
+    append,
+    discarded_command,
+    purged_command,
+    put_command,
+    vanished_command,
+)
 from store.redis.codec import ENTRY_FIELDS, STORED_FIELDS, position_of
 from store.redis.connection import RedisConnection
 from store.redis.exchange import Command, Reply, exchange, reply_to
 from store.redis.keys import Keys
 from store.redis.listing import passes, summary
-from store.redis.ordered import NEWEST_FIRST, OLDEST_FIRST, drop, fields_of, places
+from store.redis.ordered import NEWEST_FIRST, OLDEST_FIRST, Place, fields_of, places
 from store.redis.records import RedisRecords
 from store.redis.schema import claim, prepare
 from store.redis.usage import RedisUsage
@@ -197,8 +203,9 @@ class RedisDocuments:
                 return
             after = f"({found[-1].number}"
             answers = await fields_of(self._connection, self._keys, found, STORED_FIELDS)
-            gone = [place for place, a in zip(found, answers, strict=True) if a[0] is None]
-            await drop(self._connection, self._keys.entries, gone)
+            await self._forget(
+                [place for place, a in zip(found, answers, strict=True) if a[0] is None]
+            )
             part = await asyncio.to_thread(decode_all, answers)
             if part:
                 yield part
@@ -216,7 +223,7 @@ class RedisDocuments:
             below = f"({found[-1].number}"
             answers = await fields_of(self._connection, self._keys, found, (b"head",))
             heads = list(zip(found, (answer[0] for answer in answers), strict=True))
-            await drop(self._connection, self._keys.entries, [p for p, h in heads if h is None])
+            await self._forget([place for place, head in heads if head is None])
             for place, head in heads:
                 line = None if head is None else summary(head)
                 if line is not None and passes(filter, line):
@@ -253,6 +260,15 @@ class RedisDocuments:
             self._expire_ms,
         )
         return Steps(first, lambda _: command)
+
+    async def _forget(self, gone: Sequence[Place]) -> None:
+        """Have every replica let go of entries whose documents have vanished.
+
+        What is listed next may be purged, and they are not in that list.
+        """
+        if gone:
+            command = vanished_command(self._keys, gone, self._origin)
+            await self._connection.ask(lambda client: reply_to(client, *command))
 
     async def _remove(
         self, first: Sequence[Command], note: Callable[[list[Reply]], Command], count: int

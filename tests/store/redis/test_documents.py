@@ -30,7 +30,7 @@ from store.journal import (
     Stopped,
     TenantForgotten,
 )
-from store.redis.appending import append, discarded_command
+from store.redis.appending import append, discarded_command, vanished_command
 from store.redis.codec import decode_change, position_of
 from store.redis.connection import RedisConnection
 from store.redis.documents import RedisDocuments
@@ -236,6 +236,34 @@ async def test_places_without_a_document_are_dropped_when_they_are_read(
     assert await ask(lambda client: client.zcard(KEYS.answer("n-1"))) == 2
     assert [s.held.id async for part in documents.load_all(10) for s in part] == [A, B]
     assert await documents.count() == 2
+
+
+@pytest.mark.parametrize("listed", ["browse", "load_all"])
+async def test_what_is_listed_without_a_document_is_let_go_of_by_all(
+    documents: RedisDocuments, listed: str
+) -> None:
+    """A purge reads such a list. It may have been cut off before, between document and record."""
+    for id in "abc":
+        await documents.put(entry(id))
+    gone = [KEYS.entry(A), KEYS.entry(C)]
+    await documents._connection.ask(lambda client: client.delete(*gone))
+    for _ in range(2):
+        if listed == "browse":
+            found = [line.id for line in (await documents.browse(Filter(), limit=5)).entries]
+        else:
+            found = [s.held.id async for part in documents.load_all(10) for s in part]
+        assert found == [B]
+    told = [each for each in await changes(documents) if isinstance(each, Removed)]
+    assert [(set(each.ids), each.purged) for each in told] == [({A, C}, True)]
+
+
+async def test_what_was_stored_anew_since_it_was_listed_stays(documents: RedisDocuments) -> None:
+    await documents.put(entry("a"))
+    command = vanished_command(KEYS, [(A, 1)], "one")
+    await documents.put(entry("a", created_at=LATER))
+    ask = documents._connection.ask
+    assert await ask(lambda client: reply_to(client, *command)) is None
+    assert await documents.count() == 1
 
 
 # Full
