@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from embed.errors import EmbedError
 from proxy.admin.entries import entry_as_data, summary_as_data
 from proxy.admin.meaning import UNREADABLE
-from proxy.admin.purge import MEANS_THE_SAME, Near, Purge, matching, similar, told
+from proxy.admin.purge import MEANS_THE_SAME, Near, Purge, matching, similar, take_out, told
 from proxy.checkpoints_root import active
 from proxy.cli_options import ConfigOption, JsonOption, load, refusals
 from proxy.reencoding import made_from
@@ -169,7 +169,7 @@ async def _purge_store(settings: Settings, wanted: Purge) -> dict[str, int]:
             found = await matching(store.documents, wanted)
         else:
             found = await _similar(settings, store, wanted, wanted.similar_to)
-        purged = 0 if wanted.dry_run else await store.documents.purge(found)
+        purged = 0 if wanted.dry_run else await take_out(store.documents, found)
         if wanted.tenant is not None and not wanted.dry_run:
             await store.records.forget_tenant(wanted.tenant)
             await store.usage.fold(wanted.tenant, utc_now())

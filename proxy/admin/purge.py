@@ -12,6 +12,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from embed.encoder import Encoder
+from store.deletions import DELETED_AT_ONCE, slices
 from store.documents.base import DocumentStore, Filter, Summary
 from store.entry import Entry, EntryId, Held, Vector
 from store.policy import HIT_THRESHOLD
@@ -119,6 +120,17 @@ async def matching(documents: DocumentStore, purge: Purge) -> list[EntryId]:
         found += [entry.id for entry in page.entries if purge.selects(entry)]
         if (cursor := page.next) is None:
             return found
+
+
+async def take_out(documents: DocumentStore, ids: list[EntryId]) -> int:
+    """Delete stored entries; return how many there were. Raises StoreUnavailable.
+
+    A part at a time: one write has one budget of time, however much it is.
+    """
+    gone = 0
+    for part in slices(ids, DELETED_AT_ONCE):
+        gone += await documents.purge(part)
+    return gone
 
 
 async def similar(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.admin.purge import Near, Purge, heard, told
+from proxy.admin.purge import Near, Purge, heard, take_out, told
+from store.entry import EntryId
+from store.journal import Record, Removed
 from tests.entries import CHECKPOINT, axis, entry, near
+from tests.fakes_documents import MemoryDocuments
 
 ENTRIES = [
     entry("a", tenant="harbour", category="fares", tags=("night",), vector=axis(0)),
@@ -41,3 +44,15 @@ def test_a_purge_selects_the_same_wherever_it_is_heard_of(
 )
 def test_what_a_later_version_tells_selects_everything(data: bytes) -> None:
     assert all(map(heard(data), ENTRIES))
+
+
+async def test_however_much_is_taken_out_no_single_write_is_large() -> None:
+    """A write has one budget of time: 200,000 ids in one never got through to Redis."""
+    documents, told = MemoryDocuments(), list[Record]()
+    for number in range(1_200):
+        await documents.put(entry(f"e{number}"))
+    documents.follow(told.append)
+    assert await take_out(documents, [*documents.entries, EntryId("gone")]) == 1_200
+    assert documents.entries == {}
+    sizes = [len(each.change.ids) for each in told if isinstance(each.change, Removed)]
+    assert sizes == [500, 500, 200]
