@@ -17,9 +17,11 @@ from proxy.leasing import Leasing
 from proxy.parts import Parts
 from proxy.policy_editor import PolicyEditor
 from proxy.upkeep import utc_now
+from store.cache import Cache
+from store.documents.base import DocumentStore
 from store.errors import StoreUnavailable
 from store.journal import Complained, Purging, Record, Stopped
-from store.membership import Alone
+from store.membership import Alone, Membership
 from store.purges import everything
 
 log = logging.getLogger("nearhit.replicas")
@@ -53,13 +55,8 @@ async def join_others(parts: Parts, editor: PolicyEditor, stack: AsyncExitStack)
 
     shelves.documents.follow(parts.quarantine.apply)
     shelves.documents.follow(editor.apply)
-
-    def purging(record: Record) -> None:
-        if isinstance(record.change, Purging) and not record.own:
-            parts.cache.purges.hear(heard(record.change.data))
-
     shelves.documents.follow(complained)
-    shelves.documents.follow(purging)
+    hear_purges(parts.cache, shelves.documents, membership)
     if isinstance(membership, Alone):
         membership.mark = await shelves.journal.mark()
         alone = membership
@@ -74,6 +71,16 @@ async def join_others(parts: Parts, editor: PolicyEditor, stack: AsyncExitStack)
     await membership.start()
     if shelves.asking is not None:
         await shelves.asking.start(partial(_given_here, parts))
+
+
+def hear_purges(cache: Cache, documents: DocumentStore, membership: Membership) -> None:
+    """Have purges that begin at other replicas take what is on its way here."""
+
+    def purging(record: Record) -> None:
+        if isinstance(record.change, Purging) and not record.own:
+            membership.hold(cache.purges.hear(heard(record.change.data)))
+
+    documents.follow(purging)
 
 
 async def _reload(parts: Parts, editor: PolicyEditor) -> None:

@@ -8,7 +8,7 @@ snapshot, and other replicas apply what they read: by the same function, in the 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -37,6 +37,9 @@ class Removed:
     purged: bool  # on purpose: they must not come back even if the store forgets this record
     # Which version of each is gone, where newer ones may be there; (): whatever was there.
     created: tuple[datetime, ...] = ()
+    # When what was there had been stored, by the clock of who stored it; (): not known. No version:
+    # whatever is there goes.
+    stored: tuple[datetime, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from store.journal import Change, Mark
@@ -57,6 +58,10 @@ class Membership(Protocol):
         """Wait until memory may be served, at most so long; return whether it may."""
         ...
 
+    def hold(self, works: Sequence[asyncio.Future[None]]) -> None:
+        """Have nobody take the record that is just applied for settled here before all are done."""
+        ...
+
     async def tell(self, change: Change) -> None:
         """Let the others know of a change that is not stored. Raises StoreUnavailable."""
         ...
@@ -100,6 +105,9 @@ class Alone:
     async def caught_up(self, seconds: float) -> bool:
         """Return True: what this process did is what there is."""
         return True
+
+    def hold(self, works: Sequence[asyncio.Future[None]]) -> None:
+        """Nobody else waits for this process."""
 
     async def tell(self, change: Change) -> None:
         """There is nobody to tell."""

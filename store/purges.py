@@ -6,6 +6,7 @@ that, but no newer either: it must not be stored behind the purge.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
@@ -39,13 +40,14 @@ class Purges:
         self._note(selects)
         await self._writes.over()
 
-    def hear(self, selects: Selects) -> None:
-        """Remember a purge that begins in another process, which waits for no write of this one.
+    def hear(self, selects: Selects) -> list[asyncio.Future[None]]:
+        """Remember a purge that begins in another process.
 
-        What is being written is not made visible here, and its row is deleted.
+        What is being written is not made visible here, and its row is deleted. Elsewhere it may
+        become visible: the other process has to look for what there is once these are done.
         """
         self._note(selects)
-        self._writes.give_up_all(selects)
+        return self._writes.give_up_all(selects)
 
     def took(self, entry: Entry, asked: int) -> bool:
         """Whether a purge since the place `asked` takes this entry, or too many to tell."""

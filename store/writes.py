@@ -49,11 +49,12 @@ class Writes:
         for write in self._writes.get(id, ()):
             write.void = True
 
-    def give_up_all(self, selects: Callable[[Entry], bool]) -> None:
-        """Have what is being written, and selected, not become visible."""
-        for writes in self._writes.values():
-            for write in writes:
-                write.void = write.void or selects(write.entry)
+    def give_up_all(self, selects: Callable[[Entry], bool]) -> list[asyncio.Future[None]]:
+        """Have what is being written, and selected, not become visible; return when it is over."""
+        given_up = [w for writes in self._writes.values() for w in writes if selects(w.entry)]
+        for write in given_up:
+            write.void = True
+        return [write.over for write in given_up]
 
     async def over(self) -> None:
         """Return once all that are under way now are over."""

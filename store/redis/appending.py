@@ -34,16 +34,17 @@ if KEYS[4] then
 end
 return redis.call('XADD', KEYS[1], '*', unpack(ARGV, 3))
 """
-# Ids with 1 for each whose document there was; the record names them all.
+# Ids with what PURGE said of each; the record names them all.
 APPEND_PURGED = """
-local gone, named = 0, {}
+local gone, named, stored = 0, {}, {}
 for i = 2, #ARGV, 2 do
   local listed = redis.call('ZREM', KEYS[2], ARGV[i]) == 1
-  if listed or ARGV[i + 1] == '1' then gone = gone + 1 end
+  if listed or ARGV[i + 1] ~= '-1' then gone = gone + 1 end
   named[#named + 1] = ARGV[i]
+  stored[#stored + 1] = ARGV[i + 1]
 end
 return {gone, redis.call('XADD', KEYS[1], '*', 'kind', 'removed', 'ids', cjson.encode(named),
-  'purged', '1', 'origin', ARGV[1])}
+  'stored', '[' .. table.concat(stored, ',') .. ']', 'purged', '1', 'origin', ARGV[1])}
 """
 # Ids with their version, their place when its document was looked at, and what DISCARD said of
 # that. Who has another place by now was stored anew.
@@ -106,15 +107,16 @@ def put_command(
     return ("EVAL", script, len(names), *names, id, expire_ms, *record(fields, origin))
 
 
-def purged_command(keys: Keys, there: Iterable[tuple[EntryId, bool]], origin: str) -> Command:
+def purged_command(keys: Keys, there: Iterable[tuple[EntryId, int]], origin: str) -> Command:
     """Return the command that notes a purge, once the documents are deleted.
 
-    `there` says of each id whether it had a document. The reply is how many there were, and the
+    `there` says of each id when its document was stored, in microseconds; 0: nobody knows, -1: it
+    had none. The reply is how many there were, and the
     stream id. The record names all of the ids: some replica may hold what Redis has already lost.
     """
     flags: list[str | int] = []
-    for id, was in there:
-        flags += (id, int(was))
+    for id, stored in there:
+        flags += (id, stored)
     return ("EVAL", THOUGH_FULL + APPEND_PURGED, 2, keys.journal, keys.entries, origin, *flags)
 
 

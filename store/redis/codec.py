@@ -127,10 +127,12 @@ def encode_change(change: Change) -> Fields:
         case Put(stored):
             past = blob_of(stored.earlier_vectors)
             return put_fields(_stored(_head_of_stored(stored), blob(stored.vector), past))
-        case Removed(ids, purged, created):
+        case Removed(ids, purged, created, stored):
             fields = {b"kind": b"removed", b"ids": orjson.dumps(ids), b"purged": b"%d" % purged}
             if created:
                 fields[b"created"] = orjson.dumps([microseconds(at) for at in created])
+            if stored:
+                fields[b"stored"] = orjson.dumps([microseconds(at) for at in stored])
             return fields
         case Purging(data):
             return {b"kind": b"purging", b"data": data}
@@ -251,8 +253,13 @@ def _ids(fields: Mapping[bytes, bytes]) -> tuple[EntryId, ...]:
     return tuple(orjson.loads(fields[b"ids"]))
 
 
-def _created(fields: Mapping[bytes, bytes]) -> tuple[datetime, ...]:
-    return tuple(instant(at) for at in orjson.loads(fields.get(b"created", b"[]")))
+def _removed(fields: Mapping[bytes, bytes]) -> Removed:
+    created, stored = _times(fields, b"created"), _times(fields, b"stored")
+    return Removed(_ids(fields), fields[b"purged"] == b"1", created, stored)
+
+
+def _times(fields: Mapping[bytes, bytes], name: bytes) -> tuple[datetime, ...]:
+    return tuple(instant(at) for at in orjson.loads(fields.get(name, b"[]")))
 
 
 def _id(fields: Mapping[bytes, bytes]) -> EntryId:
@@ -261,7 +268,7 @@ def _id(fields: Mapping[bytes, bytes]) -> EntryId:
 
 _DECODERS: dict[bytes, Callable[[Mapping[bytes, bytes]], Change | None]] = {
     b"put": _put,
-    b"removed": lambda f: Removed(_ids(f), f[b"purged"] == b"1", _created(f)),
+    b"removed": _removed,
     b"purging": lambda f: Purging(f[b"data"]),
     b"approved": lambda f: Approved(_ids(f)),
     b"stopped": lambda f: Stopped(_id(f), f[b"tenant"].decode()),

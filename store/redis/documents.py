@@ -58,6 +58,14 @@ if known and values[{codec.CREATED + 1}] ~= tonumber(ARGV[1]) then return 0 end
 redis.call('DEL', KEYS[1])
 return 2
 """
+# When what was there had been stored, in microseconds; 0: nobody knows, -1: there was nothing.
+PURGE = f"""
+local head = redis.call('HGET', KEYS[1], 'head')
+if redis.call('DEL', KEYS[1]) == 0 then return -1 end
+local sound, values = pcall(cjson.decode, head)
+local at = sound and type(values) == 'table' and values[{codec.CREATED + 1}]
+return type(at) == 'number' and at or 0
+"""
 APPROVE = """
 if redis.call('HGET', KEYS[1], 'checksum') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'head', ARGV[2], 'checksum', ARGV[3])
@@ -159,10 +167,9 @@ class RedisDocuments:
             return 0
 
         def note(replies: list[Reply]) -> Command:
-            there = zip(named, map(bool, replies), strict=True)
-            return purged_command(self._keys, there, self._origin)
+            return purged_command(self._keys, zip(named, replies, strict=True), self._origin)
 
-        first = [("DEL", self._keys.entry(id)) for id in named]
+        first: list[Command] = [("EVAL", PURGE, 1, self._keys.entry(id)) for id in named]
         return await self._remove(first, note, len(named))
 
     async def discard(self, versions: Sequence[Version]) -> int:

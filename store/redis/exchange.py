@@ -5,6 +5,7 @@ As redis-py's pipeline, without its second try: a write that may have taken effe
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from math import inf
 from typing import Any
@@ -26,6 +27,8 @@ async def exchange(client: Redis, commands: Sequence[Command]) -> list[Reply]:
     """
     if not commands:
         return []
+    task = asyncio.current_task()
+    asked = task.cancelling() if task is not None else 0
     pool = client.connection_pool
     connection = await pool.get_connection()  # type: ignore[no-untyped-call]
     try:
@@ -34,6 +37,10 @@ async def exchange(client: Redis, commands: Sequence[Command]) -> list[Reply]:
             for command in commands
         )
         await connection.send_packed_command(packed, check_health=False)
+        if task is not None and task.cancelling() > asked:
+            # It came as the command had just been sent, and asyncio.wait_for lost it (before Python
+            # 3.12): what follows would wait for a silent server without end.
+            raise asyncio.CancelledError
         replies: list[Reply] = []
         for _ in commands:
             try:

@@ -149,10 +149,12 @@ def write(connection: sqlite3.Connection, records: list[Record], place: Mark) ->
     put_place(connection, place)
     for position, change, _ in records:
         if isinstance(change, Removed):
-            until_us = microseconds(told_at(position))
+            made_us = microseconds(told_at(position))
+            # Whoever stored it may have a clock that is ahead of Redis's.
+            stored = dict(zip(change.ids, map(microseconds, change.stored), strict=False))
             connection.executemany(
                 "INSERT OR REPLACE INTO purged (id, until_us) VALUES (?, ?)",
-                [(id, until_us) for id in change.ids],
+                [(id, max(made_us, stored.get(id, 0))) for id in change.ids],
             )
         elif isinstance(change, Stopped):
             row = (change.entry_id, change.tenant)

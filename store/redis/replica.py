@@ -19,6 +19,7 @@ import math
 import time
 import uuid
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from store.errors import StoreUnavailable
@@ -81,7 +82,8 @@ class Replica:
         self._followers: list[Apply] = []
         self._reloads: list[Reload] = []
         self._asked: deque[tuple[float, int]] = deque(maxlen=64)  # when, and the end as of then
-        self._told = 0  # position of the last record that the followers were told
+        self._applied = 0  # position of the last record that the followers were told
+        self._held: dict[asyncio.Future[None], int] = {}  # and the position before each
         self._confirmed = NEVER  # monotonic seconds as of which memory is known to be whole
         self._behind = True  # memory has to be loaded anew before it can follow
         self._closing = False
@@ -90,6 +92,11 @@ class Replica:
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap, by position
         self._published = asyncio.Event()  # there is something that others wait for
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def told(self) -> int:
+        """The position up to which all is done here: others wait for no more."""
+        return min(self.position, *self._held.values()) if self._held else self.position
 
     @property
     def fresh(self) -> bool:
@@ -178,6 +185,16 @@ class Replica:
             await asyncio.sleep(POLL_SECONDS)
         return self.fresh
 
+    def hold(self, works: Sequence[asyncio.Future[None]]) -> None:
+        """Have nobody take the record that is just applied for settled here before all are done."""
+        for work in works:
+            self._held.setdefault(work, max(self._applied, self.position))
+            work.add_done_callback(self._let_go)
+
+    def _let_go(self, work: asyncio.Future[None]) -> None:
+        self._held.pop(work, None)
+        self._published.set()
+
     async def tell(self, change: Change) -> None:
         """Append a change that is in the journal only. Raises StoreUnavailable."""
         name = self.name
@@ -226,7 +243,8 @@ class Replica:
             await self._renew(self.epoch if self._lost else "")
             self._lost = False
             place = await self._ask_beat()
-        self.epoch, self.position, self._told = place.epoch, place.last, place.last
+        self.epoch, self.position, self._applied = place.epoch, place.last, place.last
+        self._held.clear()
         self._asked.clear()
         # Whether the others have joined this epoch too is for the next beat to say.
         self._joining, self._confirmed = True, NEVER
@@ -302,10 +320,10 @@ class Replica:
 
     async def _apply(self, records: list[Record]) -> None:
         for record in records:
-            if record.position > self._told:  # else it comes again, as it could not be noted
-                self._told = record.position
+            if record.position > self._applied:  # else it comes again, as it could not be noted
                 for apply in self._followers:
                     apply(record)
+                self._applied = record.position
         lasting = [record for record in records if must_last(record.change)]
         if lasting:  # on this disk before anybody is told that it was applied
             await self._remembered.note(lasting, self.epoch)
@@ -320,7 +338,7 @@ class Replica:
         while not self._closing:
             try:
                 asked = time.monotonic()
-                position = self.position  # it moves on while this waits
+                position = self.told  # it moves on while this waits
                 self._look(asked, position, await self._ask_beat())
             except StoreUnavailable as error:
                 logger.warning("Redis does not tell where the journal ends: %s", error)
@@ -363,5 +381,5 @@ class Replica:
     async def _ask_beat(self) -> Beat:
         may_ms = int(self._max_staleness * 1000)
         return await self._connection.ask(
-            lambda r: beat(r, self._keys, self.name, self.position, may_ms)
+            lambda r: beat(r, self._keys, self.name, self.told, may_ms)
         )

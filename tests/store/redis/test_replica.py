@@ -7,20 +7,24 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from store.documents.base import held_of
 from store.entry import EntryId
 from store.errors import StoreUnavailable
 from store.journal import Change, Complained, Record, Removed, Stopped
 from store.redis.appending import append
 from store.redis.connection import RedisConnection
+from store.redis.documents import RedisDocuments
 from store.redis.keys import Keys
-from store.redis.remembered import Remembered
+from store.redis.remembered import Remembered, barrier
 from store.redis.replica import Replica
 from store.redis.replica_scripts import Beat
+from tests.entries import entry
 from tests.redis_servers import VERSIONS, RedisServer
 
 pytestmark = pytest.mark.serial
@@ -266,6 +270,24 @@ async def test_what_was_purged_and_quarantined_is_on_this_disk_too(
         assert await again.stopped() == [(A, "harbour")]
     finally:
         await again.aclose()
+
+
+async def test_what_a_replica_stored_whose_clock_is_ahead_stays_purged(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    """Redis may bring it back, and its time says that it is newer than the purge."""
+    stored = entry("a", created_at=datetime.now(UTC) + timedelta(minutes=5))
+    async with member(server, tmp_path / "1") as one:
+        name = one.replica.name
+        documents = await RedisDocuments.open(one.connection, keys=KEYS, origin=name)
+        await documents.put(stored)
+        assert await documents.purge([A, B]) == 1
+        await documents.aclose()
+        await one.replica.reach_end()
+        barred = barrier(await one.remembered.purged())
+        assert barred(held_of(stored))
+        later = timedelta(seconds=1)
+        assert not barred(held_of(replace(stored, created_at=stored.created_at + later)))
 
 
 async def test_a_full_disk_has_nothing_told_twice(server: RedisServer, tmp_path: Path) -> None:
