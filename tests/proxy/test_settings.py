@@ -137,6 +137,8 @@ def test_the_environment_wins_over_the_file_and_the_command_line_over_both(
         ("passthrough: [/v1/]", "passthrough.0: '/v1/' is not allowed; a path below /v1/"),
         ("passthrough: [/v1/../files]", "passthrough.0: '/v1/../files' is not allowed; a path"),
         ("passthrough: ['/v1/files?a=1']", "passthrough.0: '/v1/files?a=1' is not allowed; a"),
+        ("data_dir: ''", "data_dir: '' is not allowed; a path"),
+        ("policies: ''", "policies: '' is not allowed; a path"),
         ("- a list", "must be a mapping of sections"),
         ("a: [", "is not YAML"),
         (f"feedback: {{max_pairs: {2**63}}}", f"max_pairs: {2**63} is not allowed; a whole number"),
