@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -229,7 +230,7 @@ def test_a_fault_of_the_environment_is_not_the_files(
     ],
 )
 def test_a_fault_of_the_command_line_is_not_the_files(
-    argument: dict[str, object], line: str, tmp_path: Path
+    argument: dict[str, Any], line: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "nearhit.yaml"
     file.write_text("server: {port: 8081}")
