@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,11 +20,30 @@ from store.errors import PolicyInvalid, StoreError
 from store.policy import PolicyBook
 from store.policy_history import Seed, read_seed, read_version, takes_over
 
+# Control characters, halves of surrogate pairs, other line ends, marks of direction.
+_STEERING = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
+)
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", envvar="NEARHIT_CONFIG", help="YAML file; unset: defaults."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+
+
+def harmless(text: str) -> str:
+    """Return a client's text as a terminal may show it: what would steer the terminal is spelt out.
+
+    A question can hold escape sequences, which hide lines or write into the clipboard, and marks
+    that turn the direction of what follows. Line breaks and tabs stay.
+    """
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str, most: int) -> str:
+    """Return the beginning of a client's text, harmless and in one line."""
+    return harmless(" ".join(text.split())[:most])
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from proxy.admin.entries import audit_row, entry_as_data, summary_as_data
 from proxy.admin.meaning import UNREADABLE
 from proxy.admin.purge import MEANS_THE_SAME, Near, Purge, matching, similar, take_out, told
 from proxy.checkpoints_root import active
-from proxy.cli_options import ConfigOption, JsonOption, load, refusals
+from proxy.cli_options import ConfigOption, JsonOption, harmless, load, one_line, refusals
 from proxy.reencoding import made_from
 from proxy.running_server import Unreachable, ask_server
 from proxy.settings import Settings
@@ -73,7 +73,7 @@ def list_entries(
         typer.echo(json.dumps({"entries": rows, "next": page.next}, indent=2))
         return
     for entry in page.entries:
-        query = " ".join(entry.query.split())[:70]
+        query = one_line(entry.query, 70)
         typer.echo(f"{entry.id}  {entry.created_at:%Y-%m-%d %H:%M}  {entry.category:12}  {query}")
     if page.next:
         typer.echo(f"more: --cursor {page.next}", err=True)
@@ -101,7 +101,7 @@ def show(
         typer.echo(json.dumps(data, indent=2))
     else:
         for name, value in data.items():
-            typer.echo(f"{name + ':':14}{value}")
+            typer.echo(f"{name + ':':14}{harmless(str(value))}")
 
 
 @app.command()

@@ -32,6 +32,9 @@ _SECRETS = (
     (re.compile(r"\bsk-[A-Za-z0-9_-]{4,}"), "sk-***"),
 )
 
+# What ends a line, or steers the terminal that it is read on: a path may hold either.
+_CONTROL = re.compile("[\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
+
 asking: ContextVar[str] = ContextVar("nearhit-request-id", default="")
 
 
@@ -83,7 +86,7 @@ class TextLines(_Lines):
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created).isoformat(" ", "milliseconds")
-        message = self.told(record).replace("\r", "\\r").replace("\n", "\\n")
+        message = _CONTROL.sub(_spelt, self.told(record))
         id = _id_of(record)
         asked = f" [{id}]" if id and id not in message else ""
         line = f"{at} {record.levelname} {record.name}{asked} {message}"
@@ -114,6 +117,10 @@ def blotted(text: str) -> str:
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
     return text
+
+
+def _spelt(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 def _id_of(record: logging.LogRecord) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from proxy.cli_options import ConfigOption, JsonOption, load, refusals
+from proxy.cli_options import ConfigOption, JsonOption, load, one_line, refusals
 from proxy.running_server import Unreachable, ask_server
 from proxy.settings import Settings
 
@@ -52,7 +52,7 @@ def _show(examples: list[dict[str, Any]], as_json: bool) -> None:
         typer.echo(json.dumps({"examples": examples}, indent=2))
         return
     for each in examples:
-        query = " ".join((each["query"] or "").split())[:60]
+        query = one_line(each["query"] or "", 60)
         typer.echo(
             f"{each['id']}  quality {each['quality']:.2f}  value {each['value']:.2f}  {query}"
         )

@@ -160,6 +160,12 @@ def _below_v1(path: str) -> str:
     return path
 
 
+def _no_empty_path(value: object) -> object:
+    if value == "":  # which would be the working directory
+        raise ValueError("a path; leave the key out for the default")
+    return value
+
+
 PathPrefix = Annotated[str, AfterValidator(_below_v1)]
 
 
@@ -211,6 +217,7 @@ class Settings(BaseSettings):
     logging: LoggingSettings = LoggingSettings()
 
     _size = field_validator("hot_bytes", mode="before")(parse_size)
+    _path = field_validator("data_dir", "policies", mode="before")(_no_empty_path)
 
     @field_validator("documents")
     @classmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import yaml
 
 
@@ -12,7 +14,7 @@ class _Loader(yaml.SafeLoader):
     gone, and of two `categories:` one of mode `off`.
     """
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Look at the keys as they are written: what `<<` merges may be said again."""
         node = super().compose_mapping_node(anchor)
         lines: dict[tuple[str, str], int] = {}

@@ -254,6 +254,8 @@ class Replica:
         new = uuid.uuid4().hex
         if old:
             logger.warning("the journal has lost records: another epoch begins")
+        else:  # as on the first start of all
+            logger.info("there is no journal in Redis: one begins")
         await self._connection.ask(
             lambda r: renew(
                 r, self._keys, self.name, old=old, new=new, patience_ms=self._joining_ms

@@ -165,7 +165,7 @@ def test_version_is_printed() -> None:
     assert (done.exit_code, done.stdout.count(".")) == (0, 2)
 
 
-async def stored(directory: Path) -> list[EntryId]:
+async def stored(directory: Path, asked: str = "question {}") -> list[EntryId]:
     documents = SqliteDocuments.open(directory)
     ids = [EntryId(f"{number:032x}") for number in range(3)]
     for number, id in enumerate(ids):
@@ -177,7 +177,7 @@ async def stored(directory: Path) -> list[EntryId]:
                 category="default",
                 route="/v1/chat/completions",
                 model="m",
-                query=f"question {number}",
+                query=asked.format(number),
                 tags=("kettle",) if number == 2 else (),
                 created_at=datetime.now(UTC),
                 content_type="application/json",
@@ -212,6 +212,19 @@ def test_entries_are_listed_and_shown(shelf: tuple[Path, list[EntryId]]) -> None
     assert (shown["query"], shown["answer"]) == ("question 1", '{"n": 1}')
     assert run("entries", "show", "nope", "--config", config).exit_code == 1
     assert run("entries", "list", "--cursor", "x", "--config", config).exit_code == 1
+
+
+def test_what_a_client_asked_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    asked = "\x1b[2K{}\x9b1A \u202eeslaf \N{NO-BREAK SPACE}caf\u00e9\r?"
+    id = asyncio.run(stored(tmp_path, asked))[0]
+    for command in (("list",), ("show", id)):
+        done = CliRunner().invoke(
+            app, ["entries", *command, "--config", str(config)], color=True
+        )  # as on a terminal: else click takes what is coloured out
+        assert "\\x1b[2K0\\x9b1A \\u202eeslaf" in done.stdout and "caf\u00e9" in done.stdout
+        assert not set("\x1b\x9b\u202e\r") & set(done.stdout)
+    assert listed(config)[2] == asked.format(0)  # JSON has it as it was
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,13 @@ def test_a_text_line_is_one_line_and_names_the_request_once() -> None:
     assert named.count("req-1") == 1
 
 
+def test_a_text_line_cannot_steer_the_terminal() -> None:
+    line = TextLines().format(
+        record("DELETE %s failed", "/admin/\x1b[2K\x9b1A\u2028\r\t\N{SNOWMAN}")
+    )
+    assert line.endswith("DELETE /admin/\\x1b[2K\\x9b1A\\u2028\\r\t\N{SNOWMAN} failed")
+
+
 @pytest.mark.parametrize("form", [TextLines, JsonLines])
 def test_an_exception_is_told_with_its_causes_and_only_our_own_words(
     form: type[TextLines] | type[JsonLines],

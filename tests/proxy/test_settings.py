@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,6 +138,8 @@ def test_the_environment_wins_over_the_file_and_the_command_line_over_both(
         ("passthrough: [/v1/]", "passthrough.0: '/v1/' is not allowed; a path below /v1/"),
         ("passthrough: [/v1/../files]", "passthrough.0: '/v1/../files' is not allowed; a path"),
         ("passthrough: ['/v1/files?a=1']", "passthrough.0: '/v1/files?a=1' is not allowed; a"),
+        ("data_dir: ''", "data_dir: '' is not allowed; a path"),
+        ("policies: ''", "policies: '' is not allowed; a path"),
         ("- a list", "must be a mapping of sections"),
         ("a: [", "is not YAML"),
         (f"feedback: {{max_pairs: {2**63}}}", f"max_pairs: {2**63} is not allowed; a whole number"),
@@ -227,7 +230,7 @@ def test_a_fault_of_the_environment_is_not_the_files(
     ],
 )
 def test_a_fault_of_the_command_line_is_not_the_files(
-    argument: dict[str, object], line: str, tmp_path: Path
+    argument: dict[str, Any], line: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "nearhit.yaml"
     file.write_text("server: {port: 8081}")

@@ -182,6 +182,19 @@ async def _never(replica: Replica) -> None:
     await asyncio.wait(replica._tasks)
 
 
+async def test_the_first_start_of_all_warns_of_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, server: RedisServer
+) -> None:
+    with caplog.at_level("INFO", "store"):
+        async with member(server, tmp_path / "1") as one:
+            assert [record.levelname for record in caplog.records] == ["INFO"]
+            assert "one begins" in caplog.text
+            await one.append(purge(A))
+            await one.connection.ask(lambda r: r.flushall())
+            await until(lambda: one.reloads == 1)
+            assert "WARNING" in caplog.text and "lost records" in caplog.text
+
+
 async def test_an_emptied_redis_begins_another_epoch(server: RedisServer, tmp_path: Path) -> None:
     async with member(server, tmp_path / "1") as one, member(server, tmp_path / "2") as two:
         await one.append(purge(A))
