@@ -58,6 +58,7 @@ class Plan:
             tenant=call.caller.tenant,
             request_id=call.request.request_id,
             asked=call.id,
+            asker=call.asker,
             category=call.category,
             small=prospect.pairing.small,
             arm=arm,

@@ -68,7 +68,7 @@ def _is_kind(value: Any, kind: Any) -> bool:
     if types is None:
         return True  # not a kind that is known
     if isinstance(value, bool):
-        return kind == "boolean"
+        return bool(kind == "boolean")
     if kind == "integer" and isinstance(value, float):
         return bool(value.is_integer())
     return isinstance(value, types)

@@ -28,6 +28,7 @@ class NearHit:
     tenant: str
     request_id: str
     asked: EntryId  # the exact key's id
+    asker: str = ""  # a digest of who asked
     category: str
     small: str
     arm: Arm
@@ -72,25 +73,28 @@ class Served:
 
     def __init__(self, most: int = _MOST) -> None:
         self._by_request: Recent[tuple[str, str], NearHit] = Recent(most)
-        self._by_question: Recent[EntryId, NearHit] = Recent(most)
+        self._by_question: Recent[tuple[EntryId, str], NearHit] = Recent(most)
 
     def note(self, served: NearHit) -> None:
         """Remember a near-hit that went out."""
         self._by_request.note((served.tenant, served.request_id), served)
-        self._by_question.note(served.asked, served)
+        self._by_question.note((served.asked, served.asker), served)
 
     def named(self, tenant: str, request_id: str, now: float) -> NearHit | None:
         """Return the tenant's near-hit of this request id, once; None if there is none."""
         found = self._by_request.take((tenant, request_id))
         return found if found is not None and now - found.at <= KEPT else None
 
-    def asked_again(self, asked: EntryId, now: float) -> NearHit | None:
-        """Return the near-hit whose question is asked again too soon, once; else None."""
-        return _soon(self._by_question.take(asked), now)
+    def asked_again(self, asked: EntryId, now: float, asker: str = "") -> NearHit | None:
+        """Return the near-hit whose question the same asker repeats too soon, once; else None.
 
-    def would_ask_again(self, asked: EntryId, now: float) -> bool:
+        That somebody else asks the same says nothing of the answer.
+        """
+        return _soon(self._by_question.take((asked, asker)), now)
+
+    def would_ask_again(self, asked: EntryId, now: float, asker: str = "") -> bool:
         """Whether asking this now would be asking again too soon."""
-        return _soon(self._by_question.look(asked), now) is not None
+        return _soon(self._by_question.look((asked, asker)), now) is not None
 
 
 def _soon(found: NearHit | None, now: float) -> NearHit | None:

@@ -121,7 +121,7 @@ class NearHits:
             return Expected(reason="offload")
         if not self._may_learn(call):
             return Expected(reason="unjudged")
-        if self._served.would_ask_again(call.id, self._clock()):
+        if self._served.would_ask_again(call.id, self._clock(), call.asker):
             return Expected(reason="asked_again")
         if unavailable := self._unavailable(pairing):
             return Expected(reason=unavailable)
@@ -168,7 +168,7 @@ class NearHits:
 
     async def _asked_again(self, call: Call) -> bool:
         """Whether a small model has just answered this; whoever asks again was not content."""
-        served = self._served.asked_again(call.id, self._clock())
+        served = self._served.asked_again(call.id, self._clock(), call.asker)
         if served is None:
             return False
         self._count(call, Arm.REQUESTED, "asked_again")

@@ -141,13 +141,14 @@ class CategoryBudget:
     def missed(self, sample: Sample, risk: float, wrong: bool) -> None:
         """Take a verdict on what nothing but the score kept from being served.
 
-        That is how a closed category can come back: at the tightest point that is proven. Which
-        one that can be the score decides: nothing may ever be served at the tightest of all. And
-        it takes complaints back as a hit does, for they may have left no hits to be audited.
+        That is how a category can come back that is closed, or serves nothing at the point to which
+        it fell: at the tightest point that is proven. Which one that can be the score decides:
+        nothing may ever be served at the tightest of all. And it takes complaints back as a hit
+        does, for they may have left no hits to be audited.
         """
         if not wrong and self.is_withheld(risk):
             self._relieve(RIGHTS_A_COMPLAINT)
-        if self.place != CLOSED or sample.epoch != self.evidence.number:
+        if not self._is_idle or sample.epoch != self.evidence.number:
             return
         self._standing = None
         places = self._see(sample.probability, risk, wrong, len(self.points) - 1)
@@ -156,9 +157,21 @@ class CategoryBudget:
         if not wrong:
             for place in places:
                 if self.evidence.proven(place, self.budget):
-                    return self._prove(place)
+                    return self._prove(place, max(place, self.place))
         if self._is_hopeless() or self.evidence.audits >= LONGEST_EPOCH:
             self._begin()  # what comes may be better than what was
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether hits say nothing: there is no point, or after a fall none was audited at it.
+
+        Complaints come first: while they tighten, it is not the point that leaves no hits.
+        """
+        if self.place == CLOSED:
+            return True
+        if self.strain or not self.barred:
+            return False
+        return self.evidence.windows[0].rows[self.place].count == 0
 
     def _is_hopeless(self) -> bool:
         """Whether even the least risky that was seen so far goes wrong too often; seldom asked."""
@@ -194,7 +207,7 @@ class CategoryBudget:
 
     def learns_from_miss(self, risk: float) -> bool:
         """Whether a verdict on what was not served for this risk moves anything."""
-        return self.place == CLOSED or self.is_withheld(risk)
+        return self._is_idle or self.is_withheld(risk)
 
     def _relieve(self, steps: int) -> None:
         """Take one of so many steps back that undo a complaint."""
@@ -256,7 +269,7 @@ class CategoryBudget:
                 return self._refute(last)
             whole = last == self.place  # complaints kept nothing from being seen
             if not wrong and whole and self.evidence.proven(last, self.budget):
-                return self._prove(last)
+                return self._prove(last, last + 1)
         if self.evidence.audits >= LONGEST_EPOCH:
             self._begin()
 
@@ -274,16 +287,15 @@ class CategoryBudget:
         self.calm = 0
         self._begin()
 
-    def _prove(self, place: int) -> None:
+    def _prove(self, place: int, opens: int) -> None:
         self._conclude(place, proven=True)
-        looser = place if self.place == CLOSED else place + 1
-        if looser < len(self.points):
-            left = self.barred.get(looser, 0) - 1
+        if opens < len(self.points):
+            left = self.barred.get(opens, 0) - 1
             if left > 0:
-                self.barred[looser] = left
+                self.barred[opens] = left
             else:
-                self.barred.pop(looser, None)
-                self.place = looser
+                self.barred.pop(opens, None)
+                self.place = opens
                 self.calm = 0
         self._begin()
 

@@ -87,7 +87,7 @@ class Desk:
 async def test_a_complaint_that_is_sent_again_tightens_once() -> None:
     desk = Desk()
     for verdict in ("wrong", "wrong", "right", "wrong"):
-        await desk.say("a", verdict)  # type: ignore[arg-type]
+        await desk.say("a", verdict)
     assert desk.complaints == ["default"]
     await desk.say("b")  # another answer
     assert len(desk.complaints) == 2

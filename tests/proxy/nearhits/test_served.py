@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from icl.arms import Arm
 from proxy.nearhits.served import AGAIN, KEPT, NearHit, Served
 from store.entry import EntryId
@@ -50,6 +52,15 @@ def test_a_question_asked_again_within_a_minute_is_noticed_once() -> None:
     assert served.asked_again(EntryId("q1"), 1000.0 + AGAIN - 1) is None
     served.note(near_hit())
     assert served.asked_again(EntryId("q1"), 1000.0 + AGAIN + 1) is None
+
+
+def test_what_somebody_else_asks_too_is_no_complaint() -> None:
+    served = Served()
+    served.note(replace(near_hit(), asker="ada"))
+    assert served.asked_again(EntryId("q1"), 1001.0, "grace") is None
+    assert not served.would_ask_again(EntryId("q1"), 1001.0, "grace")
+    assert served.would_ask_again(EntryId("q1"), 1001.0, "ada")
+    assert served.asked_again(EntryId("q1"), 1001.0, "ada") is not None
 
 
 def test_the_oldest_make_room() -> None:

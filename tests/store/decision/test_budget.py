@@ -126,6 +126,21 @@ def test_a_closed_category_opens_where_the_score_can_tell_although_it_never_says
     assert (category.point, category.state) == (0.02, "proven")
 
 
+def test_a_category_that_fell_to_a_point_that_serves_nothing_comes_back_as_well() -> None:
+    category = CategoryBudget.fresh(0.02, 0.139)
+    control(category, 400)
+    chance = random.Random(3)
+    while category.point == 0.139:
+        feed(category, wrong=chance.random() < 0.5, risk=0.12)  # all hits look like that
+    assert category.point == 0.1  # where there are none
+    assert category.learns_from_miss(0.12)
+    for _ in range(2000):
+        category.missed(category.sample(), 0.12, wrong=False)
+    assert (category.point, category.state) == (0.139, "proven")
+    feed(category, wrong=False)
+    assert not category.learns_from_miss(0.5)  # there are hits again
+
+
 def test_a_category_that_is_shipped_closed_opens_by_proof_and_by_nothing_else() -> None:
     category = CategoryBudget.fresh(BUDGET, 0.0)
     control(category, 400)
