@@ -58,11 +58,6 @@ async def open_shelves(
 
     `on_fault` is told of every call to Redis that failed.
     """
-    try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        told = f"data_dir {settings.data_dir} cannot be used: {error}"
-        raise StoreUnavailable(told) from error
     bounds = Bounds(pairs=settings.feedback.max_pairs)
     if settings.documents != "sqlite":
         return await _shared(settings, environ, stack, bounds, on_fault)

@@ -252,7 +252,7 @@ class Replica:
 
     async def _renew(self, old: str) -> None:
         new = uuid.uuid4().hex
-        if old:
+        if old or self.epoch or self.forgotten:
             logger.warning("the journal has lost records: another epoch begins")
         else:  # as on the first start of all
             logger.info("there is no journal in Redis: one begins")
