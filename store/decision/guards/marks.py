@@ -16,7 +16,12 @@ from store.decision.guards.lexicon import read
 from store.decision.guards.names import Names, names_of, quotes_of
 from store.decision.guards.order import Role, role_of
 from store.decision.guards.polarity import Polarity, negations_of, polarity_of
-from store.decision.guards.quantities import Quantity, quantities_of, wanted_units
+from store.decision.guards.quantities import (
+    Quantity,
+    numerals_of,
+    quantities_of,
+    wanted_units,
+)
 from store.decision.guards.roman import in_digits
 from store.decision.guards.tails import Tail, tail_of
 from store.decision.guards.words import Words, words_of
@@ -40,6 +45,7 @@ class Marks(NamedTuple):
     tokens: frozenset[str]
     stems: frozenset[str]
     quantities: tuple[Quantity, ...]  # in order
+    numerals: frozenset[str]  # of the quantities
     wanted: frozenset[str]  # units that are asked for
     negations: int
     polarity: Polarity
@@ -82,6 +88,7 @@ def marks_of(text: str) -> Marks:
         tokens=tokens,
         stems=stems.words,
         quantities=quantities,
+        numerals=numerals_of(quantities),
         wanted=wanted_units(folded, tokens),
         negations=negations_of(words.tokens, tokens, folded),
         polarity=polarity_of(words, stems, bool(quantities)),

@@ -157,6 +157,7 @@ _LIFE = {
     "sound": "purr hiss meow bark growl",
     "meat": "chicken beef pork lamb salmon tuna shrimp bacon",
     "cut": "breast/breasts thigh/thighs drumstick",
+    "eats": "vegetarian/vegetarians vegan/vegans keto/ketogenic paleo pescatarian",
     "plant": "potato/potatoes tomato/tomatoes onion carrot rice pasta bean lentil broccoli",
     "cloth": "wool cotton silk linen polyester leather", "stain": "wine_stain blood_stain"
     " coffee_stain grass_stain ink_stain",

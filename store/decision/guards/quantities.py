@@ -294,6 +294,20 @@ def wanted_units(folded: str, words: frozenset[str]) -> frozenset[str]:
     )
 
 
+def numerals_of(quantities: tuple[Quantity, ...]) -> frozenset[str]:
+    """Return all that may be said of some numbers: as counted, and in the smallest units."""
+    return frozenset(said for q in quantities for said in (q.value, q.size) if said)
+
+
+def has_stranger(quantities: tuple[Quantity, ...], numerals: frozenset[str]) -> bool:
+    """Whether one of the numbers surely has no counterpart among those with these numerals.
+
+    Two sums that differ mostly differ so, and to match all of their numbers takes ten times as
+    long.
+    """
+    return any(q.value not in numerals and q.size not in numerals for q in quantities)
+
+
 class Leftover(NamedTuple):
     """Numbers of one text without a counterpart in the other."""
 

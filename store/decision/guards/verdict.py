@@ -20,7 +20,7 @@ from store.decision.guards.polarity import (
     turned_round,
     turns_round,
 )
-from store.decision.guards.quantities import Leftover, Quantity, unmatched
+from store.decision.guards.quantities import Leftover, Quantity, has_stranger, unmatched
 from store.decision.guards.tails import added
 from store.decision.guards.words import framed, moved, overlap, substitutions
 
@@ -64,6 +64,8 @@ def _numbers(pair: Pair) -> bool:
         return True
     if a == b:
         return False
+    if has_stranger(a, pair.b.numerals) and has_stranger(b, pair.a.numerals):
+        return True
     left = unmatched(a, b)
     if left.ours and left.theirs:
         return True

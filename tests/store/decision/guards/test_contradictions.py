@@ -73,6 +73,7 @@ comment acheter un vélo | comment vendre un vélo
 cómo encender el móvil | cómo apagar el móvil
 """
 KINDS = """
+i am vegetarian what can i eat | i am vegan what can i eat
 what is 12 plus 4 | what is 12 times 4
 what is ten times two | what is ten divided by two
 what is the sum of 4 and 6 | what is the product of 4 and 6

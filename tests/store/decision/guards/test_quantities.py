@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store.decision.guards import marks_of
-from store.decision.guards.quantities import Quantity, unmatched
+from store.decision.guards.quantities import Quantity, has_stranger, unmatched
 
 SAME = [
     ("2 km", "2000 m"),
@@ -144,3 +144,21 @@ def test_a_unit_is_worth_what_it_is_worth(number: int, unit: str) -> None:
 def test_a_fraction_is_its_value(above: int, below: int) -> None:
     assert left(f"{above}/{below} of it", f"{above * 2}/{below * 2} of it") == ((), ())
     assert left(f"{above}/{below} of it", f"{above + 1}/{below} of it") != ((), ())
+
+
+NUMBERS = st.lists(
+    st.sampled_from(
+        ["1", "one", "$1", "2 km", "2000 m", "2000", "the first", "half", "v2.1", "5%"]
+    ),
+    max_size=5,
+).map(", ".join)
+
+
+@given(NUMBERS, NUMBERS)
+def test_what_is_a_stranger_at_first_sight_has_no_counterpart(a: str, b: str) -> None:
+    ours, theirs = marks_of(a), marks_of(b)
+    left_ours, left_theirs = left(a, b)
+    if has_stranger(ours.quantities, theirs.numerals):
+        assert left_ours
+    if has_stranger(theirs.quantities, ours.numerals):
+        assert left_theirs
