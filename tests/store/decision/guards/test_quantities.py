@@ -147,9 +147,7 @@ def test_a_fraction_is_its_value(above: int, below: int) -> None:
 
 
 NUMBERS = st.lists(
-    st.sampled_from(
-        ["1", "one", "$1", "2 km", "2000 m", "2000", "the first", "half", "v2", "5%"]
-    ),
+    st.sampled_from(["1", "one", "$1", "2 km", "2000 m", "2000", "the first", "half", "v2", "5%"]),
     max_size=5,
 ).map(", ".join)
 
