@@ -20,7 +20,10 @@ from tests.fake_upstream import FakeUpstream
 from tests.harness import Proxy, policies, proxy_running, settings_for
 
 
-@pytest.fixture(scope="session", autouse=True)
+_LOADED: dict[tuple[str, int], Any] = {}  # sessions by weights and threads
+
+
+@pytest.fixture(scope="module", autouse=True)
 def one_loaded_model() -> Iterator[None]:
     """Let all proxies of a test process run the bundled weights in one session; each takes 0.2 s.
 
@@ -29,15 +32,14 @@ def one_loaded_model() -> Iterator[None]:
     """
     load = onnxruntime.InferenceSession
     bundled = bundled_checkpoint_dir()
-    loaded: dict[tuple[str, int], Any] = {}
 
     def shared(weights: str, options: Any, **more: Any) -> Any:
         if not Path(weights).is_relative_to(bundled):
             return load(weights, options, **more)
         key = weights, options.intra_op_num_threads
-        if key not in loaded:
-            loaded[key] = load(weights, options, **more)
-        return loaded[key]
+        if key not in _LOADED:
+            _LOADED[key] = load(weights, options, **more)
+        return _LOADED[key]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnxruntime, "InferenceSession", shared)
