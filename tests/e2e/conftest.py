@@ -19,7 +19,6 @@ from embed.checkpoint import bundled_checkpoint_dir
 from tests.fake_upstream import FakeUpstream
 from tests.harness import Proxy, policies, proxy_running, settings_for
 
-
 _LOADED: dict[tuple[str, int], Any] = {}  # sessions by weights and threads
 
 
