@@ -140,7 +140,7 @@ async def test_a_small_model_that_has_as_many_calls_as_it_bears_is_not_asked(
 ) -> None:
     pairing: list[dict[str, Any]] = [{**PAIR[0], "small_busy": 1}]
     proxy = await stage.proxy(OPEN, auth=KEYS, offload=pairing)
-    small = past(stage, delay=1.0)
+    small = past(stage, delay=3.0)
     await ask_large(ask, stage, proxy, FIRST)
     slow = asyncio.create_task(ask_large(ask, stage, proxy, SECOND))
     while not small:  # noqa: ASYNC110
