@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what tests and benchmarks need besides Python packages. From Debian's own: the load
-# generator wrk, Redis, which the tests start and stop themselves, and Chromium with a font. From
+# generator wrk, Redis, which the tests start and stop themselves, Chromium with a font, and what makes
+# digests where there are no coreutils (deploy/setup.sh takes any of them). From
 # npm: axe-core, which judges whether pages can be used by everybody; nothing but tests loads it.
 set -eu
 
@@ -13,6 +14,8 @@ from_debian() {
     command -v wrk >/dev/null || missing="wrk"
     command -v redis-server >/dev/null || missing="$missing redis-server"
     command -v chromium >/dev/null || missing="$missing chromium fonts-dejavu-core"
+    command -v shasum >/dev/null || missing="$missing perl"
+    command -v openssl >/dev/null || missing="$missing openssl"
     if [ -z "$missing" ]; then
         return
     fi

@@ -120,8 +120,6 @@ def set_up_with(directory: Path, *tools: str) -> subprocess.CompletedProcess[str
 
 @pytest.mark.parametrize("tool", ["sha256sum", "shasum", "openssl"])
 def test_the_set_up_takes_whatever_makes_digests_here(tmp_path: Path, tool: str) -> None:
-    if shutil.which(tool, path=PATH) is None:
-        pytest.skip(f"no {tool} here")
     client, admin = (line.split()[-1] for line in set_up_with(tmp_path, tool).stdout.splitlines())
     kept = (tmp_path / ".env").read_text()
     assert all(sha256(key.encode()).hexdigest() in kept for key in (client, admin))
