@@ -24,7 +24,7 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,7 +33,7 @@ import orjson
 
 from bench import composed_stream
 from bench.budgeted_stream import BUDGET, auditor_of, write_policies
-from bench.counted import ALL_ROWS, UNREAD, Way, counted, reread, set_of
+from bench.counted import ALL_ROWS, UNREAD, Way, counted, reread
 from bench.decision_tables import (
     budget_table,
     pairs_table,
@@ -41,6 +41,7 @@ from bench.decision_tables import (
     section,
     stream_table,
 )
+from bench.dialogues import second_turns
 from bench.pairs import rows_of
 from bench.refit import retrain_on
 from bench.report import RESULTS, describe_machine
@@ -72,6 +73,7 @@ from proxy.upkeep import utc_now
 from store.policy_history import Seed, read_seed
 
 ALONE = ("pairs_meancache_llmwritten", "pairs_canard_rewrites", "ctxpairs_canard")
+DIALOGUES = "multiturn_meancache"
 SWEPT = (0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.97, 0.98, 0.99, 0.995)
 DELTAS = (0.01, 0.02)  # vCache's: as its class has it, as its manual does
 OURS = "ours"
@@ -98,13 +100,12 @@ class Comparison:
         self._others = texts_of(data / f"{DISTRACTORS}.jsonl")
         self._sets = {name: rows_of(data / f"pairs_{name}.jsonl") for name in SETS}
 
-    async def pairs(self, files: Sequence[Path], folds: int) -> list[dict[str, Any]]:
+    async def pairs(self, rows: Sequence[PairRow], folds: int) -> list[dict[str, Any]]:
         """Return a row a file, way of deciding and way of counting; `folds` below 2 refits none."""
-        rows = [_renamed(row) for file in files for row in read_pairs(file)]
         async with self._stage(self._seed) as stage:
             ours = await evaluate_pairs(stage, rows, self._others, say)
         ways: dict[str, Way] = {OURS: ours.served}
-        if folds > 1 and any(set_of(row.file) in self._sets for row in rows):
+        if folds > 1 and self._has_learnt_from(rows):
             ways[f"{OURS}, {folds} folds"] = await self._refitted(rows, folds)
         vector_of = await self._vectors(
             [*self._others, *(q.text for row in rows for q in (row.q1, row.q2))]
@@ -114,6 +115,10 @@ class Comparison:
         ways["vCache (no labels)"] = above(2.0, found)
         made = counted(ALL_ROWS, rows, right_answers(rows), ways, found)
         return made + counted(UNREAD, *reread(rows), ways, found)
+
+    def _has_learnt_from(self, rows: Sequence[PairRow]) -> bool:
+        learnt = {row[side] for own in self._sets.values() for row in own for side in ("q1", "q2")}
+        return any(question.text in learnt for row in rows for question in (row.q1, row.q2))
 
     async def _refitted(self, rows: Sequence[PairRow], folds: int) -> Way:
         own = [*self._sets.values(), rows_of(CONTRASTS)]
@@ -183,9 +188,9 @@ class Comparison:
         return dict(zip(readable, vectors, strict=True))
 
 
-def _renamed(row: PairRow) -> PairRow:
-    """Return the row under its file's name alone: results must not tell of anybody's folders."""
-    return PairRow(Path(row.file).stem, row.place, row.q1, row.q2, row.label)
+def _read(data: Path, name: str) -> list[PairRow]:
+    """Return a set's rows under its name alone: results must not tell of anybody's folders."""
+    return [replace(row, file=name) for row in read_pairs(data / f"{name}.jsonl")]
 
 
 def _waiting(respond: Respond) -> Callable[[StreamRow], Any]:
@@ -214,9 +219,11 @@ async def compare(data: Path, config: Path | None, seeds: int, folds: int) -> di
     encoder = Lent(await open_encoder(settings.encoder, os.environ, say))
     try:
         comparison = Comparison(settings, seed, encoder, data)
-        pairs = await comparison.pairs([data / f"{name}.jsonl" for name in FILES], folds)
-        for name in ALONE:
-            made = await comparison.pairs([data / f"{name}.jsonl"], folds)
+        pairs = await comparison.pairs([row for name in FILES for row in _read(data, name)], folds)
+        alone = [_read(data, name) for name in ALONE]
+        alone.append(second_turns(rows_of(data / f"{DIALOGUES}.jsonl"), DIALOGUES))
+        for own in alone:
+            made = await comparison.pairs(own, folds)
             pairs += [row for row in made if row["file"] != ALL]
         for view in (ALL_ROWS, UNREAD):
             print(f"{view}:\n\n{pairs_table([row for row in pairs if row['rows'] == view])}\n")

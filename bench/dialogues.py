@@ -21,6 +21,8 @@ from proxy.auth import Caller
 from proxy.calibrated import LiveScore
 from proxy.call import Call, CallReader, Request
 from proxy.encoding import Encoding
+from proxy.evaluation import jsonl
+from proxy.evaluation.pair_rows import PairRow
 from proxy.lookup import Searcher
 from proxy.metrics import Metrics
 from proxy.nearest import Nearest
@@ -88,6 +90,20 @@ def rephrased(rows: Rows) -> list[Asked]:
             asked = (first["user_duplicate"], first["assistant"], second["user_duplicate"])
             found.append(Asked(second_turn(row), asked, True))
     return found
+
+
+def second_turns(rows: Rows, name: str) -> list[PairRow]:
+    """Return `rephrased` as labelled pairs, to be evaluated beside those of other sets."""
+    return [
+        PairRow(
+            name,
+            f"{name}:{number}",
+            jsonl.Asked(case.stored[:-1], case.stored[-1]),
+            jsonl.Asked(case.asked[:-1], case.asked[-1]),
+            int(case.same),
+        )
+        for number, case in enumerate(rephrased(rows), 1)
+    ]
 
 
 def second_turn(row: dict[str, Any]) -> Dialogue:

@@ -18,6 +18,7 @@ from bench.dialogues import (
     follow_ups,
     of_context,
     rephrased,
+    second_turns,
 )
 from embed.encoder import Vectors
 from tests.entries import near
@@ -94,6 +95,9 @@ def test_rows_become_dialogues() -> None:
     second = {"user": "q", "user_duplicate": "r"}
     talks = [{"turns": [first, second]}, {"turns": [first, {"user": "q"}]}]
     assert rephrased(talks) == [Asked(("u", "a", "q"), ("v", "a", "r"), True)]
+    (turn,) = second_turns(talks, "talks")
+    assert (turn.q1, turn.q2) == ((("u", "a"), "q"), (("v", "a"), "r"))
+    assert (turn.file, turn.place, turn.label) == ("talks", "talks:1", 1)
     pairs = [{"q1": "x", "q2": "y", "label": 0}, {"q1": "x", "q2": "x", "label": 1}]
     (only,) = after_pairs(pairs, "set")
     assert (only.stored[0], only.asked[0], only.same) == ("x", "y", False)
