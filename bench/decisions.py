@@ -43,7 +43,7 @@ from bench.decision_tables import (
 )
 from bench.dialogues import second_turns
 from bench.pairs import rows_of
-from bench.refit import retrain_on
+from bench.refit import held_out, retrain_on
 from bench.report import RESULTS, describe_machine
 from bench.rivals_decision import (
     FIXED,
@@ -118,7 +118,7 @@ class Comparison:
 
     def _has_learnt_from(self, rows: Sequence[PairRow]) -> bool:
         learnt = {row[side] for own in self._sets.values() for row in own for side in ("q1", "q2")}
-        return any(question.text in learnt for row in rows for question in (row.q1, row.q2))
+        return not learnt.isdisjoint(held_out(rows, []))
 
     async def _refitted(self, rows: Sequence[PairRow], folds: int) -> Way:
         own = [*self._sets.values(), rows_of(CONTRASTS)]

@@ -93,17 +93,17 @@ def rephrased(rows: Rows) -> list[Asked]:
 
 
 def second_turns(rows: Rows, name: str) -> list[PairRow]:
-    """Return `rephrased` as labelled pairs, to be evaluated beside those of other sets."""
-    return [
-        PairRow(
-            name,
-            f"{name}:{number}",
-            jsonl.Asked(case.stored[:-1], case.stored[-1]),
-            jsonl.Asked(case.asked[:-1], case.asked[-1]),
-            int(case.same),
-        )
-        for number, case in enumerate(rephrased(rows), 1)
-    ]
+    """Return `rephrased` as labelled pairs, to be evaluated beside those of other sets.
+
+    A dialogue that differs from an earlier one in its first question alone is the same one: the
+    set has some twice. It is stored once.
+    """
+    pairs, known = [], dict[Dialogue, Dialogue]()
+    for number, case in enumerate(rephrased(rows), 1):
+        stored = known.setdefault(case.stored[1:], case.stored)
+        sides = [jsonl.Asked(each[:-1], each[-1]) for each in (stored, case.asked)]
+        pairs.append(PairRow(name, f"{name}:{number}", *sides, int(case.same)))
+    return pairs
 
 
 def second_turn(row: dict[str, Any]) -> Dialogue:

@@ -51,9 +51,9 @@ def retrain_on(
 
 
 def held_out(rows: Sequence[PairRow], others: Sequence[PairRow]) -> set[str]:
-    """Return the texts of the rows that are not among the others."""
+    """Return all that users say in the rows that are not among the others."""
     kept = set(others)
-    return {q.text for row in rows if row not in kept for q in (row.q1, row.q2)}
+    return {t for row in rows if row not in kept for q in (row.q1, row.q2) for t in q.user_texts}
 
 
 def without(sets: Mapping[str, Rows], texts: set[str]) -> dict[str, Rows]:

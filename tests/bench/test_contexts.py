@@ -98,6 +98,8 @@ def test_rows_become_dialogues() -> None:
     (turn,) = second_turns(talks, "talks")
     assert (turn.q1, turn.q2) == ((("u", "a"), "q"), (("v", "a"), "r"))
     assert (turn.file, turn.place, turn.label) == ("talks", "talks:1", 1)
+    again = {"turns": [{**first, "user": "w", "user_duplicate": "x"}, second]}
+    assert second_turns([*talks, again], "talks")[1].q1 == turn.q1  # the set has it twice
     pairs = [{"q1": "x", "q2": "y", "label": 0}, {"q1": "x", "q2": "x", "label": 1}]
     (only,) = after_pairs(pairs, "set")
     assert (only.stored[0], only.asked[0], only.same) == ("x", "y", False)

@@ -26,6 +26,11 @@ def test_what_is_held_out_is_learnt_from_in_no_set() -> None:
     assert [row["q1"] for row in left["another"]] == ["y"]
 
 
+def test_what_was_said_before_a_question_is_held_out_too() -> None:
+    row = PairRow("f", "f:1", Asked(("u", "an answer"), "q"), Asked(("v", "an answer"), "r"), 1)
+    assert held_out([row], []) == {"u", "q", "v", "r"}
+
+
 def test_every_row_is_learnt_from_in_all_folds_but_its_own() -> None:
     parted = folds_of(ROWS, 3)
     for fold in range(3):
