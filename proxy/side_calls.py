@@ -21,6 +21,7 @@ from proxy.headers import NO_CREDENTIAL, Credential, credential, headers_of_anot
 from proxy.spending import Spending
 from proxy.upstream import UpstreamCall, Upstreams
 from proxy.upstream_errors import UpstreamBroken
+from proxy.wire import WIRES
 from proxy.wire.base import Fields, Json
 
 _LARGEST = 1024 * 1024  # bytes of an answer
@@ -85,11 +86,13 @@ class SideCalls:
     async def chat(self, call: Call | None, model: str, messages: Json) -> str | None:
         """Have a model answer a chat on account of this call, or of nobody's.
 
-        Raises an UpstreamError.
+        Returns the answer's text; None if it is no text, or no whole one. Raises an UpstreamError.
         """
         whose = NO_CREDENTIAL if call is None else self._credential_for(call, model)
         body = orjson.dumps({"model": model, "messages": messages})
         whole = await self._ask(CHAT, _own_headers(), body, model, whose)
+        if WIRES[CHAT].refuse(whole, store_tool_calls=False) is not None:
+            return None
         return answer_text(CHAT, whole)
 
     def _credential_for(self, call: Call, model: str) -> Credential:

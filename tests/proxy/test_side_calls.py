@@ -99,6 +99,22 @@ async def test_every_call_is_paid_for_whatever_it_brings(script: Script, least: 
     assert not calls.exhausted
 
 
+@pytest.mark.parametrize(
+    ("finish", "said"),
+    [("stop", "Score: 3"), ("length", None), ("content_filter", None), (None, None)],
+)
+async def test_what_was_cut_off_is_no_verdict_and_no_better_example(
+    finish: str | None, said: str | None
+) -> None:
+    message = {"role": "assistant", "content": "Score: 3"}
+    choice = {"index": 0, "message": message, "finish_reason": finish}
+    async with FakeUpstream() as upstream:
+        upstream.default = Script(body=orjson.dumps({"choices": [choice]}))
+        async with Upstreams([spec("a", "*", upstream, None)]) as upstreams:
+            calls = SideCalls(upstreams, Spending([], PRICE, 1e9), keys_configured=False)
+            assert await calls.chat(None, "gull-9", QUESTION) == said
+
+
 async def test_a_stream_is_asked_again_as_json_and_all_else_stays() -> None:
     async with FakeUpstream() as upstream:
         async with Upstreams([spec("a", "*", upstream, None)]) as upstreams:
