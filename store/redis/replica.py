@@ -47,7 +47,9 @@ BEATS = 8  # within max_staleness
 READ_AT_ONCE = 500  # records
 BLOCK_MS = 500
 RETRY_SECONDS = 0.1
-NEVER = -1e9  # in monotonic seconds
+NEVER = -1e9  # seconds, as of `_now`
+# While a machine sleeps the others go on, and so does this clock, where there is one.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 JOINING_SECONDS = 30.0  # that a new epoch waits for replicas that were known
 ALIVE_FOR = 3  # times max_staleness
 OWN_SECONDS = 1.0  # that a write waits to become visible here
@@ -84,7 +86,7 @@ class Replica:
         self._asked: deque[tuple[float, int]] = deque(maxlen=64)  # when, and the end as of then
         self._applied = 0  # position of the last record that the followers were told
         self._held: dict[asyncio.Future[None], int] = {}  # and the position before each
-        self._confirmed = NEVER  # monotonic seconds as of which memory is known to be whole
+        self._confirmed = NEVER  # seconds as of which memory is known to be whole
         self._behind = True  # memory has to be loaded anew before it can follow
         self._closing = False
         self._lost = False  # the journal is known to have lost records
@@ -101,14 +103,14 @@ class Replica:
     @property
     def fresh(self) -> bool:
         """Whether what memory holds may be served."""
-        sure = time.monotonic() - self._confirmed <= self._max_staleness
+        sure = _now() - self._confirmed <= self._max_staleness
         return sure and not self._behind and not self._joining
 
     @property
     def staleness(self) -> float:
         """Seconds since memory was last known to reflect all of the journal; inf: never yet."""
         never = self._confirmed == NEVER
-        return math.inf if never else time.monotonic() - self._confirmed
+        return math.inf if never else _now() - self._confirmed
 
     @property
     def mark(self) -> Mark:
@@ -339,7 +341,7 @@ class Replica:
         pause = self._max_staleness / BEATS
         while not self._closing:
             try:
-                asked = time.monotonic()
+                asked = _now()
                 position = self.told  # it moves on while this waits
                 self._look(asked, position, await self._ask_beat())
             except StoreUnavailable as error:
@@ -385,3 +387,7 @@ class Replica:
         return await self._connection.ask(
             lambda r: beat(r, self._keys, self.name, self.told, may_ms)
         )
+
+
+def _now() -> float:
+    return time.clock_gettime(_CLOCK)

@@ -143,6 +143,21 @@ async def test_a_replica_that_hears_nothing_stops_serving_and_comes_back(
         assert one.reloads == 0  # it has missed nothing
 
 
+async def test_a_machine_that_slept_serves_nothing_before_it_has_asked(
+    server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with member(server, tmp_path / "1") as one:
+        await until(lambda: one.replica.fresh)
+        clock = time.clock_gettime
+
+        def after_an_hour(id: int) -> float:  # the monotonic clock stood still
+            return clock(id) + (3600 if id == time.CLOCK_BOOTTIME else 0)
+
+        monkeypatch.setattr(time, "clock_gettime", after_an_hour)
+        assert not one.replica.fresh
+        assert await one.replica.caught_up(5)
+
+
 async def test_a_purge_waits_for_whoever_may_still_serve(
     server: RedisServer, tmp_path: Path
 ) -> None:
