@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,13 +18,12 @@ from proxy.errors import ApiError
 from proxy.headers import Credential, client_headers, credential, upstream_headers
 from proxy.logs import asking
 from proxy.paths import passthrough_allowed
+from proxy.upload_form import is_form, model_of_form
 from proxy.upstream import UpstreamCall, Upstreams
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _MODELS = "/v1/models"
-_PEEKED = (
-    1024 * 1024
-)  # a JSON body of this size is read whole in any case, to route it by its model
+_PEEKED = 1024 * 1024  # of a body this much is read in any case, to route it by its model
 
 
 class ClientGone(Exception):
@@ -49,14 +49,21 @@ class Upload:
                 self._complete.set()
                 return
 
-    async def up_to(self, limit: int) -> tuple[bytes, bool]:
+    async def up_to(
+        self, limit: int, enough: Callable[[bytes], object] | None = None
+    ) -> tuple[bytes, bool]:
         """Return the whole body and True, or the beginning of one that is longer and False.
 
-        Raise ClientGone on a hang-up.
+        That is also what is returned of one whose beginning, up to some chunk, is `enough`. Raise
+        ClientGone on a hang-up.
         """
         parts: list[bytes] = []
         size = 0
         while size <= limit:
+            if enough is not None and parts:
+                parts = [b"".join(parts)]
+                if enough(parts[0]):
+                    break
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
@@ -147,12 +154,18 @@ class Passthrough:
     async def _body_of(
         self, request: Request, upload: Upload
     ) -> tuple[bytes | AsyncIterator[bytes] | None, str | None]:
-        """Return the body to send, and the model that a JSON body names, unless it is very long."""
+        """Return the body to send, and the model that it names in JSON or near a form's beginning.
+
+        JSON that is very long names none.
+        """
         length = request.headers.get(b"content-length", b"")
         if not length and b"transfer-encoding" not in request.headers:
             await upload.up_to(0)  # the empty body that every request has
             return None, None
-        is_json = request.headers.get(b"content-type", b"").startswith(b"application/json")
+        content_type = request.headers.get(b"content-type", b"")
+        if is_form(content_type):
+            return await _form(content_type, upload)
+        is_json = content_type.startswith(b"application/json")
         if not is_json or (length.isdigit() and int(length) > self._peeked):
             return upload.chunks(), None
         raw, whole = await upload.up_to(self._peeked)
@@ -191,6 +204,14 @@ class Passthrough:
             (b"x-request-id", request.request_id.encode()),
         ]
         return Answer(200, headers, orjson.dumps(told)) if told else None
+
+
+async def _form(
+    content_type: bytes, upload: Upload
+) -> tuple[bytes | AsyncIterator[bytes], str | None]:
+    model_in: Callable[[bytes], str | None] = partial(model_of_form, content_type)
+    begun, whole = await upload.up_to(_PEEKED, model_in)
+    return begun if whole else _after(begun, upload.chunks()), model_in(begun)
 
 
 async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

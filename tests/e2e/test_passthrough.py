@@ -7,6 +7,7 @@ import gzip
 import io
 import random
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -265,6 +266,21 @@ async def test_a_json_body_is_routed_by_its_model_however_it_comes(
         answer, body = await way.ask("POST", path, proxy=proxy, data=data, headers=headers)
     assert answer.status == 200, body
     assert [(call.target, bytes(call.raw)) for call in way.other.calls[asked:]] == [(path, sent)]
+
+
+@pytest.mark.parametrize("size", [10, 3 * MIB], ids=["short", "long"])
+async def test_an_upload_is_routed_by_the_model_that_its_form_names(way: Way, size: int) -> None:
+    asked, elsewhere = len(way.upstream.calls), len(way.other.calls)
+    async with openai.AsyncOpenAI(base_url=way.open.base_url, api_key="k") as client:
+        for model in ("claude-whisper", "gpt-transcribe"):
+            with suppress(openai.APIError):  # the stand-in transcribes nothing
+                await client.with_options(max_retries=0).audio.transcriptions.create(
+                    file=("a.wav", b"\0" * size), model=model
+                )
+    there, here = way.other.calls[elsewhere:], way.upstream.calls[asked:]
+    assert [call.target for call in (*there, *here)] == ["/v1/audio/transcriptions"] * 2
+    assert b"claude-whisper" in there[0].raw and b"gpt-transcribe" in here[0].raw
+    assert all(len(call.raw) > size for call in (*there, *here))
 
 
 async def test_json_that_is_too_long_to_be_read_goes_up_as_it_comes(way: Way) -> None:
