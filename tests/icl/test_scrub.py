@@ -168,6 +168,6 @@ def test_a_placeholder_is_no_reason_to_refuse_an_example(_: str, scrubbed: str) 
 )  # fmt: skip
 def test_a_long_text_takes_time_in_proportion(piece: str) -> None:
     text = (piece * 10_000)[:10_000]
-    began = time.perf_counter()
+    began = time.thread_time()
     scrub(text)
-    assert time.perf_counter() - began < 1.0
+    assert time.thread_time() - began < 1.0

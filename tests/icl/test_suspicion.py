@@ -78,6 +78,6 @@ def test_no_text_around_it_hides_it(before: str, after: str, attack: str) -> Non
 )
 def test_a_long_text_takes_time_in_proportion(piece: str) -> None:
     text = (piece * 10_000)[:10_000] + "instructions"
-    began = time.perf_counter()
+    began = time.thread_time()
     suspicious(text)
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5

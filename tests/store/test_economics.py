@@ -399,12 +399,12 @@ def test_keys_are_bounded_and_the_longest_unheard_of_goes_first() -> None:
 
 def test_a_request_costs_it_a_few_microseconds() -> None:
     gate = closed()
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(10_000):
         gate.worthwhile(CATEGORY, GROUP)
         gate.looked_up(CATEGORY, GROUP, hit=False, seconds=LOOKUP)
         gate.answered(CATEGORY, GROUP, FAST)
-    assert (time.perf_counter() - started) / 10_000 < 100e-6  # 2 us on a quiet machine
+    assert (time.thread_time() - started) / 10_000 < 100e-6  # 2 us on a quiet machine
 
 
 def test_whoever_only_looks_sees_what_the_next_request_would_and_moves_nothing() -> None:

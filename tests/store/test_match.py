@@ -73,9 +73,9 @@ def test_a_pattern_that_is_not_re2_is_refused(pattern: str) -> None:
 
 def test_a_pattern_that_would_hang_a_backtracking_engine_takes_no_time() -> None:
     rule = MatchRule(regex="(a+)+$")
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert not rule.matches(traits(text="a" * 5000 + "b"))
-    assert time.perf_counter() - begun < 1
+    assert time.thread_time() - begun < 1
 
 
 @given(st.text(st.characters(), max_size=50))

@@ -66,15 +66,15 @@ async def test_told_to_be_wrong_it_gives_another_question_s_answer() -> None:
 
 
 async def test_an_answer_takes_a_place_and_a_verdict_does_not() -> None:
-    oracle = Oracle(ANSWERS, Service(Capacity(1, 0.1)))
+    oracle = Oracle(ANSWERS, Service(Capacity(1, 1.0)))
     async with http(oracle) as client:
         started = time.perf_counter()
         await said(client, SIDE_BY_SIDE.format("Past of paint?", "painted", "pained"), "judge")
-        assert time.perf_counter() - started < 0.09
+        assert time.perf_counter() - started < 0.9
         await client.post("/service", json={"slowdown": 2.0})
         started = time.perf_counter()
         await said(client, "Past of paint?")
-        assert time.perf_counter() - started >= 0.2
+        assert time.perf_counter() - started >= 2.0
 
 
 @pytest.mark.parametrize(

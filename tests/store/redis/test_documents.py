@@ -322,14 +322,14 @@ async def test_writes_to_a_held_up_redis_fail_together_within_one_budget(
     own_server: RedisServer,
 ) -> None:
     async with redis_documents(own_server) as documents:
-        documents._connection.write_seconds = 0.2
+        documents._connection.write_seconds = 1.5
         own_server.send(signal.SIGSTOP)
         began = time.monotonic()
         first = asyncio.create_task(documents.put(entry("a")))
         await asyncio.sleep(0)  # it is on its way, and the others wait behind it
         rest = [documents.put(entry(f"e{number}")) for number in range(500)]
         outcomes = await asyncio.gather(first, *rest, return_exceptions=True)
-        assert time.monotonic() - began < 0.2 + 2 * SLACK
+        assert time.monotonic() - began < 2 * 1.5
         assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes)
         own_server.send(signal.SIGCONT)
         documents._connection.write_seconds = 2.0
