@@ -101,8 +101,8 @@ def second_turns(rows: Rows, name: str) -> list[PairRow]:
     pairs, known = [], dict[Dialogue, Dialogue]()
     for number, case in enumerate(rephrased(rows), 1):
         stored = known.setdefault(case.stored[1:], case.stored)
-        sides = [jsonl.Asked(each[:-1], each[-1]) for each in (stored, case.asked)]
-        pairs.append(PairRow(name, f"{name}:{number}", *sides, int(case.same)))
+        one, other = (jsonl.Asked(each[:-1], each[-1]) for each in (stored, case.asked))
+        pairs.append(PairRow(name, f"{name}:{number}", one, other, int(case.same)))
     return pairs
 
 

@@ -92,7 +92,7 @@ async def test_a_checkpoint_is_judged_promoted_and_gone_back_from(
         await field.fill("runs/1")
         await page.get_by_role("button", name="Copy and judge it").click()
         await expect(page.get_by_text("beginning with a /")).to_be_visible()
-        known.slow = 0.1
+        known.slow = 0.03
         await field.fill(str(made.directory))
         await page.get_by_role("button", name="Copy and judge it").click()
         await expect(page.get_by_role("progressbar")).to_be_visible()

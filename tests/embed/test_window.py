@@ -129,9 +129,9 @@ def test_the_file_s_own_limit_of_128_tokens_is_lifted() -> None:
     ],
 )
 def test_a_text_of_megabytes_is_refused_without_reading_it(text: str) -> None:
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert not WINDOW.fits(text)
-    assert time.perf_counter() - begun < 0.1
+    assert time.thread_time() - begun < 0.1
 
 
 @given(
@@ -194,9 +194,9 @@ def test_a_text_without_anything_readable_has_no_first_window(text: str) -> None
 
 @pytest.mark.parametrize("text", ["word " * (3 * MEGABYTE), "中" * (5 * MEGABYTE)])
 def test_the_first_window_of_megabytes_is_found_without_reading_them(text: str) -> None:
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert WINDOW.first_window(text) is not None
-    assert time.perf_counter() - begun < 0.1
+    assert time.thread_time() - begun < 0.1
 
 
 def test_ids_refuses_what_does_not_fit() -> None:

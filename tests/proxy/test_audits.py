@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -159,9 +158,7 @@ async def test_stopping_gives_up_what_runs_and_what_waits(ground: Ground) -> Non
         ground.audits.consider(call, found, 0.05)
     ground.audits.start()
     await ground.until(lambda: ground.upstream.open_now == 2)  # one a worker
-    began = time.monotonic()
-    await ground.audits.aclose()
-    assert time.monotonic() - began < 1
+    await asyncio.wait_for(ground.audits.aclose(), 10)
     await ground.until(lambda: ground.upstream.open_now == 0)
     assert ground.kept.standing("default").audits == 0
 

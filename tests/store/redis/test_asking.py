@@ -72,11 +72,11 @@ async def test_alone_nobody_is_waited_for(server: RedisServer) -> None:
 
 
 async def test_a_replica_that_is_gone_costs_the_budget_and_no_more(server: RedisServer) -> None:
-    async with replicas(server, {}, {}, seconds=0.3) as (first, second):
+    async with replicas(server, {}, {}, seconds=1.5) as (first, second):
         await second.aclose()
         began = time.monotonic()
         assert await first.ask("acme", "r1") is None
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 2 * 1.5
 
 
 async def test_an_answer_that_is_too_long_is_not_given(server: RedisServer) -> None:
@@ -110,12 +110,12 @@ async def test_nothing_is_left_in_redis_for_long(server: RedisServer) -> None:
 async def test_a_redis_that_does_not_answer_costs_the_budget_and_no_more(
     server: RedisServer,
 ) -> None:
-    async with replicas(server, {}, {("acme", "r1"): b"one"}, seconds=0.3) as (first, _):
+    async with replicas(server, {}, {("acme", "r1"): b"one"}, seconds=1.5) as (first, _):
         server.send(signal.SIGSTOP)
         try:
             began = time.monotonic()
             assert await first.ask("acme", "r1") is None
-            assert time.monotonic() - began < 1.0
+            assert time.monotonic() - began < 2 * 1.5
         finally:
             server.send(signal.SIGCONT)
 

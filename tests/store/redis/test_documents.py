@@ -42,7 +42,6 @@ from tests.store.documents.test_records import HIT, version
 
 A, B, C = EntryId("a"), EntryId("b"), EntryId("c")
 LATER = NOON + timedelta(microseconds=1)
-SLACK = 0.25  # seconds that a busy machine may add
 
 
 @pytest.fixture(params=VERSIONS)
@@ -306,12 +305,12 @@ async def test_a_held_up_redis_costs_a_get_its_budget_and_then_nothing(
 ) -> None:
     async with redis_documents(own_server) as documents:
         await documents.put(entry("a"))
-        documents._connection.request_seconds = 0.05
+        documents._connection.request_seconds = 1.0
         own_server.send(signal.SIGSTOP)
         began = time.monotonic()
         with pytest.raises(StoreUnavailable):
             await documents.get(A)
-        assert time.monotonic() - began < 0.05 + SLACK
+        assert time.monotonic() - began < 2 * 1.0
         with pytest.raises(StoreUnavailable, match="^Redis does not answer$"):
             await documents.get(A)  # not even tried
         own_server.send(signal.SIGCONT)
