@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -158,7 +159,9 @@ async def test_stopping_gives_up_what_runs_and_what_waits(ground: Ground) -> Non
         ground.audits.consider(call, found, 0.05)
     ground.audits.start()
     await ground.until(lambda: ground.upstream.open_now == 2)  # one a worker
-    await asyncio.wait_for(ground.audits.aclose(), 10)
+    began = time.monotonic()
+    await ground.audits.aclose()
+    assert time.monotonic() - began < 1
     await ground.until(lambda: ground.upstream.open_now == 0)
     assert ground.kept.standing("default").audits == 0
 
