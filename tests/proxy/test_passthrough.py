@@ -53,5 +53,19 @@ async def test_a_body_is_read_up_to_a_limit_and_the_rest_as_it_comes(
     assert read[0] + b"".join(rest) == b"".join(parts)
 
 
+async def test_a_body_of_single_bytes_is_looked_at_seldom() -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    def enough(begun: bytes) -> bool:
+        seen.append(len(begun))
+        return len(begun) > 3000
+
+    seen = list[int]()
+    begun, whole = await Upload(receive).up_to(20_000, enough)
+    assert (len(begun), whole) == (seen[-1], False)
+    assert len(seen) < 15
+
+
 async def no_more() -> dict[str, Any]:
     return {"type": "http.request", "body": b""}
