@@ -22,7 +22,7 @@ from store.errors import PolicyInvalid, StoreUnavailable, VersionTaken
 from store.journal import PolicyAdded, Record
 from store.policy import DEFAULT_CATEGORY, Policy, PolicyBook
 from store.policy_file import parse_policies, policy_as_data
-from store.policy_history import Change, PolicyHistory, Seed, digest_of, read_seed
+from store.policy_history import Change, PolicyHistory, Seed, digest_of, read_changed_seed
 
 log = logging.getLogger("nearhit.policies")
 
@@ -175,8 +175,8 @@ class PolicyEditor:
         if self._file is None:
             return False
         try:
-            seed = await asyncio.to_thread(read_seed, self._file)
-            if seed.digest == self._seed.digest:
+            seed = await asyncio.to_thread(read_changed_seed, self._file, self._seed.digest)
+            if seed is None:
                 self._refused = ""  # mended by going back: the same fault again is a new one
                 return False
             async with self._turn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,15 @@ from store.documents.records import PolicyVersion
 from store.errors import PolicyInvalid, VersionTaken
 from store.policy import Policy, PolicyBook
 from store.policy_file import policy_as_data
-from store.policy_history import PolicyHistory, Seed, changes, read_seed, read_version, takes_over
+from store.policy_history import (
+    PolicyHistory,
+    Seed,
+    changes,
+    read_changed_seed,
+    read_seed,
+    read_version,
+    takes_over,
+)
 from tests.entries import NOON
 from tests.fakes_documents import MemoryDocuments
 from tests.fakes_records import MemoryRecords
@@ -177,3 +186,19 @@ def test_a_seed_knows_its_file_by_its_bytes(tmp_path: Path) -> None:
     assert first.kind == "file"
     assert first.digest != read_seed(path).digest
     assert read_seed(None).kind == "starter"
+
+
+def test_a_file_that_has_not_changed_is_not_even_parsed(tmp_path: Path) -> None:
+    path = tmp_path / "policies.yaml"
+    raw = b"categories: [{name: default"  # no YAML: to read it would be refused
+    path.write_bytes(raw)
+    assert read_changed_seed(path, sha256(raw).hexdigest()) is None
+    with pytest.raises(PolicyInvalid):
+        read_changed_seed(path, "another")
+    path.write_text("categories: [{name: default, ttl: 2h}]\n")
+    seed = read_changed_seed(path, sha256(raw).hexdigest())
+    assert seed is not None
+    assert seed == read_seed(path)
+    path.unlink()
+    with pytest.raises(PolicyInvalid, match="cannot be read"):
+        read_changed_seed(path, seed.digest)
