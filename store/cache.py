@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from typing import Self
@@ -197,7 +196,7 @@ class Cache:
         elif isinstance(change, Approved):
             for id in change.ids:
                 if (entry := self._memory.held.get(id)) is not None:
-                    self._memory.held[id] = replace(entry, approved=True)
+                    self._memory.held[id] = entry.approving()
 
     def set_shares(self, shares: Mapping[str, Share]) -> None:
         """Take other quotas and priorities; `shrink` brings what is held within them."""

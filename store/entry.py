@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple, NewType
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct, structs
 
 EntryId = NewType("EntryId", str)  # the exact key's first 32 hex digits
 Vector = npt.NDArray[np.float32]  # shape (d,), unit length
 
 OVERHEAD = 512  # bytes an entry costs in memory and on disk besides its texts and vector
+KEYS_KEPT = 10_000  # partition keys of which the next entry gets the same object
 UNIT_TOLERANCE = 1e-3  # of the squared length; float32 keeps it far better
 
 
@@ -23,6 +26,12 @@ class PartitionKey(NamedTuple):
 
     partition: str  # digest of the request without its last user text and earlier turns
     context: str  # digest of the earlier turns without what their users said; "" if there are none
+
+
+@lru_cache(KEYS_KEPT)
+def kept_key(partition: str, context: str) -> PartitionKey:
+    """Return a key that is one object however many entries have it: 300 bytes less for each."""
+    return PartitionKey(partition, context)
 
 
 class Version(NamedTuple):
@@ -60,9 +69,11 @@ class Entry:
     earlier_vectors: tuple[Vector | None, ...] = ()  # theirs, by `checkpoint`; () if none has one
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What memory keeps of an entry: enough to judge it without touching the documents."""
+class Held(Struct, frozen=True, gc=False):
+    """What memory keeps of an entry: enough to judge it without touching the documents.
+
+    It holds nothing that could hold it, so the collector of cycles need not walk a million of them.
+    """
 
     id: EntryId
     key: PartitionKey
@@ -74,8 +85,7 @@ class Held:
     model: str
     classifier: str = ""
     shared_key: str = ""
-    # Set in place while the entry is held, so it does not tell one version from another.
-    approved: bool = field(default=False, compare=False)
+    approved: bool = False
     cost: float = 0.0  # seconds of upstream time
     earlier: tuple[str, ...] = ()
     user: str = ""  # as the entry's
@@ -84,6 +94,10 @@ class Held:
     def version(self) -> Version:
         """What tells it from others that its id has had and will have."""
         return Version(self.id, self.created_at)
+
+    def approving(self) -> Held:
+        """Return the entry as one that may serve other tenants."""
+        return structs.replace(self, approved=True)
 
 
 class Stored(NamedTuple):

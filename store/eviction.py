@@ -82,7 +82,7 @@ class Draft:
     def let_go(self, ranked: Ranked) -> None:
         """Count the entry as gone."""
         self.gone[ranked] = None
-        for held in (self.left[ranked.ranking.category], self.total):
+        for held in (self.left[ranked.category], self.total):
             held[ENTRIES] -= 1
             held[BYTES] -= ranked.size
 
@@ -92,7 +92,7 @@ class Draft:
 
     def close(self) -> list[EntryId]:
         """Return who would go, in that order."""
-        for name in {ranked.ranking.category for ranked in self.gone}:
+        for name in {ranked.category for ranked in self.gone}:
             self._rankings[name].restore()
         return [ranked.id for ranked in self.gone]
 
@@ -148,26 +148,26 @@ class Occupancy:
         earlier one stay if the category does. Nothing is refused here: `victims` comes first.
         """
         earlier = self._ranked.get(id)
+        before = None if earlier is None else self._rankings[earlier.category]
         self.drop(id)
         ranking = self._rankings.get(category)
         if ranking is None:
             ranking = self._rankings[category] = Ranking(category)
-        if earlier is not None and earlier.ranking is not ranking:
-            earlier = None
-        self._ranked[id] = ranking.add(id, size, cost, earlier)
+        going_on = earlier if ranking is before else None
+        self._ranked[id] = ranking.add(id, size, cost, going_on)
 
     def touch(self, id: EntryId) -> None:
         """Count the entry as served; one that is not here is ignored."""
         ranked = self._ranked.get(id)
         if ranked is not None:
-            ranked.ranking.touch(ranked)
+            self._rankings[ranked.category].touch(ranked)
 
     def drop(self, id: EntryId) -> None:
         """Forget the entry; one that is not here is ignored."""
         ranked = self._ranked.pop(id, None)
         if ranked is not None:
-            ranked.ranking.drop(ranked)
-            self._forget_if_empty(ranked.ranking.category)
+            self._rankings[ranked.category].drop(ranked)
+            self._forget_if_empty(ranked.category)
 
     def admits(self, category: str, size: int) -> bool:
         """Whether an entry of `size` bytes may be held at all, whoever has to go for it."""
@@ -177,7 +177,7 @@ class Occupancy:
     def hits(self, id: EntryId) -> float:
         """Return the entry's references as its worth counts them; 0 if it is not here."""
         ranked = self._ranked.get(id)
-        return 0.0 if ranked is None else ranked.hits
+        return 0.0 if ranked is None else self._rankings[ranked.category].hits(ranked)
 
     def victims(
         self, category: str, size: int, replacing: EntryId | None = None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from store.entry import EntryId
 
 LARGEST_SHARE = 8  # a body above this part of the room would push out too many others
 
 
-class Document(NamedTuple):
+class Document(Struct, frozen=True, gc=False):
     """An answer as it was stored."""
 
     body: bytes

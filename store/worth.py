@@ -23,6 +23,8 @@ from bisect import bisect_left, insort
 from collections.abc import Container
 from math import exp2, floor, inf, log2
 
+from msgspec import Struct
+
 from store.entry import EntryId
 
 SHELVES = 64  # a halving
@@ -31,28 +33,20 @@ MOVED_AT_ONCE = 64  # entries that one search for the least may move up
 LONGEST_CLOCK = 2**20  # halvings after which it starts from zero again, to keep its precision
 
 
-class Ranked:
+class Ranked(Struct, eq=False, gc=False):
     """One entry in its category's order."""
 
-    __slots__ = ("cost", "id", "rank", "ranking", "shelf", "size")
-
-    def __init__(self, id: EntryId, size: int, cost: float, ranking: Ranking) -> None:
-        self.id = id
-        self.size = size
-        self.ranking = ranking
-        self.cost = cost  # seconds; the caller's object, so it takes no memory of its own
-        self.rank = -inf
-        self.shelf = 0
+    id: EntryId
+    category: str
+    size: int
+    cost: float  # seconds; the caller's object, so it takes no memory of its own
+    rank: float = -inf
+    shelf: int = 0
 
     @property
     def weight(self) -> float:
         """What a reference is worth, in halvings."""
         return log2(min(max(LEAST_COST, self.cost), MOST_COST) / max(self.size, 1))  # NaN: least
-
-    @property
-    def hits(self) -> float:
-        """References that count now, being stored among them: 1.0 is one that is not yet old."""
-        return exp2(self.rank - self.weight - self.ranking.clock)
 
 
 class Ranking:
@@ -80,13 +74,17 @@ class Ranking:
         """
         if self.clock > LONGEST_CLOCK:
             self._start_clock_anew()
-        ranked = Ranked(id, size, cost, self)
+        ranked = Ranked(id, self.category, size, cost)
         if earlier is not None:
             ranked.rank = earlier.rank - earlier.weight + ranked.weight
         self._count(1, size)
         self.touch(ranked)
         self._put_up(ranked, shelf_of(ranked))
         return ranked
+
+    def hits(self, ranked: Ranked) -> float:
+        """Return an entry's references that count now: 1.0 is having been stored, not yet old."""
+        return exp2(ranked.rank - ranked.weight - self.clock)
 
     def touch(self, ranked: Ranked) -> None:
         """Count a reference of an entry of this ranking."""

@@ -125,7 +125,8 @@ class Replayer:
         shown = self._learning.improved(id)
         if shown is None:
             document = await self._cache.document(id)
-            shown = document and answer_text(CHAT, orjson.loads(document.body))
+            if document is not None:
+                shown = answer_text(CHAT, orjson.loads(document.body))
         if not shown or max(len(shown), len(held.query)) > LONGEST:
             return "skipped"
         asked = [{"role": "user", "content": held.query}]

@@ -8,7 +8,7 @@ from datetime import datetime
 from sys import intern
 from typing import NamedTuple, Protocol
 
-from store.entry import Entry, EntryId, Held, Version, size_of
+from store.entry import Entry, EntryId, Held, Version, kept_key, size_of
 from store.entry import Stored as Stored
 from store.journal import Apply
 
@@ -126,7 +126,7 @@ def held_of(entry: Entry) -> Held:
     """Return what memory keeps of the entry."""
     return Held(
         id=entry.id,
-        key=entry.key,
+        key=kept_key(*entry.key),
         tenant=entry.tenant,
         category=entry.category,
         query=entry.query,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -24,7 +23,7 @@ from store.documents.heads import (
     real,
     stored_of,
 )
-from store.entry import Entry, EntryId, PartitionKey
+from store.entry import Entry, EntryId, kept_key
 from store.journal import (
     Approved,
     Change,
@@ -46,7 +45,6 @@ STORED_FIELDS = (b"head", b"checksum", b"vector", b"earlier_vectors")
 ENTRY_FIELDS = (*STORED_FIELDS, b"body", b"compressed", b"body_checksum")
 COST, CREATED = Head._fields.index("cost"), Head._fields.index("created_us")
 SEQUENCE_BITS = 20  # of a position: so many records within one millisecond, and more
-KEYS_KEPT = 10_000  # partition keys that are one object however many entries have them
 
 
 def encode_entry(entry: Entry) -> Fields:
@@ -87,7 +85,8 @@ def decode_stored(answer: Answer) -> Stored | None:
         return None
     try:
         head = head_from(blob)
-        return stored_of(head, vector or None, earlier or None, _key(head.partition, head.context))
+        key = kept_key(head.partition, head.context)
+        return stored_of(head, vector or None, earlier or None, key)
     except (ValueError, TypeError, OverflowError):
         return None
 
@@ -237,11 +236,6 @@ def _head_of_stored(stored: Stored) -> Head:
         earlier=orjson.dumps(held.earlier).decode() if held.earlier else "",
         key_id="",
     )
-
-
-@lru_cache(KEYS_KEPT)
-def _key(partition: str, context: str) -> PartitionKey:
-    return PartitionKey(partition, context)
 
 
 def _put(fields: Mapping[bytes, bytes]) -> Put | None:

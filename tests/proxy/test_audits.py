@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
+from msgspec import structs
 
 from proxy.audit_records import AuditRecords
 from proxy.audits import Audits, may_audit
@@ -251,7 +252,7 @@ async def test_a_near_miss_that_a_guard_forbids_is_none(ground: Ground) -> None:
     answer = chat_json(Say("1", 1, "m", "", Script(text="At ten."), {}))
     for query, waiting in (("when do 4 ferries leave?", 0), ("when will 3 ferries leave?", 1)):
         near = await ground.stored("a", "At nine.")
-        near = Candidate(replace(near.held, query=query), 0.9)
+        near = Candidate(structs.replace(near.held, query=query), 0.9)
         ground.audits.consider_near_miss(call, near, answer)
         assert ground.audits.waiting == waiting
 

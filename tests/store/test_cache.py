@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -938,3 +939,20 @@ async def test_what_was_purged_is_not_loaded_again_and_goes(documents: MemoryDoc
     assert [cache.exact(EntryId(id)) is not None for id in "abc"] == [True, False, True]
     assert documents.entries.keys() == {"a", "c"}
     await closed(cache)
+
+
+async def test_the_collector_of_garbage_need_not_walk_what_is_held(tmp_path: Path) -> None:
+    """A full collection stops the process: with a million entries that it walks, for seconds."""
+    documents = SqliteDocuments.open(tmp_path)
+    cache = await opened(documents, Quota(entries=2000, bytes=2**30))
+    some = directions(1001)
+    await cache.admit(entry("first", vector=some[0]))
+    gc.collect()
+    before = len(gc.get_objects())
+    for n in range(1, 1001):
+        await cache.admit(entry(f"held {n}", vector=some[n]))
+    gc.collect()
+    assert sum(cache.facts().entries.values()) == 1001
+    assert len(gc.get_objects()) - before < 500
+    await closed(cache)
+    await documents.aclose()

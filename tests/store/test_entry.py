@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from store.entry import OVERHEAD, Vector, check_vector, size_of
+from store.documents.base import held_of
+from store.entry import OVERHEAD, PartitionKey, Vector, check_vector, size_of
 from tests.entries import axis, entry
 
 
@@ -42,3 +43,10 @@ def test_an_entry_counts_the_texts_and_vectors_of_its_earlier_turns() -> None:
 @pytest.mark.parametrize("field", ["user", "classifier", "shared_key", "answer_id"])
 def test_an_entry_counts_its_other_texts(field: str) -> None:
     assert size_of(entry("a", **{field: "é12"})) == size_of(entry("a")) + 4
+
+
+def test_what_memory_keeps_of_entries_shares_their_partitions_key() -> None:
+    one, other = (
+        held_of(entry(id, key=PartitionKey("".join(["p", "1"]), "c"))).key for id in ("a", "b")
+    )
+    assert one is other

@@ -4,13 +4,14 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from store import snapshot
 from store.documents.base import held_of
@@ -274,16 +275,13 @@ async def test_a_child_that_is_killed_in_the_middle_leaves_the_former_snapshot(
     index, entries = await filled(3)
     write(tmp_path, index, *entries)
 
-    class Deadly(Held):
-        @property
-        def cost(self) -> float:
-            os.kill(os.getpid(), signal.SIGKILL)
-            return 0.0
+    class Deadly:
+        def __getattr__(self, name: str) -> Any:
+            if name == "cost":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return getattr(entries[0], name)
 
-    deadly = object.__new__(Deadly)
-    for name in Held.__slots__:
-        if name != "cost":
-            object.__setattr__(deadly, name, getattr(entries[0], name))
+    deadly = cast(Held, Deadly())
     with pytest.raises(SnapshotFailed, match="ended by signal 9"):
         await snapshot.take(tmp_path, checkpoint=CHECKPOINT, index=index, contents=contents(deadly))
     assert [name.rpartition(".")[2] for name in names(tmp_path)] == ["0000000001", "partial"]

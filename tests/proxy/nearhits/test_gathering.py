@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from icl.example import Example, TrackRecord
 from icl.shown import Shown
@@ -172,7 +173,7 @@ async def test_a_question_is_scrubbed_whatever_the_scope() -> None:
     found = near_by("a", query="What did ann.smith@harbour.example order?")
     for policy in (TENANT, USER):
         call = call_of(policy)
-        own = Candidate(replace(found.held, user=call.asker), 0.8)
+        own = Candidate(structs.replace(found.held, user=call.asker), 0.8)
         source, _ = gathered(own)
         (shown,) = await source.examples(call, [own])
         assert shown.question == "What did <EMAIL> order?"
@@ -203,7 +204,7 @@ async def test_an_answer_is_read_once_and_anew_when_it_was_replaced() -> None:
     for _ in range(3):
         assert await texts(source, found) == {"a": "With oil a."}
     assert len(shelf.reads) == 1
-    newer = Candidate(replace(found.held, created_at=NOON), 0.8)
+    newer = Candidate(structs.replace(found.held, created_at=NOON), 0.8)
     shelf.held[found.held.id], shelf.says["a"] = newer.held, "With butter."
     assert await texts(source, newer) == {"a": "With butter."}
 
@@ -318,7 +319,7 @@ async def test_whatever_is_near_nothing_that_is_another_s_comes_out(
 ) -> None:
     call = call_of(*BOOK, category=category)
     mine = [
-        Candidate(replace(each.held, user=call.asker), each.similarity)
+        Candidate(structs.replace(each.held, user=call.asker), each.similarity)
         if each.held.user == "mine"
         else each
         for each in found
