@@ -123,7 +123,9 @@ def bench_categories() -> list[dict[str, object]]:
     """Return the starter policies with all their rules and examples, but alike in what they allow.
 
     Telling categories costs what it costs by default; no text lands where it cannot hit, and
-    nothing expires, is evicted or gives way to load in the middle of a row.
+    nothing expires, is evicted or gives way to load in the middle of a row. Two of a thousand
+    rewordings are taken for sums ("How does one transport a canoe in Athens?"), which have a score
+    of their own that lets little pass: it goes by the category's name, so that one has another.
     """
     alike = {
         "mode": "semantic",
@@ -135,7 +137,11 @@ def bench_categories() -> list[dict[str, object]]:
         "quota": {"entries": 200_000, "bytes": "4GiB"},
     }
     book = load_policies(None)
-    return [{**policy_as_data(book[name]), **alike} for name in book.names]
+    names = {"math": "sums"}
+    return [
+        {**policy_as_data(book[name]), **alike, "name": names.get(name, name)}
+        for name in book.names
+    ]
 
 
 def write_config(folder: Path, upstream: Server, slow_upstream: Server) -> Path:

@@ -1,4 +1,8 @@
-"""What one candidate of a search by meaning comes to by itself, and what is in its way. Pure."""
+"""What one candidate of a search by meaning comes to by itself, and what is in its way. Pure.
+
+`allowed` says it without reading either text; `guarded` reads both, which costs a hundred times as
+much.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,7 @@ _JUDGED = {
     Outcome.REQUEST: Judgement(Outcome.REQUEST, Barrier.AGE),
     Outcome.MISS: _REFUSED[Barrier.MODE],
 }
+_UNREAD = {outcome: Judgement(outcome, Barrier.FARTHER) for outcome in _JUDGED}
 
 
 def barred(call: Call, held: Held, quarantine: Quarantine) -> Barrier | None:
@@ -39,8 +44,8 @@ def barred(call: Call, held: Held, quarantine: Quarantine) -> Barrier | None:
     return Barrier.TENANT
 
 
-def judged(call: Call, candidate: Candidate, now: datetime, quarantine: Quarantine) -> Judgement:
-    """Judge one candidate by itself: everything but its score and the earlier turns."""
+def allowed(call: Call, candidate: Candidate, now: datetime, quarantine: Quarantine) -> Judgement:
+    """Judge one candidate by itself: everything but guards, its score and the earlier turns."""
     held, similarity, _ = candidate
     policy = call.policy_over(held)
     if policy is None:
@@ -54,10 +59,20 @@ def judged(call: Call, candidate: Candidate, now: datetime, quarantine: Quaranti
         return _REFUSED[Barrier.ASKED]
     if policy.judge(similarity, now - held.created_at) is Verdict.MISS:
         return _TOO_FAR
-    guard = veto(call.question.text, held.query)
-    if guard is not None:
-        return Judgement(Outcome.MISS, Barrier.GUARD, guard)
     return _JUDGED[exact_outcome(call, held, policy, now)]
+
+
+def guarded(call: Call, held: Held, judgement: Judgement) -> Judgement:
+    """Return what is left of a candidate that is allowed once the guards have read both texts."""
+    if judgement.outcome is Outcome.MISS:
+        return judgement
+    guard = veto(call.question.text, held.query)
+    return judgement if guard is None else Judgement(Outcome.MISS, Barrier.GUARD, guard)
+
+
+def unread(judgement: Judgement) -> Judgement:
+    """Return the judgement of what was not read, since another answers that is clearly nearer."""
+    return judgement if judgement.outcome is Outcome.MISS else _UNREAD[judgement.outcome]
 
 
 def refused(barrier: Barrier) -> Judgement:

@@ -3,6 +3,10 @@
 An entry has to be near enough, pass every guard, share the call's past and, where its category or
 the call's has an error budget, be unlikely enough to be wrong. Cheapest first; all of the deciding
 is in `store`, here are the numbers fetched that it is done with.
+
+Of several that may, the least likely to be wrong answers; but where the nearest stands clear of all
+others and is far from its budget, those are not even read: reading texts is most of what a hit
+costs.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from proxy.call import Call
-from proxy.judgement import barred, judged, refused
+from proxy.judgement import allowed, barred, guarded, refused, unread
 from proxy.metrics import Metrics
 from proxy.outcome import Barrier, Judgement, Lookup, Outcome, Searched
 from proxy.recent_lookups import RecentLookups
@@ -27,6 +31,8 @@ from store.quarantine import Quarantine
 # Of a follow-up: "and then?" is asked in many dialogues, and nearest are those of others.
 _FOLLOW_UP_NEIGHBORS = 32
 _SCORED = 5  # candidates of one search that nothing else forbids
+_CLEAR = 0.05  # of cosine: by how much the nearest stands clear of all others
+_SURE = 2.0  # times its risk is still within the budget of what answers without those
 Point = Callable[[str, float], float]  # (category, error budget) -> largest P(wrong) to serve
 
 
@@ -80,7 +86,15 @@ class Nearest:
         wanted = _FOLLOW_UP_NEIGHBORS if earlier else NEIGHBORS
         checkpoint = call.rules.encoding.checkpoint  # whose vector it is
         found = await self._cache.similar(call.partition, vector, wanted, checkpoint=checkpoint)
-        judgements = [judged(call, candidate, now, self._quarantine) for candidate in found]
+        judgements = [allowed(call, candidate, now, self._quarantine) for candidate in found]
+        if found:
+            judgements[0] = guarded(call, found[0].held, judgements[0])
+        if not earlier and _stands_clear(found, judgements):
+            alone = self._alone(call, found, judgements)
+            if alone is not None:
+                return alone
+        for number, candidate in enumerate(found[1:], 1):
+            judgements[number] = guarded(call, candidate.held, judgements[number])
         order = self._scored(call, found, judgements)
         for place, number in enumerate(order):
             held, similarity, _ = found[number]
@@ -101,6 +115,24 @@ class Nearest:
         if lookup.outcome is Outcome.MISS:
             return self._with_near(call, lookup, searched, now)
         return replace(lookup, searched=searched)
+
+    def _alone(
+        self, call: Call, found: Sequence[Candidate], judgements: list[Judgement]
+    ) -> Lookup | None:
+        """Return a hit on the nearest, the others unread; None if it is not as sure as that."""
+        held, similarity, _ = found[0]
+        if held.earlier:
+            return None
+        judged = judgements[:1]
+        if not self._scored(call, found, judged):
+            return None
+        risk = judged[0].risk
+        if risk is not None and not self._within_budget(call, held, _SURE * risk):
+            return None
+        judged += [unread(judgement) for judgement in judgements[1:]]
+        candidate = Candidate(held, similarity, risk)
+        searched = Searched(tuple(found), tuple(judged))
+        return Lookup(Outcome.HIT, found=candidate, searched=searched)
 
     def _with_near(self, call: Call, miss: Lookup, searched: Searched, now: datetime) -> Lookup:
         """Return the miss with the nearest that only its cosine or its score kept from a hit.
@@ -204,6 +236,13 @@ class Nearest:
         return await turns.same(
             call.question.earlier, held.earlier, vectors, threshold, self._max_wait
         )
+
+
+def _stands_clear(found: Sequence[Candidate], judgements: Sequence[Judgement]) -> bool:
+    """Whether the nearest might be served, and all others are clearly farther."""
+    if not found or judgements[0].outcome is not Outcome.HIT:
+        return False
+    return len(found) == 1 or found[0].similarity - found[1].similarity >= _CLEAR
 
 
 def _outdone(judgement: Judgement) -> Judgement:

@@ -34,7 +34,7 @@ from store.journal import Record, Removed, Stopped, TenantForgotten
 NEAREST = 3  # entries that are remembered of one lookup, and the one that answered
 _SHARE = 10  # a category may have one in so many of all that are kept
 _BAR_OF = {Outcome.STALE: EXPIRED, Outcome.REQUEST: AGE}
-_FAR = (Barrier.THRESHOLD, Barrier.ASKED)
+_UNREAD = (Barrier.THRESHOLD, Barrier.ASKED, Barrier.FARTHER)
 _BARS = {
     Barrier.CATEGORY: SCOPE,
     Barrier.MODE: SCOPE,
@@ -169,7 +169,7 @@ def _near(call: Call, candidate: Candidate, rank: int, judgement: Judgement, now
         floor = max(floor, call.policy_of(held.category).hit_threshold)
     if barrier is None:
         bar = ""
-    elif barrier in _FAR:  # whether that alone keeps it away
+    elif barrier in _UNREAD:  # the texts: whether that alone keeps it away
         bar = _BAR_OF.get(exact_outcome(call, held, call.policy_over(held), now), THRESHOLD)
     elif barrier is Barrier.GUARD:
         bar = GUARD + judgement.veto

@@ -8,19 +8,22 @@ from typing import Any, cast
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from proxy.auth import Caller
 from proxy.calibrated import LiveScore
 from proxy.call import CallReader, Request
 from proxy.metrics import Metrics
 from proxy.nearest import Nearest
-from proxy.outcome import Lookup, Outcome
+from proxy.outcome import Barrier, Lookup, Outcome
 from proxy.recent_lookups import RecentLookups
 from proxy.rules import InForce
 from proxy.wire.chat import ChatWire
 from store.cache import Cache
 from store.decision.features import NEIGHBORS, Neighborhood
 from store.decision.score import Score
+from store.decision.what_if import examined
 from store.entry import Candidate, EntryId, Held, PartitionKey, Vector
 from store.policy import Policy, PolicyBook
 from store.quarantine import Quarantine
@@ -136,6 +139,70 @@ async def test_the_least_doubtful_answers_and_not_the_nearest() -> None:
     assert served(lookup) == OTHER
 
 
+def barriers(lookup: Lookup) -> list[Barrier | None]:
+    assert lookup.searched is not None
+    return [judgement.barrier for judgement in lookup.searched.judgements]
+
+
+async def test_who_is_sure_and_stands_clear_answers_and_the_others_are_not_read() -> None:
+    found = [
+        Candidate(held(STORED), 0.95),
+        Candidate(held(OTHER), 0.89),
+        Candidate(held("How do I not oil a hinge?"), 0.85),
+        Candidate(held("How is a hinge made?"), 0.55),
+    ]
+    lookup, score = await look_up(found, {STORED: 0.09}, {"default": 0.2})
+    assert served(lookup) == STORED
+    assert lookup.found is not None and lookup.found.risk == 0.09
+    assert len(score.shown) == 1
+    assert barriers(lookup) == [None, Barrier.FARTHER, Barrier.FARTHER, Barrier.THRESHOLD]
+
+
+async def test_all_are_read_where_another_is_nearly_as_near() -> None:
+    found = [Candidate(held(STORED), 0.95), Candidate(held(OTHER), 0.91)]
+    lookup, _ = await look_up(found, {STORED: 0.05, OTHER: 0.01}, {"default": 0.2})
+    assert served(lookup) == OTHER
+    assert barriers(lookup) == [Barrier.OUTDONE, None]
+
+
+async def test_another_may_answer_where_a_guard_forbids_the_nearest() -> None:
+    negated = "How can I not oil a hinge?"
+    found = [Candidate(held(negated), 0.99), Candidate(held(STORED), 0.85)]
+    lookup, _ = await look_up(found, {STORED: 0.05}, {"default": 0.2})
+    assert served(lookup) == STORED
+    assert barriers(lookup) == [Barrier.GUARD, None]
+
+
+async def test_of_one_that_expired_the_others_are_read() -> None:
+    old = held("How could I oil a hinge?", age=timedelta(days=2))
+    found = [Candidate(old, 0.99), Candidate(held(STORED), 0.85)]
+    lookup, _ = await look_up(found, {old.query: 0.01, STORED: 0.05}, {"default": 0.2})
+    assert served(lookup) == STORED
+    assert barriers(lookup) == [Barrier.EXPIRED, None]
+
+
+@given(
+    cosines=st.lists(st.floats(0.5, 1.0), min_size=1, max_size=4),
+    risks=st.lists(st.floats(0.0, 1.0), min_size=4, max_size=4),
+)
+@settings(max_examples=50, deadline=None)
+async def test_only_what_is_within_its_budget_is_served_and_something_is_if_anything_is(
+    cosines: list[float], risks: list[float]
+) -> None:
+    texts = [STORED, OTHER, "How could I oil a hinge?", "How does one oil a hinge?"]
+    cosines.sort(reverse=True)
+    found = [Candidate(held(text), near) for text, near in zip(texts, cosines, strict=False)]
+    risk_of = dict(zip(texts, risks, strict=True))
+    lookup, _ = await look_up(found, risk_of, {"default": 0.2})
+    allowed = [each for each in found if each.similarity >= 0.6 and risk_of[each.held.query] <= 0.2]
+    assert (lookup.found is None) is (not allowed)
+    if lookup.found is not None:
+        assert lookup.found.held in [each.held for each in allowed]
+        least = min(risk_of[each.held.query] for each in allowed)
+        assert lookup.found.risk is not None
+        assert lookup.found.risk <= max(0.1, least)
+
+
 @pytest.mark.parametrize(("other_point", "hit"), [(0.1, True), (0.04, False)])
 async def test_the_entrys_own_category_has_a_say(other_point: float, hit: bool) -> None:
     points = {"default": 0.2, "other": other_point}
@@ -198,6 +265,15 @@ async def test_what_was_looked_up_is_remembered_with_what_kept_each_from_a_hit()
     assert [each.bar for each in row.near] == ["guard negation", "score", "expired"]
     assert [each.risk for each in row.near] == [None, 0.5, 0.1]
     assert not row.hit
+
+
+async def test_of_what_was_not_read_the_dashboard_knows_only_that() -> None:
+    recent = RecentLookups(100)
+    found = [Candidate(held(STORED), 0.95), Candidate(held("How do I not oil a hinge?"), 0.85)]
+    await look_up(found, {STORED: 0.05}, {"default": 0.2}, recent=recent)
+    (row,) = recent.of("default").values()
+    assert [each.bar for each in row.near] == ["", "threshold"]
+    assert [each.bar for each in examined(row, None, 0.8).near] == ["", "guard negation"]
 
 
 async def test_a_hit_is_remembered_with_who_answered() -> None:
