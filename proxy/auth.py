@@ -86,7 +86,7 @@ class Keyring:
 
     def caller(self, headers: Mapping[bytes, bytes]) -> Caller:
         """Return who sent these headers (names in lower case); raise Unauthorized."""
-        presented = tuple(headers.get(name, b"") for name in CREDENTIALS)
+        presented = tuple([headers.get(name, b"") for name in CREDENTIALS])
         known = self._callers.get(presented)
         if known is not None:
             self._callers.move_to_end(presented)

@@ -11,6 +11,7 @@ from proxy.category import Told, told
 from proxy.errors import ApiError
 from proxy.headers import NO_WISHES, CacheControl, parse_cache_control, parse_tags, parse_threshold
 from proxy.identity import (
+    ANSWER_HEADERS,
     Group,
     InvalidJson,
     asker_of,
@@ -33,7 +34,7 @@ from store.policy import DEFAULT_CATEGORY, Policy, PolicyBook, Scope, stricter
 
 _REMEMBERED = 2048  # bodies
 _REMEMBERED_BYTES = 4096  # of the longest
-_MOST_DECIDED = 16  # callers whose category is remembered with a body
+_MOST_DECIDED = 16  # callers whose category and keys are remembered with a body
 HeaderList = list[tuple[bytes, bytes]]
 
 
@@ -182,6 +183,8 @@ class Content:
     # What was decided about this body under `book`, by whatever else it was decided from.
     book: PolicyBook | None = None
     decided: dict[tuple[object, ...], Decision] = field(default_factory=dict)
+    # Grounds and exact keys, by all that a ground is made of besides the route.
+    keyed: dict[tuple[object, ...], tuple[bytes, EntryId]] = field(default_factory=dict)
 
 
 class Contents:
@@ -239,13 +242,7 @@ class CallReader:
             user_of(caller, body, headers, route=wire.path)
         model = body["model"]
         group = model_group(model, self._model_groups) if self._model_groups else model
-        ground = ground_of(
-            tenant=caller.tenant,
-            route=wire.path,
-            query_string=request.query_string,
-            model=group,
-            headers=headers,
-        )
+        ground, id = _keyed(content, wire, request, caller, group)
         call = Call(
             request=request,
             wire=wire,
@@ -262,7 +259,7 @@ class CallReader:
             rules=rules,
             group_of=self._group_of,
             ground=ground,
-            id=entry_id(ground, content.counted),
+            id=id,
             policy=rules.book[DEFAULT_CATEGORY],
         )
         category, final = _decided(call, content)
@@ -271,6 +268,27 @@ class CallReader:
         elif category is not None:
             call.chosen = category  # unless what it means is in a category of mode off
         return call
+
+
+def _keyed(
+    content: Content, wire: Wire, request: Request, caller: Caller, group: Group
+) -> tuple[bytes, EntryId]:
+    """Return the ground and the exact key; of an exact repeat, as before."""
+    said = tuple(map(request.headers.get, ANSWER_HEADERS))
+    key = (caller.tenant, request.query_string, group, said)
+    known = content.keyed.get(key)
+    if known is None:
+        ground = ground_of(
+            tenant=caller.tenant,
+            route=wire.path,
+            query_string=request.query_string,
+            model=group,
+            headers=request.headers,
+        )
+        known = ground, entry_id(ground, content.counted)
+        if len(content.keyed) < _MOST_DECIDED:
+            content.keyed[key] = known
+    return known
 
 
 def _decided(call: Call, content: Content) -> Decision:

@@ -55,6 +55,44 @@ _BODY = 2
 _REFUSED = 3  # something that is read and discarded
 
 
+class HeadWithBody:
+    """What a response is written to: its head waits for the first of its body, or for the loop.
+
+    uvicorn writes the two one after the other, which are two system calls and two packets.
+    """
+
+    __slots__ = ("_head", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """Write what comes after a head with it; let a head wait until nothing else is to do."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/1.1 "):
+            self._head = data
+            self._loop.call_soon(self._flush)
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """Write what waits, and close."""
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether the connection is closed or about to be."""
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """One connection. `protocol_class` makes the type that a server uses."""
 
@@ -72,6 +110,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._joined = HeadWithBody(transport, self.loop)
         self._deadline = self.loop.time() + self.limits.header_timeout
         self._arm(self.loop)
 
@@ -183,6 +222,7 @@ class GuardedProtocol(HttpToolsProtocol):
             raise _bad_request("too many requests wait on this connection")
         before = self.cycle
         super().on_headers_complete()
+        self.cycle.transport = self._joined  # type: ignore[assignment]  # all it uses of one
         if len(self.pipeline) == 1:
             self._running = before
         self._stage = _BODY

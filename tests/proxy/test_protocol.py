@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pytest
 import uvicorn
 
-from proxy.protocol import Limits, protocol_class
+from proxy.protocol import HeadWithBody, Limits, protocol_class
 
 pytestmark = pytest.mark.serial
 
@@ -28,6 +28,7 @@ class Echo:
 
     disconnected: threading.Event = field(default_factory=threading.Event)
     started: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.started.set()
@@ -37,6 +38,13 @@ class Echo:
             while (await receive())["type"] != "http.disconnect":
                 pass
             self.disconnected.set()
+        elif scope["path"] == "/head-first":
+            headers = [(b"content-length", b"20")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await asyncio.to_thread(self.go_on.wait)
+            for part in (b"HTTP/1.1 ", b"HTTP/1.1 ", b"ok"):  # that begins as a head does
+                more = part != b"ok"
+                await send({"type": "http.response.body", "body": part, "more_body": more})
         elif scope["path"] == "/trickle":
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"first", "more_body": True})
@@ -201,6 +209,72 @@ def test_a_connection_serves_request_after_request(served: Served) -> None:
             head = b"POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n" % size
             connection.sendall(head + body)
             assert json.loads(read_reply(connection).body)["bytes"] == size
+
+
+def test_a_head_does_not_wait_for_a_body_that_is_late(served: Served) -> None:
+    with served.connect() as connection:
+        connection.sendall(b"GET /head-first HTTP/1.1\r\nhost: x\r\n\r\n")
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += connection.recv(1)
+        served.app.go_on.set()
+        body = b""
+        while len(body) < 20:
+            body += connection.recv(20)
+    assert body == b"HTTP/1.1 HTTP/1.1 ok"
+
+
+def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(served: Served) -> None:
+    asked = b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n"
+    with served.connect() as connection:
+        connection.sendall(asked)
+        received = b""
+        while not received.endswith(b"\r\n\r\n"):
+            received += connection.recv(1)
+        assert received == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"{}")
+        assert json.loads(read_reply(connection).body)["bytes"] == 2
+
+
+class Written(asyncio.Transport):
+    """Keeps what is written to it, write by write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.closed
+        self.writes.append(bytes(data))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+async def test_a_head_and_its_body_are_one_write() -> None:
+    transport = Written()
+    joined = HeadWithBody(transport, asyncio.get_running_loop())
+    for answer in (b"one", b"two"):
+        joined.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        joined.write(answer)
+        joined.write(b"more")
+    await asyncio.sleep(0)
+    head = b"HTTP/1.1 200 OK\r\n\r\n"
+    assert transport.writes == [head + b"one", b"more", head + b"two", b"more"]
+
+
+async def test_what_waits_is_written_before_the_connection_is_closed() -> None:
+    transport = Written()
+    joined = HeadWithBody(transport, asyncio.get_running_loop())
+    joined.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+    joined.close()
+    await asyncio.sleep(0)
+    assert transport.writes == [b"HTTP/1.1 204 No Content\r\n\r\n"]
+    assert joined.is_closing()
 
 
 def test_pipelined_requests_are_answered_in_order(served: Served) -> None:
