@@ -131,7 +131,8 @@ class PolicyHistory:
         differing = changes(before, seed.book)
         old = {name: pair[0] for name, pair in differing.items()}
         new = {name: pair[1] for name, pair in differing.items()}
-        version = _version(seed.book, at, f"{seed.kind} file", seed.kind, seed.name)
+        who = "policies file" if seed.kind == "file" else "starter file"
+        version = _version(seed.book, at, who, seed.kind, seed.name)
         audit = _audit(version, seed.kind, None, old, new)
         await self._records.add_version(version, audit, after=_number(latest))
 

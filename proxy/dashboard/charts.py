@@ -62,18 +62,20 @@ def chart(
     *,
     stacked: bool = False,
     most: float | None = None,
+    whole: bool = False,
     over: str = "Time (UTC)",
 ) -> Chart:
     """Return lines over `times`, or areas on top of each other.
 
     Instead of moments, `times` may be names, of rounds say; `over` says what they are.
 
-    `text` writes a value, `most` is the top of the axis where that is known. Every series has as
-    many values as there are times; with stacked ones None counts as 0.
+    `text` writes a value, `most` is the top of the axis where that is known; the levels of values
+    that are `whole` are whole too. Every series has as many values as there are times; with stacked
+    ones None counts as 0.
     """
     tops = _stack(series) if stacked else [list(each.values) for each in series]
     known = [value for values in tops for value in values if value is not None]
-    high = most if most is not None else _round_up(max(known, default=0.0))
+    high = most if most is not None else _top(max(known, default=0.0), whole)
     across = _across(len(times))
     lines, below = [], [0.0] * len(times)
     for number, (each, values) in enumerate(zip(series, tops, strict=True), 1):
@@ -104,6 +106,10 @@ def _stack(series: Sequence[Series]) -> list[list[float | None]]:
         below = [b + (v or 0.0) for b, v in zip(below, each.values, strict=True)]
         tops.append([*below])
     return tops
+
+
+def _top(value: float, whole: bool) -> float:
+    return _LEVELS * max(1.0, _round_up(value / _LEVELS)) if whole else _round_up(value)
 
 
 def _round_up(value: float) -> float:

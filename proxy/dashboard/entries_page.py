@@ -32,18 +32,27 @@ class EntriesPage:
         wanted = asked_for(request.query_params)
         by_meaning = wanted["by"] == "meaning" and bool(wanted["find"])
         cursor = request.query_params.get("cursor", "")
-        found = await self._entries.list_entries(
-            **{name: wanted[name] for name in _LABELS},
-            q="" if by_meaning else wanted["find"],
-            meaning=wanted["find"] if by_meaning else "",
-            limit=_AT_ONCE,
-            cursor="" if by_meaning else cursor,
-        )
+        fault = ""
+        try:
+            found = await self._entries.list_entries(
+                **{name: wanted[name] for name in _LABELS},
+                q="" if by_meaning else wanted["find"],
+                meaning=wanted["find"] if by_meaning else "",
+                limit=_AT_ONCE,
+                cursor="" if by_meaning else cursor,
+            )
+        except ApiError as error:
+            if error.code != "text_unreadable":
+                raise
+            found = {"entries": [], "next": None}
+            fault = "The encoder cannot read this text whole: shorten or reword it."
         here = "/admin/entries"
         given = {name: value for name, value in wanted.items() if value}
         return self._pages.show(
             request,
             "entries.html",
+            status=400 if fault else 200,
+            fault=fault,
             rows=listed(found["entries"]),
             next=found["next"],
             path=f"{here}?{urlencode(given)}" if given else here,

@@ -11,7 +11,15 @@ from starlette.responses import Response
 
 from proxy.admin.entries import EntriesAdmin, QuarantineOrder
 from proxy.admin.trail import TrailAdmin
-from proxy.dashboard.entry_values import answer_of, apart, listed, served_to, short, state_of
+from proxy.dashboard.entry_values import (
+    answer_of,
+    apart,
+    listed,
+    never_served,
+    served_to,
+    short,
+    state_of,
+)
 from proxy.dashboard.forms import fields
 from proxy.dashboard.pages import Pages, must_edit
 from proxy.errors import ApiError
@@ -71,6 +79,9 @@ class EntryPage:
             order = QuarantineOrder(**typed)
         except ValidationError as error:
             return await self._state(request, id, "", typed=typed, faults=faults(error))
+        entry = await self._entry(id)
+        if entry is not None and (fault := never_served(entry, order.tenant)):
+            return await self._state(request, id, "", typed=typed, faults={"tenant": fault})
         await self._entries.quarantine(id, request, order)
         whom = f"tenant {order.tenant} is not" if order.tenant else "nobody is"
         return await self._state(request, id, f"Quarantined: {whom} served this answer any more.")

@@ -67,6 +67,13 @@ def served_to(entry: Mapping[str, Any], scope: Scope | None) -> str:
     return f"tenant {tenant}"
 
 
+def never_served(entry: Mapping[str, Any], tenant: str) -> str:
+    """Say why keeping an entry from a tenant would do nothing; "" if it would, or for everybody."""
+    if not tenant or entry["shared"] or tenant == entry["tenant"]:
+        return ""
+    return f"Only tenant {entry['tenant']} is served this answer."
+
+
 def answer_of(route: str, raw: str) -> Answer:
     """Return a stored answer for people; `raw` is its body."""
     try:

@@ -180,7 +180,9 @@ def charts_of(lineage: Mapping[str, Any] | None) -> list[Chart]:
     pairs = [Series("held-out pairs", [row.get("judged") for row in history])]
     return [
         chart("Figures by round", rounds, quality, lambda v: f"{v:.3f}", most=1.0, over="Round"),
-        chart("Pairs judged by round", rounds, pairs, lambda v: f"{v:,.0f}", over="Round"),
+        chart(
+            "Pairs judged by round", rounds, pairs, lambda v: f"{v:,.0f}", whole=True, over="Round"
+        ),
     ]
 
 

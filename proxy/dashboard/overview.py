@@ -150,7 +150,7 @@ def charts_of(went: Course) -> tuple[Chart, ...]:
         Series("misses, p95", went.miss_p95),
     ]
     return (
-        chart("Requests", went.times, requests, formats.count, stacked=True),
+        chart("Requests", went.times, requests, formats.count, stacked=True, whole=True),
         chart("Hit rate", went.times, rate, formats.percent, most=1.0),
         chart("Time to answer", went.times, times, formats.seconds),
     )

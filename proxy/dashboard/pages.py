@@ -26,6 +26,7 @@ from proxy.errors import ApiError, as_api_error
 log = logging.getLogger("nearhit.dashboard")
 
 Page = Callable[[Request], Awaitable[Response]]
+Refuse = Callable[[Request, Exception], Response | Awaitable[Response]]
 
 # No script, style or picture from elsewhere, nor from within a page: what an answer or a question
 # says can never run, whatever is in it.
@@ -129,6 +130,20 @@ class Pages:
 
         return answer
 
+    def or_page(self, otherwise: Refuse) -> Refuse:
+        """Return how a path is refused that no page has: a browser that went there gets a page."""
+
+        async def none(request: Request) -> Response:
+            raise ApiError(404, f"There is no page {request.url.path}.")
+
+        async def answer(request: Request, error: Exception) -> Response:
+            if getattr(error, "status_code", 0) == 404 and _browsed(request):
+                return await self.guarded(none)(request)
+            refused = otherwise(request, error)
+            return refused if isinstance(refused, Response) else await refused
+
+        return answer
+
     def failed(self, request: Request, error: Exception) -> Response:
         """Return what is shown in the place of a page, or of a part of one, that failed."""
         told = as_api_error(error)
@@ -147,6 +162,13 @@ class Pages:
 def is_part(request: Request) -> bool:
     """Whether a page asks for a part of itself, rather than a browser for a page."""
     return "hx-request" in request.headers
+
+
+def _browsed(request: Request) -> bool:
+    """Whether a browser goes to where pages are, rather than a script to the admin API."""
+    path = request.url.path
+    ours = path.startswith("/admin/") and not path.startswith("/admin/api/")
+    return ours and "text/html" in request.headers.get("accept", "")
 
 
 def who(request: Request) -> str:

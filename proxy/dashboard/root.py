@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from proxy.admin.desks import Desks
@@ -76,6 +77,8 @@ def add_dashboard(
         app.router.routes.append(Route(f"/admin{path}", pages.told(page), methods=[method]))
     for method, path, page in guarded:
         app.router.routes.append(Route(f"/admin{path}", pages.guarded(page), methods=[method]))
+    refuse = pages.or_page(app.exception_handlers[HTTPException])
+    app.add_exception_handler(HTTPException, refuse)
 
 
 def _entry_pages(pages: Pages, parts: Parts, desks: Desks) -> Routes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -72,8 +73,8 @@ def _rows(where: str, section: BaseModel) -> list[Row]:
 
 
 def _text(name: str, value: object) -> str:
-    if isinstance(value, str):
-        return without_password(value) or '""'
+    if isinstance(value, str | Path):
+        return without_password(str(value)) or '""'
     return json.dumps(_shown(name, value), ensure_ascii=False, default=str)
 
 

@@ -28,6 +28,7 @@ from store.journal import Change, Learnt, Put, Record, Removed
 log = logging.getLogger("nearhit.nearhits")
 
 _EVERY = 10.0  # seconds between two looks whether there is anything to write down
+_KEPT = {"router", "utility", "threshold", "examples", "improved"}  # names of what is written down
 MOST_EXAMPLES = 10_000  # whose track record is kept: all of them are written down at once
 
 
@@ -166,6 +167,8 @@ class Learning:
         Raises StoreUnavailable.
         """
         for name, state in (await self._records.states()).items():
+            if name not in _KEPT:  # it is not ours: who is signed in, which checkpoint serves
+                continue
             try:
                 self._take(name, json.loads(state), router_from)
             except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -72,8 +72,8 @@ async def test_arms_and_examples_are_shown_and_poor_ones_replayed(
     await expect(page.get_by_role("cell", name="small, with examples")).to_be_visible()  # by itself
     await page.reload()
     await page.get_by_role("button", name="Show what would be replayed").click()
-    await page.get_by_role("button", name="Replay 1 examples now").click()
-    await expect(page.get_by_text("1 of 1 examples were answered anew")).to_be_visible()
+    await page.get_by_role("button", name="Replay 1 example now").click()
+    await expect(page.get_by_text("1 of 1 answered anew")).to_be_visible()
     await usable(reader, "near-hits")
     assert (await ask_large(ask, stage, proxy, FIRST)).hit
 

@@ -135,6 +135,16 @@ async def test_what_is_missing_or_wrong_is_said_on_a_page(stage: Stage) -> None:
         assert answer.status == 400 and "<h1>" in page and 'role="alert"' in page
     async with session.get("/admin/static/nothing.js") as answer:
         assert answer.status == 404
+    browsing = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    async with session.get("/admin/entrys", headers=browsing) as answer:
+        page = await answer.text()
+        assert answer.status == 404 and 'role="alert"' in page and "Overview</a>" in page
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+    for path in ("/admin/entrys", "/admin/api/entrys", "/elsewhere"):
+        sent = browsing if path != "/admin/entrys" else {"accept": "*/*"}
+        async with session.get(path, headers=sent) as answer:
+            assert answer.status == 404 and "not_found" not in await answer.text()
+            assert set((await answer.json())["error"]) == {"message", "type", "param", "code"}
 
 
 async def test_assets_are_asked_again_and_not_sent_again(stage: Stage) -> None:

@@ -63,7 +63,8 @@ async def test_poor_examples_are_named_first_and_then_replayed(stage: Stage, ask
     calls = improving(stage)
     await helped_badly(stage, ask, proxy)
     viewer = await signed_in(proxy, stage, "eyes")
-    assert FIRST.replace('"', "&#34;") in await get(viewer, PAGE)
+    page = await get(viewer, PAGE)
+    assert FIRST.replace('"', "&#34;") in page and "Judged: judged" not in page
     headers = {"origin": proxy.url, "hx-request": "true"}
     async with viewer.post(f"{PAGE}/replay", data={"most": "5"}, headers=headers) as answer:
         assert answer.status == 403
@@ -72,12 +73,12 @@ async def test_poor_examples_are_named_first_and_then_replayed(stage: Stage, ask
     asked = len(calls)
     async with admin.post(f"{PAGE}/replay", data={"most": "5"}, headers=headers) as answer:
         part = await answer.text()
-    assert "1 examples would be answered anew" in part and len(calls) == asked
+    assert "1 example would be answered anew" in part and len(calls) == asked
     (ids,) = re.findall(r'name="ids" value="([0-9a-f,]+)"', part)
     form = {"most": "5", "confirmed": "yes", "ids": ids}
     async with admin.post(f"{PAGE}/replay", data=form, headers=headers) as answer:
         part = await answer.text()
-    assert "1 of 1 examples were answered anew, 1 of them better" in part and len(calls) > asked
+    assert "1 of 1 answered anew, 1 of them better" in part and len(calls) > asked
     trail = await get(admin, "/admin/audit")
     assert trail.count("examples.replay") == 1
     async with admin.post(f"{PAGE}/replay", data={"most": "0"}, headers=headers) as answer:

@@ -60,7 +60,7 @@ async def test_an_empty_store_is_seeded_by_the_file(records: MemoryRecords) -> N
     assert ruling == book(FAQ)
     latest = await records.latest_version()
     assert latest is not None
-    assert (latest.source, latest.who, latest.seed) == ("file", "file file", "file:1")
+    assert (latest.source, latest.who, latest.seed) == ("file", "policies file", "file:1")
 
 
 async def test_the_same_file_leaves_an_edit_in_force(records: MemoryRecords) -> None:

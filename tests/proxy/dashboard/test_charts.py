@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.dashboard.charts import HEIGHT, LEFT, WIDTH, Series, chart
+from proxy.dashboard.formats import count
 
 START = datetime(2026, 1, 2, 3, 0, tzinfo=UTC)
 VALUES = st.none() | st.floats(0, 1e9, allow_nan=False)
@@ -50,6 +53,14 @@ def test_areas_stand_on_each_other() -> None:
 def test_the_axis_ends_at_a_round_number_above_all_values() -> None:
     made = chart("t", moments(2), [Series("a", [3.0, 41.0])], lambda v: f"{v:g}")
     assert [tick.text for tick in made.levels] == ["0", "12.5", "25", "37.5", "50"]
+
+
+@pytest.mark.parametrize("most", [0.0, 1.0, 5.0, 10.0, 71.0])
+def test_an_axis_of_whole_numbers_says_at_which_heights_its_lines_are(most: float) -> None:
+    made = chart("t", moments(2), [Series("a", [most, 0.0])], count, whole=True)
+    said = [float(tick.text) for tick in made.levels]
+    steps = {above - below for below, above in itertools.pairwise(said)}
+    assert len(steps) == 1 and said[-1] >= most
 
 
 def test_the_numbers_are_the_latest_first_and_leave_out_empty_moments() -> None:

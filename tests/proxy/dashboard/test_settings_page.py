@@ -26,6 +26,7 @@ def test_what_was_set_is_marked_and_the_rest_shows_its_default(tmp_path: Path) -
     assert rows["server.port"].value == "9" and rows["server.port"].changed
     assert rows["server.workers"].value == "1" and not rows["server.workers"].changed
     assert rows["hot_bytes"].changed
+    assert rows["data_dir"].value == "nearhit-data"  # a text as any other, without quotes
     assert all(row.about for row in rows.values())
 
 

@@ -13,6 +13,7 @@ import pytest
 from icl.manager import ExampleBook
 from icl.router import Router
 from icl.utility import UtilityModel
+from proxy.admin.sessions import STATE as SESSIONS
 from proxy.nearhits import learning as learning_module
 from proxy.nearhits.learning import MOST_EXAMPLES, Learning
 from store.documents.base import Stored, held_of
@@ -84,6 +85,14 @@ async def taught(records: MemoryRecords) -> Learning:
     learning.replayed(A, 0.4)
     learning.improve(A, "With graphite.")
     return learning
+
+
+async def test_what_others_keep_beside_it_is_not_looked_at(
+    records: MemoryRecords, caplog: pytest.LogCaptureFixture
+) -> None:
+    await records.save_state(SESSIONS, "d1e96e62")  # not JSON, and no fault
+    await restarted(records)
+    assert caplog.messages == []
 
 
 async def test_all_that_was_learnt_is_known_again_after_a_restart(records: MemoryRecords) -> None:
