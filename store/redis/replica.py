@@ -20,7 +20,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
 from store.errors import StoreUnavailable
 from store.journal import Apply, Change, Learnt, Mark, Put, Record
@@ -37,6 +36,7 @@ from store.redis.replica_scripts import (
     beat,
     joined,
     leave,
+    read_after,
     renew,
     settled,
 )
@@ -44,8 +44,6 @@ from store.redis.stopping import stop
 
 MAX_STALENESS = 2.0  # seconds
 BEATS = 8  # within max_staleness
-READ_AT_ONCE = 500  # records
-BLOCK_MS = 500
 RETRY_SECONDS = 0.1
 NEVER = -1e9  # seconds, as of `_now`
 # While a machine sleeps the others go on, and so does this clock, where there is one.
@@ -300,11 +298,14 @@ class Replica:
 
     async def _read(self) -> None:
         after = stream_id(self.position)
-        found: Any = await self._connection.ask(
-            lambda r: r.xread({self._keys.journal: after}, count=READ_AT_ONCE, block=BLOCK_MS)
-        )
-        if found and not self._behind:  # found to be lost while this waited
+        found, here = await self._connection.ask(lambda r: read_after(r, self._keys, after))
+        if not found or self._behind:  # found to be lost while this waited
+            return
+        if here or self.position == 0:
             await self._take(found[0][1])
+        else:  # some may be missing between: the beat says whether they were cut or lost
+            self._published.set()
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _take(self, items: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
         records, unread = list[Record](), None
