@@ -88,6 +88,26 @@ async def test_the_oldest_snapshot_of_those_who_live_holds_the_journal(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+async def test_who_was_not_seen_for_an_hour_holds_nothing_back(
+    redis_server: ServerOf, tmp_path: Path, version: str
+) -> None:
+    async with connected(redis_server(version)) as connection:
+        await connection.ask(lambda r: r.flushall())
+        async with replica(connection, tmp_path / "1") as one:
+            positions = [await remove(connection, one) for _ in range(5)]
+            await one.settled()
+            seconds, _ = await connection.ask(lambda r: r.time())
+            place, now = f"{positions[0] >> 20}-0", seconds * 1000
+            journal = RedisJournal(connection, KEYS, one)
+            for minutes, kept in ((50, 5), (61, 1)):
+                row = f"{place} {now - minutes * 60_000}"
+                await connection.ask(lambda r, row=row: r.hset(KEYS.replicas, "killed", row))
+                await connection.ask(lambda r, row=row: r.hset(KEYS.snapshots, "killed", row))
+                await journal.truncate(Mark(one.epoch, positions[4]))
+                assert await connection.ask(lambda r: r.xlen(KEYS.journal)) == kept
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 async def test_a_snapshot_is_followed_from_while_its_place_is_kept(
     redis_server: ServerOf, tmp_path: Path, version: str
 ) -> None:
