@@ -16,7 +16,6 @@ import asyncio
 import heapq
 import logging
 import math
-import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from store.errors import StoreUnavailable
 from store.journal import Apply, Change, Learnt, Mark, Put, Record
 from store.membership import Reload
 from store.redis.appending import append
+from store.redis.clock import now
 from store.redis.codec import decode_change, position_of, stream_id
 from store.redis.connection import RedisConnection
 from store.redis.keys import Keys
@@ -45,9 +45,7 @@ from store.redis.stopping import stop
 MAX_STALENESS = 2.0  # seconds
 BEATS = 8  # within max_staleness
 RETRY_SECONDS = 0.1
-NEVER = -1e9  # seconds, as of `_now`
-# While a machine sleeps the others go on, and so does this clock, where there is one.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+NEVER = -1e9  # seconds, as of `now`
 JOINING_SECONDS = 30.0  # that a new epoch waits for replicas that were known
 ALIVE_FOR = 3  # times max_staleness
 OWN_SECONDS = 1.0  # that a write waits to become visible here
@@ -101,14 +99,14 @@ class Replica:
     @property
     def fresh(self) -> bool:
         """Whether what memory holds may be served."""
-        sure = _now() - self._confirmed <= self._max_staleness
+        sure = now() - self._confirmed <= self._max_staleness
         return sure and not self._behind and not self._joining
 
     @property
     def staleness(self) -> float:
         """Seconds since memory was last known to reflect all of the journal; inf: never yet."""
         never = self._confirmed == NEVER
-        return math.inf if never else _now() - self._confirmed
+        return math.inf if never else now() - self._confirmed
 
     @property
     def mark(self) -> Mark:
@@ -342,7 +340,7 @@ class Replica:
         pause = self._max_staleness / BEATS
         while not self._closing:
             try:
-                asked = _now()
+                asked = now()
                 position = self.told  # it moves on while this waits
                 self._look(asked, position, await self._ask_beat())
             except StoreUnavailable as error:
@@ -388,7 +386,3 @@ class Replica:
         return await self._connection.ask(
             lambda r: beat(r, self._keys, self.name, self.told, may_ms)
         )
-
-
-def _now() -> float:
-    return time.clock_gettime(_CLOCK)
