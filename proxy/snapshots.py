@@ -18,7 +18,7 @@ from store.snapshot import Snapshot, read, take
 log = logging.getLogger("nearhit.snapshots")
 
 FOLDER = "snapshots"
-CUT_SECONDS = 600.0  # between two looks at the journal where no snapshots are taken
+CUT_SECONDS = 600.0  # between two looks at the journal where snapshots are rarer, or none
 
 
 class SnapshotKeeper:
@@ -70,13 +70,19 @@ class SnapshotKeeper:
             return True
 
     async def keep(self, every: float) -> None:
-        """Take one every so many seconds; if that is 0, only keep the journal short."""
+        """Take one every so many seconds, none if that is 0, and keep the journal short between."""
+        due = every
         while True:
-            await asyncio.sleep(every or CUT_SECONDS)
-            if every:
-                await self.take()
-            else:
+            pause = min(every and due, CUT_SECONDS) or CUT_SECONDS
+            await asyncio.sleep(pause)
+            due -= pause
+            if not every:
                 await self.cut()
+            elif due <= 0:
+                await self.take()
+                due = every
+            elif self._membership.shared:  # others too may fill the journal
+                await self._cut(self._taken[1])
 
     async def cut(self) -> None:
         """Let go of what the journal has from before now: no snapshot is to be followed from there.

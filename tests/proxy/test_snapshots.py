@@ -151,6 +151,23 @@ async def test_the_journal_is_kept_in_bounds_though_no_snapshot_can_be_written(
         assert cut == [before]  # no further than the last one that was
 
 
+async def test_replicas_keep_the_journal_in_bounds_between_rare_snapshots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.snapshots.CUT_SECONDS", 0.001)
+    monkeypatch.setattr(Alone, "shared", True)
+    cut = asyncio.Queue[Mark]()
+    async with life(tmp_path) as one:
+        before = await one.documents.journal.mark()
+        monkeypatch.setattr(one.documents.journal, "truncate", cut.put)
+        await put(one.cache, "a")
+        keeping = asyncio.create_task(one.keeper.keep(1000.0))
+        async with asyncio.timeout(30):
+            assert [await cut.get(), await cut.get()] == [before, before]
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
 async def is_cut(documents: SqliteDocuments, after: Mark) -> bool:
     try:
         return [part async for part in documents.journal.read(after, 10)] == []
