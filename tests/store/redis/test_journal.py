@@ -24,7 +24,7 @@ from tests.redis_stores import KEYS, ServerOf, connected
 
 
 async def _note(key: str, name: str, row: str, client: Redis) -> None:
-    await client.hset(key, name, row)  # type: ignore[misc]
+    await client.hset(key, name, row)
 
 
 @asynccontextmanager
