@@ -108,6 +108,7 @@ def operations_app(operations: Operations, desks: Desks) -> FastAPI:
         ("GET", "/entries/{id}/neighbors", desks.entries.list_neighbors),
         ("DELETE", "/entries/{id}", desks.entries.delete_entry),
         ("POST", "/entries/{id}/quarantine", desks.entries.quarantine),
+        ("GET", "/quarantine", desks.entries.list_quarantined),
         ("POST", "/entries/{id}/approve", desks.entries.approve),
         ("POST", "/purge", desks.entries.purge),
         ("GET", "/pairs", desks.trail.list_pairs),

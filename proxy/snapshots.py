@@ -11,13 +11,14 @@ from pathlib import Path
 from store.cache import Cache
 from store.errors import SnapshotFailed, SnapshotInvalid, StoreUnavailable
 from store.index import PartitionedIndex
-from store.journal import Journal
+from store.journal import Journal, Mark
 from store.membership import Membership
 from store.snapshot import Snapshot, read, take
 
 log = logging.getLogger("nearhit.snapshots")
 
 FOLDER = "snapshots"
+CUT_SECONDS = 600.0  # between two looks at the journal where snapshots are rarer, or none
 
 
 class SnapshotKeeper:
@@ -60,18 +61,42 @@ class SnapshotKeeper:
                 )
                 self._taken = (checkpoint, taken.mark)
                 self.taken_at = time.time()
-                await self._journal.truncate(taken.mark)
             except (SnapshotFailed, StoreUnavailable) as error:
                 log.warning("%s", error)
+                await self._cut(self._taken[1])  # its bound holds though none can be written
                 return False
+            await self._cut(taken.mark)
             log.info("a snapshot is taken; requests waited %.0f ms", taken.stall * 1000)
             return True
 
     async def keep(self, every: float) -> None:
-        """Take one every so many seconds; never, if that is 0."""
-        while every:
-            await asyncio.sleep(every)
-            await self.take()
+        """Take one every so many seconds, none if that is 0, and keep the journal short between."""
+        due = every
+        while True:
+            pause = min(every and due, CUT_SECONDS) or CUT_SECONDS
+            await asyncio.sleep(pause)
+            due -= pause
+            if not every:
+                await self.cut()
+            elif due <= 0:
+                await self.take()
+                due = every
+            elif self._membership.shared:  # others too may fill the journal
+                await self._cut(self._taken[1])
+
+    async def cut(self) -> None:
+        """Let go of what the journal has from before now: no snapshot is to be followed from there.
+
+        A start after a kill then loads everything from the documents.
+        """
+        if self._membership.fresh:
+            await self._cut(self._membership.mark)
+
+    async def _cut(self, until: Mark) -> None:
+        try:
+            await self._journal.truncate(until)
+        except StoreUnavailable as error:
+            log.warning("the journal is not cut: %s", error)
 
 
 async def read_snapshot(directory: Path, *, checkpoint: str, dimension: int) -> Snapshot | None:

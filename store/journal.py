@@ -143,5 +143,5 @@ class Journal(Protocol):
         ...
 
     async def truncate(self, until: Mark) -> None:
-        """Forget the records up to a mark that a durable snapshot reflects."""
+        """Forget the records up to a mark, which a durable snapshot reflects or none is to."""
         ...

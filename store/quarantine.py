@@ -8,7 +8,8 @@ too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import heapq
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Self
 
@@ -73,6 +74,11 @@ class Quarantine:
     def stops(self) -> list[tuple[EntryId, str]]:
         """Return every stopped entry with each tenant that it is kept from."""
         return [(id, tenant) for id, tenants in self._tenants.items() for tenant in tenants]
+
+    def after(self, id: str, most: int, passes: Callable[[EntryId], bool]) -> list[EntryId]:
+        """Return the first so many stopped ones after an id, in the order of their ids."""
+        later = (each for each in self._tenants if each > id and passes(each))
+        return heapq.nsmallest(most, later)
 
     def apply(self, record: Record) -> None:
         """Take up a change that is durable, of this process or of another."""

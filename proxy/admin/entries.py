@@ -165,6 +165,26 @@ class EntriesAdmin:
         await self._audit(request, action, {"id": id, **order.model_dump(exclude={"lift"})})
         return {"id": id, "quarantined_for": self.kept_from(EntryId(id))}
 
+    async def list_quarantined(
+        self, gone: bool = False, limit: int = 50, cursor: str = ""
+    ) -> dict[str, Any]:
+        """Return a page of what is stopped, by id; with `gone` only where nothing is stored."""
+        check_limit(limit)
+        found = self._quarantine.after(
+            cursor, limit + 1, lambda id: not gone or self._stopped(id) == "gone"
+        )
+        rows = [
+            {"id": id, "quarantined_for": self.kept_from(id), "stops": self._stopped(id)}
+            for id in found[:limit]
+        ]
+        return {"quarantined": rows, "next": found[limit - 1] if len(found) > limit else None}
+
+    def _stopped(self, id: EntryId) -> str:
+        """Return what is stored of something that is stopped."""
+        if self._cache.exact(id) is not None:
+            return "entry"
+        return "request" if self._cache.twins(id) else "gone"
+
     async def approve(self, id: str, request: Request) -> dict[str, Any]:
         """Let an entry of scope shared serve other tenants, without waiting for a second answer."""
         held = self._cache.exact(EntryId(id))

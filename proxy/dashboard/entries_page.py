@@ -65,6 +65,19 @@ class EntriesPage:
             first=not cursor,
         )
 
+    async def stopped(self, request: Request) -> Response:
+        """Return one part of what is quarantined, also where the entry is gone."""
+        gone = request.query_params.get("gone") == "true"
+        cursor = request.query_params.get("cursor", "")
+        found = await self._entries.list_quarantined(gone=gone, limit=_AT_ONCE, cursor=cursor)
+        return self._pages.show(
+            request,
+            "entries_stopped.html",
+            rows=found["quarantined"],
+            next=found["next"],
+            gone=gone,
+        )
+
 
 def asked_for(query: Mapping[str, str]) -> dict[str, str]:
     """Return what a search names, "" where it names nothing. Raises ApiError."""

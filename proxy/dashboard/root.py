@@ -85,8 +85,10 @@ def _entry_pages(pages: Pages, parts: Parts, desks: Desks) -> Routes:
     """Return the pages of entries; an id comes last, for it could be any word."""
     purge = PurgePage(pages, desks.entries)
     one = EntryPage(pages, desks.entries, desks.trail, parts.in_force)
+    entries = EntriesPage(pages, desks.entries, parts.in_force)
     return [
-        ("GET", "/entries", EntriesPage(pages, desks.entries, parts.in_force).show),
+        ("GET", "/entries", entries.show),
+        ("GET", "/entries/stopped", entries.stopped),
         ("GET", "/entries/map", MapPage(pages, desks.entries, parts.cache, parts.in_force).show),
         ("GET", "/entries/purge", purge.show),
         ("POST", "/entries/purge", purge.purge),

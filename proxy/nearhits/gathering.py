@@ -90,7 +90,7 @@ class Gatherer:
         cache: Cache,
         quarantine: Quarantine,
         record: Callable[[EntryId, float], TrackRecord],
-        improved: Callable[[EntryId], str | None],
+        improved: Callable[[Held], str | None],
         clock: Callable[[], datetime],
     ) -> None:
         """`record` tells what an entry has been worth as an example at a unix second.
@@ -159,7 +159,7 @@ class Gatherer:
 
     async def _make(self, held: Held, keep: Keep) -> Shown | None:
         """Return what is shown of an entry; None if it is gone, no text, or as for `shown_of`."""
-        improved = answer = self._improved(held.id)
+        improved = answer = self._improved(held)
         if improved is None:
             document = await self._cache.document(held.id)
             if document is None:
@@ -167,6 +167,6 @@ class Gatherer:
             answer = answer_text(CHAT, orjson.loads(document.body))
         made = None if answer is None else shown_of(held.query, answer)
         # Not what was replaced, removed or improved while it was read.
-        if self._cache.exact(held.id) == held and self._improved(held.id) is improved:
+        if self._cache.exact(held.id) == held and self._improved(held) is improved:
             keep(held, made)
         return made

@@ -21,7 +21,7 @@ from icl.utility import ThresholdTuner, UtilityModel
 from proxy.following import NUDGE
 from proxy.nearhits.improved import Improved
 from store.documents.records import Records
-from store.entry import EntryId
+from store.entry import EntryId, Held
 from store.errors import StoreUnavailable
 from store.journal import Change, Learnt, Put, Record, Removed
 
@@ -62,13 +62,13 @@ class Learning:
         """Return the least utility of an example for one request; now and then another is tried."""
         return self.tuner.draw(self._draw)
 
-    def improved(self, id: EntryId) -> str | None:
-        """Return the better answer that a replay has found for an example."""
-        return self._improved.get(id)
+    def improved(self, held: Held) -> str | None:
+        """Return the better answer that a replay has found for this version of an example."""
+        return self._improved.get(held)
 
-    def improve(self, id: EntryId, answer: str) -> None:
+    def improve(self, held: Held, answer: str) -> None:
         """Show this answer from now on; the oldest leave when there are too many."""
-        self._improved.put(id, answer)
+        self._improved.put(held, answer)
         self._dirty = True
 
     def replayed(self, id: EntryId, quality: float | None) -> None:

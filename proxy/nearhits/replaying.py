@@ -122,7 +122,7 @@ class Replayer:
             return "skipped"
         if self._learning.book.record(id, self._clock()).replays >= MOST_REPLAYS:
             return "skipped"  # also when it is asked for by name
-        shown = self._learning.improved(id)
+        shown = self._learning.improved(held)
         if shown is None:
             document = await self._cache.document(id)
             if document is not None:
@@ -146,7 +146,7 @@ class Replayer:
             return "kept"
         if self._cache.exact(id) is not held:
             return "skipped"
-        self._learning.improve(id, best)
+        self._learning.improve(held, best)
         self._gatherer.forget(id)
         return "improved"
 

@@ -1,7 +1,7 @@
 """The journal in Redis as a Journal: where it ends, what is in it, and what may be let go of.
 
 Replicas follow it live (`replica.py`); this is for restarts, and for trimming. A record may go once
-every replica has applied it and no snapshot of a known replica is from before it.
+every replica that was seen within the hour has applied it, and no snapshot of one is from before.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from store.redis.replica import Replica
 
 MOST = 1_000_000  # records: a replica that was away for longer loads everything anew
 
-# A replica that has left may come back within the hour and go on from its snapshot. Positions are
-# compared as padded texts.
+# A replica that has left, or was not seen, may come back within the hour and go on from where it
+# was; one that comes later finds its place gone and loads everything anew. Positions are compared
+# as padded texts.
 TRIM = """#!lua flags=allow-oom
 local t = redis.call('TIME')
 local now = t[1] * 1000
@@ -35,11 +36,13 @@ local function consider(id)
 end
 local seen = redis.call('HGETALL', KEYS[3])
 local known = {}
-for i = 1, #seen, 2 do known[seen[i]] = true; consider(seen[i + 1]) end
+local function lately(row) return now - tonumber(string.match(row, ' (%d+)$') or '0') < 3600000 end
+for i = 1, #seen, 2 do
+  if lately(seen[i + 1]) then known[seen[i]] = true; consider(seen[i + 1]) end
+end
 local kept = redis.call('HGETALL', KEYS[2])
 for i = 1, #kept, 2 do
-  local at = tonumber(string.match(kept[i + 1], ' (%d+)$') or '0')
-  if known[kept[i]] or now - at < 3600000 then consider(kept[i + 1])
+  if known[kept[i]] or lately(kept[i + 1]) then consider(kept[i + 1])
   else redis.call('HDEL', KEYS[2], kept[i]) end
 end
 local gone = redis.call('XTRIM', KEYS[1], 'MINID', exact)

@@ -19,6 +19,7 @@ from store.leases import (
     Leading,
     Standing,
 )
+from store.redis.clock import now
 from store.redis.connection import RedisConnection
 from store.redis.lease_scripts import ACQUIRE, flight_key
 from store.redis.outgoing import Press, RedisLease
@@ -59,7 +60,7 @@ class RedisLeases:
 
     async def acquire(self, id: str, *, mind_landed: bool = True) -> Standing:
         """Say who leads under an exact key; see `Leases.acquire`."""
-        loop, flight, nonce = asyncio.get_running_loop(), flight_key(self._prefix, id), _nonce()
+        flight, nonce = flight_key(self._prefix, id), _nonce()
         await self._let_ours_go(flight)
         asked = False
 
@@ -72,7 +73,7 @@ class RedisLeases:
             arguments = [nonce, lease_ms, int(mind_landed), *(int(s * 1000) for s in times)]
             return await client.execute_command("EVAL", ACQUIRE, len(keys), *keys, *arguments)
 
-        until = loop.time() + self._lease_seconds
+        until = now() + self._lease_seconds
         try:
             what, token, silent = await self._connection.ask_soon(call)
         except (StoreUnavailable, asyncio.CancelledError):

@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 
 from store.errors import StoreUnavailable
 from store.leases import LEASE_SECONDS, Kind, Piece
+from store.redis.clock import now
 from store.redis.connection import PROBE_SECONDS, RedisConnection
 from store.redis.lease_scripts import PUBLISH, RELEASE, RENEW
 from store.redis.stopping import stop
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class RedisLease:
-    """A lease with what is yet to be published under it. Loop times in seconds."""
+    """A lease with what is yet to be published under it. Times but `held_until` are loop times."""
 
     def __init__(
         self,
@@ -91,7 +92,7 @@ class RedisLease:
         try:
             await self._press.renew([self], soon=True)
         except StoreUnavailable:
-            return asyncio.get_running_loop().time() < self.held_until
+            return now() < self.held_until
         return not self.lost
 
     def release(self, *, landed: bool) -> None:
@@ -134,7 +135,7 @@ class RedisLease:
             self.gone.set()
 
     def heard(self, reply: Sequence[int], held_until: float | None) -> None:
-        """Take what a renewal or publication said; it holds until a loop time, if it renewed."""
+        """Take what a renewal or publication said; a renewal also says until when, as of `now`."""
         held, age = int(reply[0]), int(reply[1])
         if not held:
             self.lose()
@@ -214,7 +215,7 @@ class Press:
             )
             for lease in leases
         ]
-        until = asyncio.get_running_loop().time() + self._lease_seconds
+        until = now() + self._lease_seconds
         for lease, reply in zip(leases, await self._send(calls, soon=soon), strict=True):
             if not isinstance(reply, Exception):
                 lease.heard(reply, until)
@@ -234,11 +235,11 @@ class Press:
 
     async def _round(self) -> bool:
         """Send some; return whether all of it arrived."""
-        now = asyncio.get_running_loop().time()
+        at = asyncio.get_running_loop().time()
         sent, calls = list[tuple[RedisLease, int, bool]](), list[tuple[str, list[str], list[Any]]]()
         for lease in itertools.islice(list(self._due), _AT_ONCE):
             del self._due[lease]
-            if lease.released_at is not None and now - lease.released_at > GIVEN_UP_SECONDS:
+            if lease.released_at is not None and at - lease.released_at > GIVEN_UP_SECONDS:
                 lease.lose()
             commands = [] if lease.lost else lease.commands()
             if commands:

@@ -16,16 +16,15 @@ import asyncio
 import heapq
 import logging
 import math
-import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
 from store.errors import StoreUnavailable
 from store.journal import Apply, Change, Learnt, Mark, Put, Record
 from store.membership import Reload
 from store.redis.appending import append
+from store.redis.clock import now
 from store.redis.codec import decode_change, position_of, stream_id
 from store.redis.connection import RedisConnection
 from store.redis.keys import Keys
@@ -37,6 +36,7 @@ from store.redis.replica_scripts import (
     beat,
     joined,
     leave,
+    read_after,
     renew,
     settled,
 )
@@ -44,12 +44,8 @@ from store.redis.stopping import stop
 
 MAX_STALENESS = 2.0  # seconds
 BEATS = 8  # within max_staleness
-READ_AT_ONCE = 500  # records
-BLOCK_MS = 500
 RETRY_SECONDS = 0.1
-NEVER = -1e9  # seconds, as of `_now`
-# While a machine sleeps the others go on, and so does this clock, where there is one.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+NEVER = -1e9  # seconds, as of `now`
 JOINING_SECONDS = 30.0  # that a new epoch waits for replicas that were known
 ALIVE_FOR = 3  # times max_staleness
 OWN_SECONDS = 1.0  # that a write waits to become visible here
@@ -103,14 +99,14 @@ class Replica:
     @property
     def fresh(self) -> bool:
         """Whether what memory holds may be served."""
-        sure = _now() - self._confirmed <= self._max_staleness
+        sure = now() - self._confirmed <= self._max_staleness
         return sure and not self._behind and not self._joining
 
     @property
     def staleness(self) -> float:
         """Seconds since memory was last known to reflect all of the journal; inf: never yet."""
         never = self._confirmed == NEVER
-        return math.inf if never else _now() - self._confirmed
+        return math.inf if never else now() - self._confirmed
 
     @property
     def mark(self) -> Mark:
@@ -300,11 +296,14 @@ class Replica:
 
     async def _read(self) -> None:
         after = stream_id(self.position)
-        found: Any = await self._connection.ask(
-            lambda r: r.xread({self._keys.journal: after}, count=READ_AT_ONCE, block=BLOCK_MS)
-        )
-        if found and not self._behind:  # found to be lost while this waited
+        found, here = await self._connection.ask(lambda r: read_after(r, self._keys, after))
+        if not found or self._behind:  # found to be lost while this waited
+            return
+        if here or self.position == 0:
             await self._take(found[0][1])
+        else:  # some may be missing between: the beat says whether they were cut or lost
+            self._published.set()
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _take(self, items: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
         records, unread = list[Record](), None
@@ -341,7 +340,7 @@ class Replica:
         pause = self._max_staleness / BEATS
         while not self._closing:
             try:
-                asked = _now()
+                asked = now()
                 position = self.told  # it moves on while this waits
                 self._look(asked, position, await self._ask_beat())
             except StoreUnavailable as error:
@@ -387,7 +386,3 @@ class Replica:
         return await self._connection.ask(
             lambda r: beat(r, self._keys, self.name, self.told, may_ms)
         )
-
-
-def _now() -> float:
-    return time.clock_gettime(_CLOCK)

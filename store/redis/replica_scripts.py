@@ -13,6 +13,8 @@ from store.redis.connection import RedisConnection
 from store.redis.keys import Keys
 
 POLL_SECONDS = 0.01
+READ_AT_ONCE = 500  # records
+BLOCK_MS = 500
 ALLOWED_FULL = "#!lua flags=allow-oom\n"
 NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 
@@ -142,6 +144,18 @@ async def settled(connection: RedisConnection, keys: Keys, max_staleness: float)
         if time.monotonic() - since >= longest / 1000:
             return
         await asyncio.sleep(POLL_SECONDS)
+
+
+async def read_after(client: Redis, keys: Keys, place: bytes) -> tuple[Any, bool]:
+    """Return what follows a record in the journal, and whether that record was still there then.
+
+    The journal is cut from its beginning only, so if it was, nothing between is missing.
+    """
+    pipeline = client.pipeline(transaction=False)
+    pipeline.xread({keys.journal: place}, count=READ_AT_ONCE, block=BLOCK_MS)
+    pipeline.xrange(keys.journal, place, place, count=1)
+    found, here = await pipeline.execute()
+    return found, bool(here)
 
 
 async def joined(client: Redis, keys: Keys, replica: str) -> None:

@@ -36,6 +36,7 @@ PAGES = [
     "/admin/entries?find=kettle&by=meaning",
     "/admin/entries/map?category=default",
     "/admin/entries/purge",
+    "/admin/entries/stopped",
     "/admin/entries/{id}",
     "/admin/entries/nothing",  # a page, and 404
 ]

@@ -323,3 +323,26 @@ async def test_sighup_makes_the_server_look_at_its_file_and_go_on(
         assert server.stop() == 0
     finally:
         server.close()
+
+
+async def test_what_is_stopped_is_listed_and_can_be_lifted_though_its_entry_is_gone(
+    stage: Stage, ask: Ask
+) -> None:
+    proxy = await stage.proxy({"name": "default", "scope": "shared"}, auth=KEYS)
+    client = stage.openai(proxy, "acme")
+    await ask(client, QUESTION)
+    entry = (await ask(client, QUESTION)).headers["x-nearhit-entry"]
+    await call(stage, proxy, "POST", f"/entries/{entry}/quarantine", {})
+    _, listed = await call(stage, proxy, "GET", "/quarantine")
+    assert sorted(row["stops"] for row in listed["quarantined"]) == ["entry", "request"]
+    assert entry in [row["id"] for row in listed["quarantined"]]
+    assert (await call(stage, proxy, "GET", "/quarantine?gone=true"))[1]["quarantined"] == []
+    await call(stage, proxy, "DELETE", f"/entries/{entry}")
+    _, listed = await call(stage, proxy, "GET", "/quarantine?gone=true&limit=1", key=EYES)
+    (first,) = listed["quarantined"]
+    after = f"/quarantine?gone=true&cursor={listed['next']}"
+    (second,) = (await call(stage, proxy, "GET", after))[1]["quarantined"]
+    for row in (first, second):
+        assert (row["quarantined_for"], row["stops"]) == (["everybody"], "gone")
+        await call(stage, proxy, "POST", f"/entries/{row['id']}/quarantine", {"lift": True})
+    assert (await call(stage, proxy, "GET", "/quarantine"))[1] == {"quarantined": [], "next": None}

@@ -171,6 +171,8 @@ async def test_what_is_gone_says_so_and_may_still_be_let_go(stage: Stage, ask: A
     (id,) = ids((await reader.get(""))[1])
     await reader.post(f"/{id}/quarantine", tenant="", reason="")
     await reader.post(f"/{id}/delete")
+    _, page = await reader.get("/stopped?gone=true")
+    assert f'href="/admin/entries/{id}"' in page and "no new answer will be" in page
     status, page = await reader.get(f"/{id}")
     assert status == 404 and "still quarantined for everybody" in page
     status, part = await reader.post(f"/{id}/delete")
@@ -178,6 +180,7 @@ async def test_what_is_gone_says_so_and_may_still_be_let_go(stage: Stage, ask: A
     assert (await reader.get(f"/{id}/around"))[0] == 404
     status, part = await reader.post(f"/{id}/lift")
     assert status == 200 and "quarantined" not in part
+    assert f'href="/admin/entries/{id}"' not in (await reader.get("/stopped"))[1]
     await ask(client, QUESTION)
     assert (await ask(client, QUESTION)).hit
 

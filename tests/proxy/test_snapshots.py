@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from proxy.snapshots import SnapshotKeeper, read_snapshot
 from store.cache import Cache
 from store.documents.sqlite import SqliteDocuments
 from store.entry import Admission, EntryId
+from store.errors import JournalGap, SnapshotFailed
 from store.eviction import Quota, Share
 from store.index import PartitionedIndex
+from store.journal import Mark
 from store.membership import Alone
 from tests.entries import CHECKPOINT, DIMENSION, KEY, axis, entry
 
@@ -107,6 +112,67 @@ async def test_the_journal_is_cut_behind_a_snapshot(tmp_path: Path) -> None:
             await one.documents.journal.mark(), 10)]  # fmt: skip
         assert left == []
         assert before.position < (await one.documents.journal.mark()).position
+
+
+async def test_without_snapshots_the_journal_is_cut_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.snapshots.CUT_SECONDS", 0.001)
+    async with life(tmp_path) as one:
+        await put(one.cache, "a")
+        assert await one.keeper.take()  # as a server does that ends
+        before = await one.documents.journal.mark()
+        await put(one.cache, "b")
+        keeping = asyncio.create_task(one.keeper.keep(0.0))
+        async with asyncio.timeout(30):
+            while not await is_cut(one.documents, before):  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.005)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def test_the_journal_is_kept_in_bounds_though_no_snapshot_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise SnapshotFailed("the disk is full")
+
+    monkeypatch.setattr("proxy.snapshots.take", fails)
+    cut = list[Mark]()
+
+    async def truncate(until: Mark) -> None:
+        cut.append(until)
+
+    async with life(tmp_path) as one:
+        before = await one.documents.journal.mark()
+        await put(one.cache, "a")
+        monkeypatch.setattr(one.documents.journal, "truncate", truncate)
+        assert not await one.keeper.take()
+        assert cut == [before]  # no further than the last one that was
+
+
+async def test_replicas_keep_the_journal_in_bounds_between_rare_snapshots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.snapshots.CUT_SECONDS", 0.001)
+    monkeypatch.setattr(Alone, "shared", True)
+    cut = asyncio.Queue[Mark]()
+    async with life(tmp_path) as one:
+        before = await one.documents.journal.mark()
+        monkeypatch.setattr(one.documents.journal, "truncate", cut.put)
+        await put(one.cache, "a")
+        keeping = asyncio.create_task(one.keeper.keep(1000.0))
+        async with asyncio.timeout(30):
+            assert [await cut.get(), await cut.get()] == [before, before]
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def is_cut(documents: SqliteDocuments, after: Mark) -> bool:
+    try:
+        return [part async for part in documents.journal.read(after, 10)] == []
+    except JournalGap:
+        return True
 
 
 async def test_a_damaged_snapshot_is_left_alone_and_everything_is_loaded(tmp_path: Path) -> None:

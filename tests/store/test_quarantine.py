@@ -171,3 +171,12 @@ async def test_what_could_not_be_recorded_is_when_records_are_read_anew() -> Non
     await quarantine.reload(forgotten=False)
     assert quarantine.holds(A, "harbour")
     assert await documents.records.quarantined() == [(A, "harbour")]
+
+
+async def test_what_is_stopped_is_listed_in_parts_though_some_of_it_is_lifted_meanwhile() -> None:
+    quarantine = await Quarantine.open(MemoryDocuments().records)
+    for id in "dbac":
+        await quarantine.add(EntryId(id), EVERYBODY, NOON, "wrong")
+    assert quarantine.after("", 2, lambda id: id != "b") == ["a", "c"]
+    await quarantine.lift(EntryId("c"))
+    assert quarantine.after("c", 2, lambda id: True) == ["d"]

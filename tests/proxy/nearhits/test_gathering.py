@@ -140,7 +140,7 @@ def gatherer(
         cache=cast(Cache, shelf),
         quarantine=quarantine() if stopped is None else stopped,
         record=lambda id, at: TrackRecord(offered=len(id)),
-        improved=({} if improved is None else improved).get,
+        improved=lambda held: ({} if improved is None else improved).get(held.id),
         clock=lambda: NOON,
     )
 

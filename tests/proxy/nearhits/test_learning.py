@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from proxy.admin.sessions import STATE as SESSIONS
 from proxy.nearhits import learning as learning_module
 from proxy.nearhits.learning import MOST_EXAMPLES, Learning
 from store.documents.base import Stored, held_of
+from store.documents.heads import microseconds
 from store.documents.records import STATE_BYTES
 from store.entry import EntryId
 from store.errors import StoreUnavailable
@@ -27,7 +29,9 @@ from tests.fakes_records import MemoryRecords
 from tests.proxy.nearhits.calls import observation
 
 A, B = EntryId("a"), EntryId("b")
+OF_A, OF_B = held_of(entry("a")), held_of(entry("b"))
 AT = NOON.timestamp()
+AT_US = microseconds(NOON)
 
 
 class Journal:
@@ -83,7 +87,7 @@ async def taught(records: MemoryRecords) -> Learning:
         await learning.observe(observation(quality, features=((0.5,) * 12,)))
     learning.offered((A, B), AT)
     learning.replayed(A, 0.4)
-    learning.improve(A, "With graphite.")
+    learning.improve(OF_A, "With graphite.")
     return learning
 
 
@@ -101,8 +105,8 @@ async def test_all_that_was_learnt_is_known_again_after_a_restart(records: Memor
     after = await restarted(records)
     assert known(after) == known(before)
     assert after.router.standings() == before.router.standings() != []
-    assert after.improved(A) == "With graphite."
-    assert after.improved(B) is None
+    assert after.improved(OF_A) == "With graphite."
+    assert after.improved(OF_B) is None
     assert after.book.record(A, AT) == before.book.record(A, AT)
     assert after.book.record(A, AT).replays == 1
 
@@ -125,11 +129,13 @@ async def test_a_state_of_an_unknown_name_is_passed_over(records: MemoryRecords)
     assert known(await restarted(records)) == known(learning_on(records))
 
 
-async def test_improved_answers_that_are_no_texts_are_passed_over(records: MemoryRecords) -> None:
-    await records.save_state("improved", json.dumps({"a": {"deep": 1}, "b": "With oil."}))
+async def test_improved_answers_of_no_known_version_are_passed_over(records: MemoryRecords) -> None:
+    await records.save_state(
+        "improved", json.dumps({"a": "of no version", "b": [AT_US, "With oil."]})
+    )
     after = await restarted(records)
-    assert after.improved(B) == "With oil."
-    assert after.improved(A) is None
+    assert after.improved(OF_B) == "With oil."
+    assert after.improved(OF_A) is None
 
 
 async def test_nothing_new_writes_nothing(records: MemoryRecords) -> None:
@@ -251,11 +257,11 @@ async def test_as_many_improved_answers_as_are_kept_can_be_written_down(
 ) -> None:
     learning = learning_on(records)
     for number in range(1000):
-        learning.improve(EntryId(f"{number:032x}"), "漢" * 4000)
+        learning.improve(held_of(entry(f"{number:032x}")), "漢" * 4000)
     await learning.save()
     (state,) = [state for name, state in (await records.states()).items() if name == "improved"]
     assert len(state.encode()) <= STATE_BYTES
-    assert (await restarted(records)).improved(EntryId(f"{999:032x}")) == "漢" * 4000
+    assert (await restarted(records)).improved(held_of(entry(f"{999:032x}"))) == "漢" * 4000
 
 
 @pytest.mark.parametrize("purged", [True, False])
@@ -264,14 +270,25 @@ async def test_an_entry_that_is_gone_takes_what_was_learnt_of_it_along(
     records: MemoryRecords, purged: bool, own: bool
 ) -> None:
     learning = await taught(records)
-    learning.improve(B, "With butter.")
+    learning.improve(OF_B, "With butter.")
     await learning.save()
     learning.apply(Record(1, Removed((A,), purged=purged), own=own))
-    assert learning.improved(A) is None
+    assert learning.improved(OF_A) is None
     assert learning.book.record(A, AT).offered == 0.0
-    assert learning.improved(B) == "With butter."
+    assert learning.improved(OF_B) == "With butter."
     await learning.save()
-    assert (await restarted(records)).improved(A) is None
+    assert (await restarted(records)).improved(OF_A) is None
+
+
+async def test_what_improved_an_answer_is_not_shown_for_the_next_after_a_kill(
+    records: MemoryRecords,
+) -> None:
+    learning = await taught(records)
+    await learning.save()  # and is killed, once the entry is replaced, before it saves again
+    replaced = held_of(entry("a", created_at=NOON + timedelta(seconds=1)))
+    after = await restarted(records)
+    assert after.improved(replaced) is None
+    assert after.improved(OF_A) == "With graphite."
 
 
 async def test_a_new_answer_is_shown_and_not_what_improved_the_old_one(
@@ -280,7 +297,7 @@ async def test_a_new_answer_is_shown_and_not_what_improved_the_old_one(
     learning = await taught(records)
     new = entry("a")
     learning.apply(Record(1, Put(Stored(held_of(new), new.checkpoint, new.vector))))
-    assert learning.improved(A) is None
+    assert learning.improved(OF_A) is None
 
 
 async def test_entries_that_went_while_nobody_was_looking_are_let_go(
@@ -288,7 +305,7 @@ async def test_entries_that_went_while_nobody_was_looking_are_let_go(
 ) -> None:
     learning = await taught(records)
     learning.forget_lost(lambda id: id == B)
-    assert learning.improved(A) is None
+    assert learning.improved(OF_A) is None
     assert list(learning.book) == [B]
 
 

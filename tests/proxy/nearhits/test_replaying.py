@@ -111,7 +111,7 @@ async def test_a_better_answer_is_shown_and_the_stored_one_stays() -> None:
     assert await yard.replayer.run([A]) == Replayed(planned=1, replayed=1, improved=1)
     assert await yard.shown() == ["With graphite."]
     assert await yard.stored() == "With oil a."
-    assert yard.learning.improved(A) == "With graphite."
+    assert yard.learning.improved(yard.shelf.held[A]) == "With graphite."
 
 
 async def test_the_best_of_all_is_kept() -> None:
@@ -149,7 +149,7 @@ async def test_what_is_no_better_changes_nothing(replies: tuple[str | None, ...]
     yard = Yard(*replies)
     assert await yard.replayer.run([A]) == Replayed(planned=1, replayed=1)
     assert await yard.shown() == ["With oil a."]
-    assert yard.learning.improved(A) is None
+    assert yard.learning.improved(yard.shelf.held[A]) is None
     assert counts(yard.metrics, "nearhit_example_replays_total") == {"kept": 1}
 
 
@@ -254,7 +254,7 @@ async def test_an_entry_that_is_replaced_meanwhile_is_not_improved() -> None:
 
     yard.panel.chat = replaced  # type: ignore[method-assign, assignment]
     assert (await yard.replayer.run([A])).improved == 0
-    assert yard.learning.improved(A) is None
+    assert yard.learning.improved(yard.shelf.held[A]) is None
 
 
 async def test_it_stops_when_the_budget_is_spent() -> None:
@@ -313,4 +313,4 @@ async def test_it_replays_by_itself_only_while_nobody_asks_and_there_is_budget(
     await asyncio.sleep(0.05)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    assert (yard.learning.improved(A) is not None) is (idle and not spent)
+    assert (yard.learning.improved(yard.shelf.held[A]) is not None) is (idle and not spent)

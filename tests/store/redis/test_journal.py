@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from store.entry import EntryId
 from store.errors import JournalGap
@@ -19,6 +21,10 @@ from store.redis.remembered import Remembered
 from store.redis.replica import Replica
 from tests.redis_servers import VERSIONS
 from tests.redis_stores import KEYS, ServerOf, connected
+
+
+async def _note(key: str, name: str, row: str, client: Redis) -> None:
+    await client.hset(key, name, row)
 
 
 @asynccontextmanager
@@ -85,6 +91,26 @@ async def test_the_oldest_snapshot_of_those_who_live_holds_the_journal(
             await connection.ask(lambda r: r.hset(KEYS.snapshots, two.name, long_ago))
             await journal.truncate(Mark(one.epoch, positions[3]))
             assert await connection.ask(lambda r: r.xlen(KEYS.journal)) == 2
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_who_was_not_seen_for_an_hour_holds_nothing_back(
+    redis_server: ServerOf, tmp_path: Path, version: str
+) -> None:
+    async with connected(redis_server(version)) as connection:
+        await connection.ask(lambda r: r.flushall())
+        async with replica(connection, tmp_path / "1") as one:
+            positions = [await remove(connection, one) for _ in range(5)]
+            await one.settled()
+            seconds, _ = await connection.ask(lambda r: r.time())
+            place, now = f"{positions[0] >> 20}-0", seconds * 1000
+            journal = RedisJournal(connection, KEYS, one)
+            for minutes, kept in ((50, 5), (61, 1)):
+                for key in (KEYS.replicas, KEYS.snapshots):
+                    call = partial(_note, key, "killed", f"{place} {now - minutes * 60_000}")
+                    await connection.ask(call)
+                await journal.truncate(Mark(one.epoch, positions[4]))
+                assert await connection.ask(lambda r: r.xlen(KEYS.journal)) == kept
 
 
 @pytest.mark.parametrize("version", VERSIONS)

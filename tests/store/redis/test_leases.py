@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -363,3 +364,22 @@ async def test_followers_read_the_same_bytes_however_they_are_cut(
         pieces = await (reading or read(standing))
         assert b"".join(piece.data for piece in pieces) == HEAD.data + b"".join(chunks)
         assert [piece.kind for piece in (pieces[0], pieces[-1])] == [Kind.HEAD, Kind.END]
+
+
+async def test_a_lease_that_ran_out_while_the_machine_slept_is_not_relied_on(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with AsyncExitStack() as stack:
+        real = await _redis(server, stack, request_seconds=0.05)
+        held = await until_free(real.one, "held")
+        clock = time.clock_gettime
+
+        def after_an_hour(id: int) -> float:  # the monotonic clock stood still
+            return clock(id) + (3600 if id == time.CLOCK_BOOTTIME else 0)
+
+        server.send(signal.SIGSTOP)
+        try:
+            monkeypatch.setattr(time, "clock_gettime", after_an_hour)
+            assert not await held.confirm()
+        finally:
+            server.send(signal.SIGCONT)

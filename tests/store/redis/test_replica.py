@@ -18,6 +18,7 @@ from store.entry import EntryId
 from store.errors import StoreUnavailable
 from store.journal import Change, Complained, Record, Removed, Stopped
 from store.redis.appending import append
+from store.redis.codec import stream_id
 from store.redis.connection import RedisConnection
 from store.redis.documents import RedisDocuments
 from store.redis.keys import Keys
@@ -463,6 +464,31 @@ async def test_a_replica_that_moves_on_while_it_asks_where_the_journal_is_has_lo
         asked = Beat(one.replica.epoch, here=False, first=0, last=0, joining=0)
         one.replica._look(time.monotonic(), 0, asked)
         assert not one.replica._behind
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        pytest.param("redis.call('XTRIM', KEYS[1], 'MAXLEN', 1)", id="cut"),
+        pytest.param("redis.call('XDEL', KEYS[1], ARGV[1])", id="lost"),
+    ],
+)
+async def test_what_does_not_follow_what_was_applied_last_is_not_taken_up(
+    server: RedisServer, tmp_path: Path, missing: str
+) -> None:
+    one = Member(server, tmp_path / "1")
+    await one.connection.ask(lambda r: append(r, KEYS, purge(B), origin="other"))
+    await one.replica.join()  # it was away for long, and reads before it asks where the journal is
+    await one.connection.ask(lambda r: append(r, KEYS, purge(A), origin="other"))
+    here = one.replica.mark.position
+    await one.connection.ask(lambda r: append(r, KEYS, purge(B), origin="other"))
+    await one.connection.ask(lambda r: r.eval(missing, 1, KEYS.journal, stream_id(here)))
+    one.replica._behind = False
+    await one.replica._read()
+    assert one.told == []
+    assert one.replica.mark.position == here
+    await one.remembered.aclose()
+    await one.connection.aclose()
 
 
 async def _deaf(items: object) -> None:
