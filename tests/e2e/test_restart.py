@@ -7,9 +7,11 @@ import re
 import signal
 from pathlib import Path
 
+import aiohttp
 import openai
 import pytest
 
+from tests.e2e.ground import counted
 from tests.harness import ProxyProcess
 
 pytestmark = pytest.mark.serial
@@ -42,6 +44,16 @@ async def streamed(client: openai.AsyncOpenAI, question: str) -> str:
     return "".join([c.choices[0].delta.content or "" async for c in stream if c.choices])
 
 
+async def until_stored(process: ProxyProcess, answers: int) -> None:
+    """Wait until so many are counted as stored: from then on they hit, and outlive a kill."""
+    stored = 0
+    async with asyncio.timeout(10), aiohttp.ClientSession() as http:
+        while stored < answers:
+            await asyncio.sleep(0.02)
+            found = await counted(http, process.proxy, "nearhit_admissions_total", "outcome")
+            stored = found.get("stored", 0)
+
+
 @pytest.mark.slow
 async def test_with_nothing_configured_a_real_model_answers_and_its_answers_survive_kill_9(
     tmp_path: Path,
@@ -55,7 +67,7 @@ async def test_with_nothing_configured_a_real_model_answers_and_its_answers_surv
             status, text = await asyncio.to_thread(ask, client, QUESTION)
             assert status == "nearhit; fwd=miss"
             assert text.strip()
-            await asyncio.sleep(0.1)  # the contract's time until a stored answer hits
+            await until_stored(first, 1)
             again = await asyncio.to_thread(ask, client, QUESTION)
             near = await asyncio.to_thread(ask, client, REPHRASED)
         assert again == (again[0], text) and again[0].endswith("detail=exact")
@@ -64,7 +76,7 @@ async def test_with_nothing_configured_a_real_model_answers_and_its_answers_surv
             assert await streamed(other, QUESTION) == text
             told = await streamed(other, "Name the largest ocean on Earth.")
             assert told.strip()
-            await asyncio.sleep(0.1)
+            await until_stored(first, 2)
     finally:
         first.kill()
         first.close()
