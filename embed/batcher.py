@@ -10,11 +10,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
-from embed.encoder import Encoder, Vector
+from embed.encoder import Encoder, ThreadedEncoder, Vector, Vectors
 from embed.errors import EmbedError, EncoderFailed, Overloaded
 
 logger = logging.getLogger(__name__)
@@ -33,11 +33,27 @@ class BatchFacts:
     seconds: float  # encoding, retries included
 
 
+class Sequel(Protocol):
+    """What one caller has to do with the vector of a text that is encoded alone.
+
+    Nothing may rest on its being done: it is left out where several texts are encoded at once.
+    """
+
+    def begin(self) -> None:
+        """Hear on the event loop that the encoding is about to begin."""
+        ...
+
+    def run(self, vector: Vector) -> None:
+        """Go on with the vector, of shape (d,), in the encoder's thread."""
+        ...
+
+
 @dataclass(slots=True)
 class Job:
     """One text and everybody who waits for its vector."""
 
     text: str
+    sequel: Sequel | None = None  # of the first caller
     arrived: float = field(default_factory=time.perf_counter)
     callers: set[asyncio.Future[Vector]] = field(default_factory=set)
 
@@ -59,6 +75,7 @@ class Batcher:
     ) -> None:
         """Take at most `max_batch` texts at once; let at most `max_waiting` distinct ones wait."""
         self._encoder = encoder
+        self._threaded = encoder if isinstance(encoder, ThreadedEncoder) else None
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._memo_size = memo_size
@@ -97,11 +114,12 @@ class Batcher:
     ) -> None:
         await self.aclose()
 
-    async def encode(self, text: str) -> Vector:
+    async def encode(self, text: str, sequel: Sequel | None = None) -> Vector:
         """Return the unit vector of `text`, read-only and of shape (d,).
 
-        Raise Overloaded when too many texts wait, EncoderFailed when the encoder fails or the
-        batcher is not running.
+        `sequel` has run by then, if this was the only text and the encoder can. Raise Overloaded
+        when too many texts wait, EncoderFailed when the encoder fails or the batcher is not
+        running.
         """
         remembered = self._memo.get(text)
         if remembered is not None:
@@ -113,7 +131,7 @@ class Batcher:
         if job is None:
             if len(self._queue) >= self._max_waiting:
                 raise Overloaded(f"{len(self._queue)} texts are already waiting")
-            job = self._queue[text] = Job(text)
+            job = self._queue[text] = Job(text, sequel)
             self._arrival.set()
         # Each caller has a future of its own: one that hangs up must not cancel the others.
         caller: asyncio.Future[Vector] = asyncio.get_running_loop().create_future()
@@ -181,7 +199,7 @@ class Batcher:
     async def _try(self, jobs: Sequence[Job]) -> BaseException | None:
         """Encode `jobs` together and answer their callers, or return what went wrong."""
         try:
-            vectors = await self._encoder.encode([job.text for job in jobs])
+            vectors = await self._vectors_of(jobs)
             if vectors.shape != (len(jobs), self._encoder.dimension):
                 raise EncoderFailed(f"vectors of shape {vectors.shape} for {len(jobs)} texts")
         except asyncio.CancelledError as error:
@@ -201,6 +219,14 @@ class Batcher:
                 if not caller.done():
                     caller.set_result(vector)
         return None
+
+    async def _vectors_of(self, jobs: Sequence[Job]) -> Vectors:
+        sequel = jobs[0].sequel
+        if len(jobs) > 1 or sequel is None or self._threaded is None:
+            return await self._encoder.encode([job.text for job in jobs])
+        sequel.begin()
+        vectors, _ = await self._threaded.encode_and(jobs[0].text, sequel.run)
+        return vectors
 
     def _remember(self, text: str, vector: Vector) -> None:
         if self._memo_size == 0 or sys.getsizeof(text) > MEMO_TEXT_BYTES:

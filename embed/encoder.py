@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 Vector = npt.NDArray[np.float32]  # shape (d,), unit length
 Vectors = npt.NDArray[np.float32]  # shape (n, d), unit rows
+T = TypeVar("T")
 
 
 class Encoder(Protocol):
@@ -36,4 +37,16 @@ class Encoder(Protocol):
 
     async def aclose(self) -> None:
         """Free threads, sessions and sockets."""
+        ...
+
+
+@runtime_checkable
+class ThreadedEncoder(Encoder, Protocol):
+    """An encoder whose thread can go on with the vector, where waking another takes a while."""
+
+    async def encode_and(self, text: str, work: Callable[[Vector], T]) -> tuple[Vectors, T]:
+        """Return one text's vector, shape (1, d), and what `work` makes of it in the same thread.
+
+        Raises EncoderFailed when either fails.
+        """
         ...

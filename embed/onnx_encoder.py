@@ -6,14 +6,14 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnxruntime
 
 from embed.checkpoint import Checkpoint, Precision
-from embed.encoder import Vectors
+from embed.encoder import T, Vector, Vectors
 from embed.errors import CheckpointInvalid, EncoderFailed
 from embed.window import Window, group_by_length, pad
 
@@ -85,6 +85,18 @@ class OnnxEncoder:
             )
         except Exception as error:
             raise EncoderFailed(f"encoding {len(texts)} texts failed: {error}") from error
+
+    async def encode_and(self, text: str, work: Callable[[Vector], T]) -> tuple[Vectors, T]:
+        """Encode one text, and do `work` with its vector in the same thread."""
+
+        def run() -> tuple[Vectors, T]:
+            vectors = self._run([text])
+            return vectors, work(vectors[0])
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._worker, run)
+        except Exception as error:
+            raise EncoderFailed(f"encoding one text failed: {error}") from error
 
     async def aclose(self) -> None:
         """Let the running batches end, then free the worker threads and the model (100 MB)."""

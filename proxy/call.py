@@ -84,6 +84,7 @@ class Call:
     classifier: str = ""  # digest of what chose the category by its vector; "": a rule chose it
     chosen: str = ""  # the category that a header or rule names, until `place` has been called
     placed: bool = False
+    _partition: PartitionKey | None = None  # once it was asked for
 
     @property
     def category(self) -> str:
@@ -101,7 +102,9 @@ class Call:
         `classifier` is the digest of the prototypes that chose the category by its vector.
         Raises InvalidRequest for a user's name that is too long.
         """
-        self.policy = self.policy_of(category)
+        before, self.policy = self.policy.scope, self.policy_of(category)
+        if self.policy.scope is not before or self.policy.scope is Scope.USER:
+            self._partition = None  # it depends on whose the answers are
         self.classifier = classifier
         self.placed = True
         if self.policy.scope is Scope.USER:
@@ -155,9 +158,11 @@ class Call:
     @property
     def partition(self) -> PartitionKey:
         """Which stored vectors may be compared with this question at all."""
-        shared = self.policy.scope is Scope.SHARED
-        ground = self._ground(shared_ground_of) if shared else self.ground
-        return partition_key(ground, self.question)
+        if self._partition is None:
+            shared = self.policy.scope is Scope.SHARED
+            ground = self._ground(shared_ground_of) if shared else self.ground
+            self._partition = partition_key(ground, self.question)
+        return self._partition
 
     def _ground(self, of: Callable[..., bytes], **whose: str) -> bytes:
         return of(

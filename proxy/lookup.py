@@ -17,6 +17,7 @@ from embed.errors import EmbedError, Overloaded
 from proxy.call import Call
 from proxy.hops import hop
 from proxy.judgement import barred
+from proxy.look_ahead import LookAhead
 from proxy.metrics import Metrics
 from proxy.nearest import Nearest
 from proxy.outcome import Lookup, Outcome, exact_only_reason, exact_outcome, skip_reason
@@ -91,18 +92,19 @@ class Searcher:
         try:
             if not self._membership.fresh:
                 raise Unplaced("fault")
+            ahead = LookAhead(call, self._cache)
             if not call.placed:
-                await self._place(call)
+                await self._place(call, ahead)
             reason = skip_reason(call)
             if reason is not None:
                 return Lookup(Outcome.BYPASS, reason=reason, storable=False)
             # Let an answer to this very call that is just being stored become visible.
             await self._flights.landed(call.flight_key, _STORING)
-            return await self._find(call)
+            return await self._find(call, ahead)
         except Unplaced as unplaced:
             return Lookup(Outcome.BYPASS, reason=str(unplaced), storable=False)
 
-    async def _place(self, call: Call) -> None:
+    async def _place(self, call: Call, ahead: LookAhead) -> None:
         """Put the call in the category nearest to its text; raise Unplaced if that is unknown.
 
         A header or an open rule goes before, but not around a category of mode off. A longer
@@ -117,7 +119,8 @@ class Searcher:
         window = text if whole else encoder.first_window(text)
         if window is None:
             raise Unplaced("size")
-        category = rules.prototypes.classify(await self._encoded(call, window))
+        vector = await self._encoded(call, window, ahead if whole else None)
+        category = rules.prototypes.classify(vector)
         if call.chosen and rules.book[category].mode is not Mode.OFF:
             call.place(call.chosen, checked(rules.classifier))
             return
@@ -125,12 +128,12 @@ class Searcher:
             raise Unplaced("size")
         call.place(category, rules.classifier)
 
-    async def _encoded(self, call: Call, text: str) -> Vector:
+    async def _encoded(self, call: Call, text: str, ahead: LookAhead | None) -> Vector:
         """Return the text's vector; raise Unplaced when the encoder is full, slow or failing."""
         try:
             async with asyncio.timeout(self._max_wait):
                 with hop("encode"):
-                    return await call.rules.encoding.batcher.encode(text)
+                    return await call.rules.encoding.batcher.encode(text, ahead)
         except (Overloaded, TimeoutError):
             raise Unplaced("overload") from None
         except EmbedError as error:
@@ -138,14 +141,14 @@ class Searcher:
             self._metrics.faults.labels("encoder").inc()
             raise Unplaced("fault") from None
 
-    async def _find(self, call: Call) -> Lookup:
+    async def _find(self, call: Call, ahead: LookAhead) -> Lookup:
         lookup = self.find_exact(call)
         if lookup.outcome is Outcome.HIT or call.policy.mode is not Mode.SEMANTIC:
             return lookup
         reason = exact_only_reason(call)
         if reason is None and call.question.tier is Tier.SEMANTIC:
             if call.rules.encoding.encoder.fits(call.question.text):
-                return await self._find_similar(call, lookup)
+                return await self._find_similar(call, lookup, ahead)
             reason = "size"
         if reason is not None and lookup.outcome is Outcome.MISS:
             return replace(lookup, outcome=Outcome.BYPASS, reason=reason)
@@ -175,16 +178,16 @@ class Searcher:
                 return Lookup(outcome, expired=candidate)
         return Lookup(outcome)
 
-    async def _find_similar(self, call: Call, lookup: Lookup) -> Lookup:
+    async def _find_similar(self, call: Call, lookup: Lookup, ahead: LookAhead) -> Lookup:
         """Search by meaning; `lookup` is what the exact key came to."""
         group = call.group
         if not self._economics.worthwhile(call.category, group):
             return replace(lookup, encode_later=True)
         started = time.perf_counter()
-        vector = await self._encoded(call, call.question.text)
+        vector = await self._encoded(call, call.question.text, ahead)
         if call.directives.no_cache:
             return replace(lookup, vector=vector)
-        found = await self._nearest.find(call, vector, lookup)
+        found = await self._nearest.find(call, vector, lookup, ahead)
         hit = found.outcome is Outcome.HIT
         seconds = time.perf_counter() - started
         self._economics.looked_up(call.category, group, hit=hit, seconds=seconds)

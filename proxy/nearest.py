@@ -17,19 +17,18 @@ from datetime import datetime
 
 from proxy.call import Call
 from proxy.judgement import allowed, barred, guarded, refused, unread
+from proxy.look_ahead import LookAhead, wanted_neighbors
 from proxy.metrics import Metrics
 from proxy.outcome import Barrier, Judgement, Lookup, Outcome, Searched
 from proxy.recent_lookups import RecentLookups
 from proxy.rules import InForce
 from proxy.turns import TurnEncoder
 from store.cache import Cache
-from store.decision.features import NEIGHBORS, Neighborhood, neighborhoods
+from store.decision.features import Neighborhood, neighborhoods
 from store.entry import Candidate, Held, Vector
 from store.policy import Mode
 from store.quarantine import Quarantine
 
-# Of a follow-up: "and then?" is asked in many dialogues, and nearest are those of others.
-_FOLLOW_UP_NEIGHBORS = 32
 _SCORED = 5  # candidates of one search that nothing else forbids
 _CLEAR = 0.05  # of cosine: by how much the nearest stands clear of all others
 _SURE = 2.0  # times its risk is still within the budget of what answers without those
@@ -64,9 +63,11 @@ class Nearest:
         self._max_wait = max_wait  # seconds for earlier turns' vectors
         self._recent = recent
 
-    async def find(self, call: Call, vector: Vector, lookup: Lookup) -> Lookup:
+    async def find(
+        self, call: Call, vector: Vector, lookup: Lookup, ahead: LookAhead | None = None
+    ) -> Lookup:
         """As `search`; count what was refused although it was near enough, and remember it all."""
-        lookup = await self.search(call, vector, lookup)
+        lookup = await self.search(call, vector, lookup, ahead)
         if self._recent is not None:
             self._recent.note(call, lookup, self._clock())
         if lookup.searched is not None:
@@ -76,16 +77,16 @@ class Nearest:
                     self._metrics.vetoes.labels(category, judgement.veto).inc()
         return lookup
 
-    async def search(self, call: Call, vector: Vector, lookup: Lookup) -> Lookup:
+    async def search(
+        self, call: Call, vector: Vector, lookup: Lookup, ahead: LookAhead | None = None
+    ) -> Lookup:
         """Return what may be served, or `lookup`, what the exact key came to, with what was near.
 
         Of several candidates the one that is least likely to be wrong answers. Nothing is counted
-        and nothing changed.
+        and nothing changed. `ahead` may know what is near already.
         """
+        found = await self._near(call, vector, ahead)
         now, earlier = self._clock(), call.question.earlier
-        wanted = _FOLLOW_UP_NEIGHBORS if earlier else NEIGHBORS
-        checkpoint = call.rules.encoding.checkpoint  # whose vector it is
-        found = await self._cache.similar(call.partition, vector, wanted, checkpoint=checkpoint)
         judgements = [allowed(call, candidate, now, self._quarantine) for candidate in found]
         if found:
             judgements[0] = guarded(call, found[0].held, judgements[0])
@@ -115,6 +116,16 @@ class Nearest:
         if lookup.outcome is Outcome.MISS:
             return self._with_near(call, lookup, searched, now)
         return replace(lookup, searched=searched)
+
+    async def _near(self, call: Call, vector: Vector, ahead: LookAhead | None) -> list[Candidate]:
+        key = call.partition
+        neighbors = None if ahead is None else ahead.neighbors(key)
+        if neighbors is None:
+            checkpoint = call.rules.encoding.checkpoint  # whose vector it is
+            wanted = wanted_neighbors(call)
+            return await self._cache.similar(key, vector, wanted, checkpoint=checkpoint)
+        exact = self._cache.exact
+        return [Candidate(held, near) for id, near in neighbors if (held := exact(id)) is not None]
 
     def _alone(
         self, call: Call, found: Sequence[Candidate], judgements: list[Judgement]

@@ -36,6 +36,30 @@ Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
 
 
+class EarlySearch:
+    """A search of what a partition holds now, for the thread that has the vector first."""
+
+    __slots__ = ("_graphs", "_k", "_partition", "_view")
+
+    def __init__(self, partition: Partition, k: int) -> None:
+        self._partition = partition
+        self._k = k
+        self._view, self._graphs = partition.flat.view(), partition.graphs
+
+    @property
+    def quick(self) -> bool:
+        """Whether it costs less than to tell a thread of it."""
+        return not self._graphs and len(self._view.labels) <= INLINE_ROWS
+
+    def run(self, vector: Vector) -> Found:
+        """Search, in any thread. The vector has shape (d,) and unit length."""
+        return find(self._view, self._graphs, vector, self._k)
+
+    def neighbors(self, found: Found) -> list[Neighbor]:
+        """Return who of what was found lives by now, nearest first; on the event loop."""
+        return self._partition.name(found, self._k)
+
+
 class VectorIndex(Protocol):
     """Unit vectors of one checkpoint, in partitions that never see each other."""
 
@@ -54,6 +78,10 @@ class VectorIndex(Protocol):
 
     async def search(self, key: PartitionKey, vector: Vector, k: int) -> list[Neighbor]:
         """Return up to k living neighbors in the partition, nearest first."""
+        ...
+
+    def early(self, key: PartitionKey, k: int) -> EarlySearch | None:
+        """Return a search of what the partition holds now; None if that is nothing."""
         ...
 
     def count(self, key: PartitionKey) -> int:
@@ -125,14 +153,16 @@ class PartitionedIndex:
         return True
 
     async def search(self, key: PartitionKey, vector: Vector, k: int) -> list[Neighbor]:
-        partition = self._partitions.get(key)
-        if partition is None or k < 1:
+        search = self.early(key, k)
+        if search is None:
             return []
-        view, graphs = partition.flat.view(), partition.graphs
-        if not graphs and len(view.labels) <= INLINE_ROWS:
-            return partition.name(scan(view, vector, k), k)
-        found = await run_in(self._searchers, find, view, graphs, vector, k)
-        return partition.name(found, k)
+        if search.quick:
+            return search.neighbors(search.run(vector))
+        return search.neighbors(await run_in(self._searchers, search.run, vector))
+
+    def early(self, key: PartitionKey, k: int) -> EarlySearch | None:
+        partition = self._partitions.get(key)
+        return None if partition is None or k < 1 else EarlySearch(partition, k)
 
     def count(self, key: PartitionKey) -> int:
         partition = self._partitions.get(key)

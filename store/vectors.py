@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from store.entry import EntryId, Held, Neighbor, PartitionKey, Stored, Vector, check_vectors
-from store.index import VectorIndex
+from store.index import EarlySearch, VectorIndex
 
 MOST_INDEXES = 2  # in force, and one beside it: each is as large as memory's largest part
 NONE: tuple[Vector | None, ...] = ()
@@ -92,6 +92,14 @@ class EntryVectors:
         """Return up to k neighbors of a vector that this checkpoint has made, nearest first."""
         place = self._indexes.get(checkpoint)
         return [] if place is None else await place.index.search(key, vector, k)
+
+    def early(self, checkpoint: str, key: PartitionKey, k: int) -> EarlySearch | None:
+        """Return a search of what is there now for a vector that this checkpoint will have made.
+
+        None where there is nothing.
+        """
+        place = self._indexes.get(checkpoint)
+        return None if place is None else place.index.early(key, k)
 
     def earlier(self, id: EntryId, checkpoint: str) -> tuple[Vector | None, ...]:
         """Return the vectors of an entry's earlier turns by this checkpoint; () if none has one."""

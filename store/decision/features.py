@@ -69,6 +69,12 @@ def apart(seen: tuple[float, ...]) -> tuple[float, ...]:
     return (*Neighborhood(seen[0]), *seen[len(Neighborhood._fields) :])
 
 
+def read_ahead(text: str) -> None:
+    """Read what guards and features will ask of a text, and remember it for them."""
+    marks_of(text)
+    _shape_of(text)
+
+
 class _Shape(NamedTuple):
     """What of one text the lexical features need; remembered, as stored queries come up again."""
 

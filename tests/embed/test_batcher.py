@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embed.batcher import MAX_FAILED_RETRIES, MEMO_TEXT_BYTES, Batcher, BatchFacts
-from embed.encoder import Vector, Vectors
+from embed.encoder import T, Vector, Vectors
 from embed.errors import EncoderFailed, Overloaded
 
 
@@ -478,3 +478,74 @@ async def test_callers_who_share_a_failure_get_an_error_each() -> None:
         errors = await asyncio.gather(*ask(batcher, "bad", "bad"), return_exceptions=True)
     assert errors[0] is not errors[1]
     assert [type(error) for error in errors] == [EncoderFailed] * 2
+
+
+class ThreadedGatedEncoder(GatedEncoder):
+    """Goes on with a vector where it was made."""
+
+    async def encode_and(self, text: str, work: Callable[[Vector], T]) -> tuple[Vectors, T]:
+        vectors = await self.encode([text])
+        return vectors, work(vectors[0])
+
+
+class Noted:
+    """A sequel that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.vector: Vector | None = None
+
+    def begin(self) -> None:
+        self.heard.append("begin")
+
+    def run(self, vector: Vector) -> None:
+        self.heard.append("run")
+        self.vector = vector
+
+
+async def test_what_one_caller_does_next_is_done_where_its_lone_text_was_encoded() -> None:
+    sequel = Noted()
+    async with Batcher(ThreadedGatedEncoder(is_open=True)) as batcher:
+        vector = await batcher.encode("a", sequel)
+    assert sequel.heard == ["begin", "run"]
+    np.testing.assert_array_equal(sequel.vector, vector)
+
+
+async def test_of_several_texts_at_once_no_sequel_keeps_the_others_waiting() -> None:
+    encoder, sequels = ThreadedGatedEncoder(), [Noted() for _ in range(3)]
+    async with Batcher(encoder) as batcher:
+        tasks = [
+            asyncio.create_task(batcher.encode(text, sequel))
+            for text, sequel in zip("abc", sequels, strict=True)
+        ]
+        await encoder.begun(1)
+        encoder.release(2)
+        await asyncio.gather(*tasks)
+    assert sum(map(len, encoder.batches)) == 3
+    together = [s for s, text in zip(sequels, "abc", strict=True) if [text] not in encoder.batches]
+    assert len(together) >= 2
+    assert all(sequel.heard == [] for sequel in together)
+
+
+async def test_an_encoder_without_a_thread_of_its_own_runs_no_sequel() -> None:
+    sequel = Noted()
+    async with Batcher(GatedEncoder(is_open=True)) as batcher:
+        np.testing.assert_array_equal(await batcher.encode("a", sequel), vector_of("a"))
+    assert sequel.heard == []
+
+
+async def test_a_remembered_text_runs_no_sequel() -> None:
+    sequel = Noted()
+    async with Batcher(ThreadedGatedEncoder(is_open=True)) as batcher:
+        await batcher.encode("a")
+        await batcher.encode("a", sequel)
+    assert sequel.heard == []
+
+
+async def test_a_lone_text_that_fails_fails_for_all_who_wait() -> None:
+    encoder = ThreadedGatedEncoder(is_open=True, poison=["a"])
+    async with Batcher(encoder) as batcher:
+        for sequel in (Noted(), Noted()):
+            with pytest.raises(EncoderFailed, match="cannot read"):
+                await batcher.encode("a", sequel)
+            assert sequel.heard == ["begin"]

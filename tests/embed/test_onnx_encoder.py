@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import weakref
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from embed.checkpoint import Checkpoint, Precision, write_manifest
-from embed.encoder import Encoder
+from embed.encoder import Encoder, ThreadedEncoder, Vector
 from embed.errors import CheckpointInvalid, EncoderFailed
 from embed.onnx_encoder import OnnxEncoder, default_threads
 
@@ -155,3 +156,23 @@ def _vouch(directory: Path, like: Checkpoint, *, dimension: int) -> Checkpoint:
 def test_default_threads(cores: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
     assert default_threads() == threads
+
+
+async def test_work_on_a_vector_is_done_in_the_thread_that_made_it(
+    onnx_encoder: OnnxEncoder,
+) -> None:
+    assert isinstance(onnx_encoder, ThreadedEncoder)
+    vectors, (thread, seen) = await onnx_encoder.encode_and(
+        "When do ferries leave?", lambda vector: (threading.current_thread().name, vector)
+    )
+    assert thread.startswith("encode")
+    np.testing.assert_array_equal(vectors, await onnx_encoder.encode(["When do ferries leave?"]))
+    np.testing.assert_array_equal(vectors[0], seen)
+
+
+async def test_work_that_fails_is_told_as_a_failed_encoding(onnx_encoder: OnnxEncoder) -> None:
+    def work(vector: Vector) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(EncoderFailed, match="encoding one text failed"):
+        await onnx_encoder.encode_and("When do ferries leave?", work)

@@ -10,7 +10,7 @@ changing policies, quarantining and removing gets, and at what each of them may 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from embed.batcher import Batcher
-from embed.encoder import Vectors
+from embed.encoder import T, Vector, Vectors
 from proxy.auth import Caller
 from proxy.call import Call, CallReader, Request
 from proxy.lookup import Searcher
@@ -85,6 +85,15 @@ class KnownEncoder:
     async def aclose(self) -> None: ...
 
 
+class ThreadedKnownEncoder(KnownEncoder):
+    """The same, but the thread goes on with the vector."""
+
+    async def encode_and(self, text: str, work: Callable[[Vector], T]) -> tuple[Vectors, T]:
+        await asyncio.sleep(0.002)
+        vectors = await self.encode([text])
+        return vectors, work(vectors[0])
+
+
 policies = st.builds(
     Policy,
     name=st.just("x"),
@@ -125,6 +134,9 @@ def means_the_same(one: str, other: str, threshold: float) -> bool:
 class Serving(RuleBasedStateMachine):
     """The searcher over a real cache, against what each entry is known to be."""
 
+    encoder: KnownEncoder = KnownEncoder()
+    remembered = 4096  # vectors
+
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
@@ -149,10 +161,9 @@ class Serving(RuleBasedStateMachine):
             checkpoint="known",
         )
         self.quarantine = await Quarantine.open(documents.records)
-        encoder = KnownEncoder()
-        self.batcher = Batcher(encoder)
+        self.batcher = Batcher(self.encoder, memo_size=self.remembered)
         self.batcher.start()
-        encoding = encoding_of(encoder, self.batcher)
+        encoding = encoding_of(self.encoder, self.batcher)
         self.in_force = InForce(Rules(book=book, encoding=encoding))
         self.turns = TurnEncoder(encoding)
         metrics = Metrics(CATEGORIES, [])
@@ -368,3 +379,14 @@ class Serving(RuleBasedStateMachine):
 
 TestServing = Serving.TestCase
 TestServing.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+class ServingAhead(Serving):
+    """The same where the vector's thread searches before the category is known."""
+
+    encoder = ThreadedKnownEncoder()
+    remembered = 0
+
+
+TestServingAhead = ServingAhead.TestCase
+TestServingAhead.settings = settings(max_examples=20, stateful_step_count=15, deadline=None)

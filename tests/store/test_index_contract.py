@@ -112,6 +112,29 @@ async def test_an_unknown_partition_is_empty(index: VectorIndex) -> None:
     assert index.count(KEY) == 0
 
 
+async def test_an_early_search_finds_what_was_there_and_is_there_still(index: VectorIndex) -> None:
+    for number in range(40):
+        index.put(KEY, name(number), VECTORS[number])
+    if isinstance(index, PartitionedIndex):
+        await index.settled()
+    early = index.early(KEY, 3)
+    assert early is not None
+    index.remove(KEY, name(5))
+    index.put(KEY, name(40), VECTORS[40])  # may be found or not
+    found = await asyncio.to_thread(early.run, VECTORS[5])
+    index.remove(KEY, name(6))
+    assert not {"e5", "e6"} & {neighbor.id for neighbor in early.neighbors(found)}
+    again = await asyncio.to_thread(early.run, VECTORS[7])
+    assert early.neighbors(again)[0].id == "e7"
+
+
+async def test_there_is_no_early_search_of_nothing(index: VectorIndex) -> None:
+    assert index.early(KEY, 3) is None
+    index.put(KEY, name(1), axis(0))
+    assert index.early(OTHER_KEY, 3) is None
+    assert index.early(KEY, 0) is None
+
+
 @pytest.mark.parametrize("k", [0, -1])
 async def test_no_neighbors_asked_for_are_none_given(index: VectorIndex, k: int) -> None:
     index.put(KEY, name(1), axis(0))

@@ -49,6 +49,15 @@ async def test_a_search_sees_the_vectors_of_its_own_checkpoint_only(cache: Cache
     assert await cache.similar(KEY, axis(0), checkpoint="mini-3") == []
 
 
+async def test_an_early_search_sees_the_vectors_of_its_own_checkpoint_only(cache: Cache) -> None:
+    await cache.admit(entry("a", vector=axis(0)))
+    early = cache.vectors.early(CHECKPOINT, KEY, 4)
+    assert early is not None
+    assert [neighbor.id for neighbor in early.neighbors(early.run(axis(0)))] == ["a"]
+    assert cache.vectors.early(OTHER, KEY, 4) is None
+    assert cache.vectors.early("mini-3", KEY, 4) is None
+
+
 async def test_an_entry_of_one_checkpoint_is_lacking_in_the_other_until_it_is_given(
     cache: Cache,
 ) -> None:
