@@ -30,7 +30,7 @@ from proxy.policy_editor import PolicyEditor
 from proxy.promoting_root import library_of, open_promoting, score_for, scorer
 from proxy.reencoding import made_from
 from proxy.replicas_root import Faults, join_others
-from proxy.routes import Receive, Scope, Send, Serve
+from proxy.routes import AtOnce, Receive, Routes, Scope, Send, Serve
 from proxy.settings import Settings
 from proxy.switching import Switch
 from proxy.tracing_root import open_tracing
@@ -104,7 +104,8 @@ async def open_app(
         operations = await build_operations(parts, editor, promoting, explainer, place, stack)
         down = partial(written_down, keyring=parts.keyring, wanted=settings.logging.access)
         routes = down(build_routes(parts, tracing))
-        yield App(routes, down(operations), editor, switch, settings.server.body_limit)
+        at_once = routes.at_once if isinstance(routes, Routes) else None
+        yield App(routes, down(operations), editor, switch, settings.server.body_limit, at_once)
 
 
 def _editor(
@@ -162,7 +163,9 @@ class App:
         editor: PolicyEditor,
         switch: Switch,
         body_limit: int,
+        at_once: AtOnce | None = None,
     ) -> None:
+        self.at_once = at_once
         self.switch = switch
         self._routes = routes
         self._operations = operations

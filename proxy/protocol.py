@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import (
@@ -22,8 +22,10 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from proxy.errors import envelope
 from proxy.headers import request_id
+from proxy.routes import AtOnce, Scope
 
 _SWEEP_EVERY = 1.0  # seconds
+_SHORT = 64 * 1024  # bytes of a body that a client sends right behind the head
 _LINGER = 5.0  # seconds in which a client may still read our refusal while it sends
 
 
@@ -74,20 +76,21 @@ class HeadWithBody:
             data, self._head = self._head + data, b""
         elif data.startswith(b"HTTP/1.1 "):
             self._head = data
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
             return
         self._transport.write(data)
 
     def close(self) -> None:
         """Write what waits, and close."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
     def is_closing(self) -> bool:
         """Whether the connection is closed or about to be."""
         return self._transport.is_closing()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write a head that waits."""
         if self._head:
             head, self._head = self._head, b""
             self._transport.write(head)
@@ -107,6 +110,9 @@ class GuardedProtocol(HttpToolsProtocol):
     _head_bytes = 0  # of an unfinished head, without that read
     _running: RequestResponseCycle | None = None  # since requests were pipelined
     _deadline: float | None = None  # loop time by which the client must have moved on
+    at_once: ClassVar[AtOnce | None] = None  # answers what needs no task
+    _fresh: tuple[RequestResponseCycle, Any] | None = None  # has arrived, and no task has begun it
+    _awaited = False  # whether so little of its body is to come that its task may wait for it
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -120,6 +126,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._running.disconnected = True
             self._running.message_event.set()
         self.pipeline.clear()
+        self._fresh = None
         super().connection_lost(exc)
 
     # -- one sweeper a server looks at every connection once a second: no timer a request
@@ -171,6 +178,7 @@ class GuardedProtocol(HttpToolsProtocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._refuse(_refusal(error))
             return
+        self._begin_fresh()
         if self._stage == _HEAD:
             self._head_goes_on(begun)
         elif self._stage == _BODY and not self.cycle.response_complete:
@@ -226,7 +234,15 @@ class GuardedProtocol(HttpToolsProtocol):
         if len(self.pipeline) == 1:
             self._running = before
         self._stage = _BODY
+        self._awaited = type(self).at_once is not None and self._is_short()
         self.headers = []  # trailers are counted and forgotten: nobody may send headers late
+
+    def _is_short(self) -> bool:
+        """Whether the request says that its body is one that mostly comes in a piece or two."""
+        if self.expect_100_continue:
+            return False
+        length = dict(self.headers).get(b"content-length", b"")
+        return length.isdigit() and int(length) <= _SHORT
 
     def _check_framing(self, names: list[bytes]) -> None:
         if self.parser.should_upgrade():
@@ -243,6 +259,41 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_complete()
         self._stage = _BETWEEN
         self._deadline = None
+        if self._fresh is not None and self._fresh[0] is self.cycle and self._answered_at_once():
+            self._fresh = None
+
+    # -- what needs no task
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._fresh = cycle, app  # until all that came with it has been read
+
+    def _begin_fresh(self) -> None:
+        """Have a task answer the request that has come, unless the rest of it will soon."""
+        if self._fresh is None or (self._stage == _BODY and self._awaited):
+            return
+        (cycle, app), self._fresh = self._fresh, None
+        super()._start_asgi_task(cycle, app)
+
+    def _answered_at_once(self) -> bool:
+        cycle, at_once = self.cycle, type(self).at_once
+        if at_once is None or self.scope["method"] != "POST" or not cycle.keep_alive:
+            return False
+        if cycle.waiting_for_100_continue or self.flow.write_paused or self.transport.is_closing():
+            return False
+        return at_once(cast(Scope, self.scope), bytes(cycle.body), self._write_whole)
+
+    def _write_whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Write an answer; False: something in its head would end it, which is uvicorn's to say."""
+        told = self.server_state.default_headers + headers
+        head = b"\r\n".join([STATUS_LINE[status][:-2], *map(b": ".join, told), b"", b""])
+        ends = len(told) + 2
+        if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
+            return False
+        self._joined.flush()
+        self.transport.write(head + body)
+        self.cycle.response_started = self.cycle.response_complete = True
+        self.on_response_complete()
+        return True
 
     def on_response_complete(self) -> None:
         # As uvicorn has it, but for the keep-alive time, which needs no timer a request here.
@@ -252,7 +303,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._running, app = self.pipeline.pop()
-            self._start_asgi_task(self._running, app)
+            super()._start_asgi_task(self._running, app)
         elif self._stage == _BETWEEN:
             self._deadline = self.loop.time() + self.timeout_keep_alive
         elif self._stage == _BODY:
@@ -268,6 +319,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _refuse(self, refused: _Refused) -> None:
         """Answer with an error if no other answer is under way, and close."""
         stage, self._stage = self._stage, _REFUSED
+        self._fresh = None
         self._deadline = self.loop.time() + _LINGER
         cycle = self.cycle
         mine = stage == _BODY and not cycle.response_complete
@@ -323,6 +375,14 @@ def _refusal(error: BaseException) -> _Refused:
     return _bad_request(f"this is not a valid HTTP/1.1 request: {error}")
 
 
-def protocol_class(limits: Limits, *, sweep_every: float = _SWEEP_EVERY) -> type[GuardedProtocol]:
-    """Return the protocol of one server, for `uvicorn.Config(http=...)`; two need two."""
-    return type("Protocol", (GuardedProtocol,), {"limits": limits, "sweep_every": sweep_every})
+def protocol_class(
+    limits: Limits, *, sweep_every: float = _SWEEP_EVERY, at_once: AtOnce | None = None
+) -> type[GuardedProtocol]:
+    """Return the protocol of one server, for `uvicorn.Config(http=...)`; two need two.
+
+    `at_once` is asked to answer a POST whose body is short and all here; a task answers the rest.
+    """
+    told: dict[str, Any] = {"limits": limits, "sweep_every": sweep_every}
+    if at_once is not None:
+        told["at_once"] = staticmethod(at_once)
+    return type("Protocol", (GuardedProtocol,), told)

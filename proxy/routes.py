@@ -25,12 +25,17 @@ from proxy.wire import WIRES
 from proxy.wire.base import Wire
 
 _WATCH_AFTER = 0.02  # seconds
+_TICKET = b"x-request-id"
+_TRIED = "nearhit.tried"  # in a scope: a call that memory alone cannot answer, and when it came
 log = logging.getLogger("nearhit.routes")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Serve = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Takes status, headers and the whole body; tells whether that was an answer that can be written.
+Write = Callable[[int, list[tuple[bytes, bytes]], bytes], bool]
+AtOnce = Callable[[Scope, bytes, Write], bool]  # scope and whole body; whether it was answered
 Read = Callable[[Wire, Request, Caller], Call]
 
 
@@ -56,27 +61,43 @@ class Routes:
         self._body_limit = body_limit
         self._metrics = metrics
 
+    def at_once(self, scope: Scope, body: bytes, write: Write) -> bool:
+        """Answer from memory a request that is all here, if that can be; never wait.
+
+        An exact hit takes less than the task that would answer it and the messages of ASGI. What
+        was read of any other request is left in its scope.
+        """
+        wire = WIRES.get(scope["path"])
+        if wire is None or len(body) > self._body_limit:
+            return False
+        started = time.perf_counter()
+        try:
+            headers = _joined(scope["headers"])
+            request, caller, _ = self._admitted(scope, headers, request_id(headers.get(_TICKET)))
+            request.raw = body
+            call = self._read(wire, request, caller)
+            answer = self._pipeline.replay_exact(call)
+        except Exception:  # who answers it in a task comes to it again, and tells the client
+            return False
+        if answer is not None and isinstance(answer.body, bytes):
+            answer.headers.append((b"content-length", b"%d" % len(answer.body)))
+            if write(answer.status, answer.headers, answer.body):
+                self._count(call, answer, time.perf_counter() - started)
+                return True
+        scope[_TRIED] = call, started
+        return False
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Whatever goes wrong before the first byte gets OpenAI's envelope."""
         headers = _joined(scope["headers"])
-        ticket = request_id(headers.get(b"x-request-id"))
+        ticket = request_id(headers.get(_TICKET))
         try:
-            target = normalise(scope["raw_path"], scope["query_string"])
-            caller = self._keyring.caller(headers)
-            if caller.role is not Role.CLIENT:
-                raise ApiError(
-                    403,
-                    "an admin key does not call models: use a client key",
-                    type="permission_error",
-                    code="admin_key",
-                )
-            request = Request(
-                raw=b"",
-                header_list=scope["headers"],
-                headers=headers,
-                query_string=scope["query_string"],
-                request_id=ticket,
-            )
+            if _TRIED in scope:
+                call, started = scope[_TRIED]
+                ticket = call.request.request_id  # if it is ours, another than just made
+                await self._answer(call, started, receive, send)
+                return
+            request, caller, target = self._admitted(scope, headers, ticket)
             wire = WIRES.get(scope["path"])
             if wire is not None and scope["method"] == "POST":
                 await self._cacheable(wire, request, caller, receive, send)
@@ -90,6 +111,28 @@ class Routes:
             status = await _send_error(error, ticket, send)
             self._metrics.error_answers.labels(str(status)).inc()
 
+    def _admitted(
+        self, scope: Scope, headers: dict[bytes, bytes], ticket: str
+    ) -> tuple[Request, Caller, str]:
+        """Return the request, who sent it and its target; raise what forbids it."""
+        target = normalise(scope["raw_path"], scope["query_string"])
+        caller = self._keyring.caller(headers)
+        if caller.role is not Role.CLIENT:
+            raise ApiError(
+                403,
+                "an admin key does not call models: use a client key",
+                type="permission_error",
+                code="admin_key",
+            )
+        request = Request(
+            raw=b"",
+            header_list=scope["headers"],
+            headers=headers,
+            query_string=scope["query_string"],
+            request_id=ticket,
+        )
+        return request, caller, target
+
     async def _cacheable(
         self, wire: Wire, request: Request, caller: Caller, receive: Receive, send: Send
     ) -> None:
@@ -101,6 +144,10 @@ class Routes:
             await _send_answer(answer, send)
             self._count(call, answer, time.perf_counter() - started)
             return
+        await self._answer(call, started, receive, send)
+
+    async def _answer(self, call: Call, started: float, receive: Receive, send: Send) -> None:
+        """Answer a call that memory alone could not."""
         answers: list[Answer] = []  # at most one: who hangs up in the middle was answered too
         work = self._answer_into(answers, call)
         try:

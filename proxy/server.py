@@ -100,7 +100,7 @@ def _config(app: App, server: ServerSettings) -> uvicorn.Config:
     limits = Limits(header_timeout=server.header_timeout, body_timeout=server.body_timeout)
     return uvicorn.Config(
         app,
-        http=protocol_class(limits),
+        http=protocol_class(limits, at_once=app.at_once),
         ws="none",
         lifespan="off",
         access_log=False,

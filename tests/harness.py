@@ -108,7 +108,7 @@ async def proxy_running(
     ) as app:
         config = uvicorn.Config(
             app,
-            http=protocol_class(Limits()),
+            http=protocol_class(Limits(), at_once=app.at_once),
             ws="none",
             lifespan="off",
             access_log=False,

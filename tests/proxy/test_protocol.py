@@ -452,8 +452,11 @@ def test_a_refusal_is_openais_envelope_and_closes(served: Served) -> None:
 
 
 def test_a_broken_body_ends_the_request_that_the_app_is_reading(served: Served) -> None:
-    reply = served.ask(post(b"Transfer-Encoding: chunked", target=b"/hang", body=b"zz\r\n"))
-    assert reply.status == 400
+    with served.connect() as connection:
+        connection.sendall(post(b"Transfer-Encoding: chunked", target=b"/hang"))
+        assert served.app.started.wait(10)
+        connection.sendall(b"zz\r\n")
+        assert parsed(read_all(connection)).status == 400
     assert served.app.disconnected.wait(10)
 
 
@@ -477,7 +480,10 @@ def test_a_bad_request_behind_a_running_one_does_not_get_its_answer(served: Serv
 
 def test_only_so_many_requests_may_wait_on_a_connection(served: Served) -> None:
     with served.connect() as connection:
-        connection.sendall(b"GET /hang HTTP/1.1\r\nHost: t\r\n\r\n" * 40)
+        request = b"GET /hang HTTP/1.1\r\nHost: t\r\n\r\n"
+        connection.sendall(request)
+        assert served.app.started.wait(10)
+        connection.sendall(request * 40)
         assert read_all(connection) == b""
     assert served.app.disconnected.wait(10)
 
