@@ -38,7 +38,7 @@ BARRIERS = {
     Barrier.CROWDED: "several others that nothing forbids are nearer",
     Barrier.SCORE: "it is too likely to be wrong",
     Barrier.CONTEXT: "what the users said earlier does not mean the same",
-    Barrier.FARTHER: "the one that answers is clearly nearer, so it was not looked into",
+    Barrier.FARTHER: "a nearer one has settled it, so it was not looked into",
     Barrier.OUTDONE: "nothing forbids it, but another one is the safer choice",
 }
 NO_NEAR_HIT = {

@@ -71,7 +71,7 @@ def guarded(call: Call, held: Held, judgement: Judgement) -> Judgement:
 
 
 def unread(judgement: Judgement) -> Judgement:
-    """Return the judgement of what was not read, since another answers that is clearly nearer."""
+    """Return the judgement of what was not read, since a nearer one has settled it."""
     return judgement if judgement.outcome is Outcome.MISS else _UNREAD[judgement.outcome]
 
 

@@ -4,9 +4,11 @@ An entry has to be near enough, pass every guard, share the call's past and, whe
 the call's has an error budget, be unlikely enough to be wrong. Cheapest first; all of the deciding
 is in `store`, here are the numbers fetched that it is done with.
 
-Of several that may, the least likely to be wrong answers; but where the nearest stands clear of all
-others and is far from its budget, those are not even read: reading texts is most of what a hit
-costs.
+Of several that may, the least likely to be wrong answers. But reading texts is most of what a
+lookup costs, so the nearest that the guards let pass is scored first, and others are not even read
+
+- where it is the nearest of all, stands clear of them and is far within its budget: it answers;
+- where it is not near and far beyond the budget: what is farther yet is no safer; nothing answers.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from store.quarantine import Quarantine
 _SCORED = 5  # candidates of one search that nothing else forbids
 _CLEAR = 0.05  # of cosine: by how much the nearest stands clear of all others
 _SURE = 2.0  # times its risk is still within the budget of what answers without those
+_FAR = 0.75  # of cosine: what is no nearer than that is none of several much alike
+_HOPELESS = 1.5  # times the largest risk that may be served: others are not tried beyond it
 Point = Callable[[str, float], float]  # (category, error budget) -> largest P(wrong) to serve
 
 
@@ -88,15 +92,16 @@ class Nearest:
         found = await self._near(call, vector, ahead)
         now, earlier = self._clock(), call.question.earlier
         judgements = [allowed(call, candidate, now, self._quarantine) for candidate in found]
-        if found:
-            judgements[0] = guarded(call, found[0].held, judgements[0])
-        if not earlier and _stands_clear(found, judgements):
-            alone = self._alone(call, found, judgements)
-            if alone is not None:
-                return alone
-        for number, candidate in enumerate(found[1:], 1):
+        outcome, read = None, 0
+        if not earlier:
+            outcome, read = self._settled(call, found, judgements)
+            if outcome is Outcome.HIT:
+                candidate = Candidate(*found[0][:2], judgements[0].risk)
+                searched = Searched(tuple(found), tuple(judgements))
+                return Lookup(outcome, found=candidate, searched=searched)
+        for number, candidate in enumerate(found[read:], read):
             judgements[number] = guarded(call, candidate.held, judgements[number])
-        order = self._scored(call, found, judgements)
+        order = [] if outcome is Outcome.MISS else self._scored(call, found, judgements)
         for place, number in enumerate(order):
             held, similarity, _ = found[number]
             outcome, _, _, risk = judgements[number]
@@ -127,23 +132,39 @@ class Nearest:
         exact = self._cache.exact
         return [Candidate(held, near) for id, near in neighbors if (held := exact(id)) is not None]
 
-    def _alone(
+    def _settled(
         self, call: Call, found: Sequence[Candidate], judgements: list[Judgement]
-    ) -> Lookup | None:
-        """Return a hit on the nearest, the others unread; None if it is not as sure as that."""
-        held, similarity, _ = found[0]
-        if held.earlier:
-            return None
-        judged = judgements[:1]
-        if not self._scored(call, found, judged):
-            return None
-        risk = judged[0].risk
-        if risk is not None and not self._within_budget(call, held, _SURE * risk):
-            return None
-        judged += [unread(judgement) for judgement in judgements[1:]]
-        candidate = Candidate(held, similarity, risk)
-        searched = Searched(tuple(found), tuple(judged))
-        return Lookup(Outcome.HIT, found=candidate, searched=searched)
+    ) -> tuple[Outcome | None, int]:
+        """Read no more than the nearest that the guards let pass; say how many are judged then.
+
+        If that settles it, all are: HIT is one on the nearest, MISS none at all. None: it does not.
+        """
+        for number, (held, *_) in enumerate(found):
+            judgements[number] = guarded(call, held, judgements[number])
+            if judgements[number].outcome is not Outcome.MISS:
+                break
+        else:
+            return Outcome.MISS, len(found)
+        clear = not number and _stands_clear(found, judgements) and not held.earlier
+        within = bool(self._scored(call, found, judgements, [number]))
+        risk = judgements[number].risk
+        if within:
+            sure = clear and (risk is None or self._within_budget(call, held, _SURE * risk))
+            outcome = Outcome.HIT if sure else None
+        else:
+            far = found[number].similarity < _FAR
+            outcome = Outcome.MISS if far and self._is_hopeless(call, risk) else None
+        if outcome is None:
+            return None, number + 1
+        judgements[number + 1 :] = map(unread, judgements[number + 1 :])
+        return outcome, len(found)
+
+    def _is_hopeless(self, call: Call, risk: float | None) -> bool:
+        """Whether a risk is far beyond what the call's category lets pass."""
+        budget = call.policy.error_budget
+        if risk is None or budget is None:
+            return False
+        return risk > _HOPELESS * self._point(call.category, budget)
 
     def _with_near(self, call: Call, miss: Lookup, searched: Searched, now: datetime) -> Lookup:
         """Return the miss with the nearest that only its cosine or its score kept from a hit.
@@ -168,14 +189,21 @@ class Nearest:
         return replace(miss, around=around, searched=searched, near=near, near_risk=risk)
 
     def _scored(
-        self, call: Call, found: Sequence[Candidate], judgements: list[Judgement]
+        self,
+        call: Call,
+        found: Sequence[Candidate],
+        judgements: list[Judgement],
+        numbers: Sequence[int] | None = None,
     ) -> list[int]:
         """Return the numbers of those within their budgets, in the order they are to be served in.
+
+        All are looked at, or those of `numbers`.
 
         What nothing else is against gets its risk into its judgement, and perhaps a refusal.
         Whoever has the same past goes first, for that costs nothing to tell; then the least risk.
         """
-        passed = [n for n, each in enumerate(judgements) if each.outcome is not Outcome.MISS]
+        numbers = range(len(found)) if numbers is None else numbers
+        passed = [n for n in numbers if judgements[n].outcome is not Outcome.MISS]
         if not passed:
             return passed
         earlier = call.question.earlier

@@ -41,7 +41,7 @@ class Barrier(StrEnum):
     CROWDED = "crowded"  # nothing is against it, but so many others went before
     SCORE = "score"  # too likely to be wrong, or nobody can tell
     CONTEXT = "context"  # the users' earlier turns do not mean the same
-    FARTHER = "farther"  # not read: another one answers that stands clear of it
+    FARTHER = "farther"  # not read: a nearer one has settled it, as the answer or as too doubtful
     OUTDONE = "outdone"  # nothing is against it, but another one answers
 
 

@@ -173,6 +173,37 @@ async def test_another_may_answer_where_a_guard_forbids_the_nearest() -> None:
     assert barriers(lookup) == [Barrier.GUARD, None]
 
 
+async def test_where_the_nearest_is_far_too_doubtful_the_others_are_not_read() -> None:
+    found = [
+        Candidate(held("How can I not oil a hinge?"), 0.77),
+        Candidate(held(STORED), 0.74),
+        Candidate(held(OTHER), 0.73),
+        Candidate(held("How is a hinge made?"), 0.55),
+    ]
+    lookup, score = await look_up(found, {STORED: 0.31}, {"default": 0.2})
+    assert lookup.outcome is Outcome.MISS
+    assert len(score.shown) == 1
+    farther = [Barrier.GUARD, Barrier.SCORE, Barrier.FARTHER, Barrier.THRESHOLD]
+    assert barriers(lookup) == farther
+
+
+@pytest.mark.parametrize(("risk", "cosine"), [(0.29, 0.7), (0.9, 0.76)])
+async def test_where_it_is_near_or_only_somewhat_too_doubtful_another_may_answer(
+    risk: float, cosine: float
+) -> None:
+    found = [Candidate(held(STORED), cosine), Candidate(held(OTHER), cosine - 0.01)]
+    lookup, _ = await look_up(found, {STORED: risk, OTHER: 0.19}, {"default": 0.2})
+    assert served(lookup) == OTHER
+    assert barriers(lookup) == [Barrier.SCORE, None]
+
+
+async def test_too_doubtful_for_a_stricter_category_of_its_own_says_nothing_of_the_others() -> None:
+    found = [Candidate(held(STORED, "other"), 0.74), Candidate(held(OTHER), 0.73)]
+    points = {"default": 0.2, "other": 0.01}
+    lookup, _ = await look_up(found, {STORED: 0.19, OTHER: 0.19}, points, other_budget=0.01)
+    assert served(lookup) == OTHER
+
+
 async def test_of_one_that_expired_the_others_are_read() -> None:
     old = held("How could I oil a hinge?", age=timedelta(days=2))
     found = [Candidate(old, 0.99), Candidate(held(STORED), 0.85)]
@@ -186,7 +217,7 @@ async def test_of_one_that_expired_the_others_are_read() -> None:
     risks=st.lists(st.floats(0.0, 1.0), min_size=4, max_size=4),
 )
 @settings(max_examples=50, deadline=None)
-async def test_only_what_is_within_its_budget_is_served_and_something_is_if_anything_is(
+async def test_what_is_served_is_within_its_budget_and_nothing_is_where_the_nearest_is_hopeless(
     cosines: list[float], risks: list[float]
 ) -> None:
     texts = [STORED, OTHER, "How could I oil a hinge?", "How does one oil a hinge?"]
@@ -195,7 +226,8 @@ async def test_only_what_is_within_its_budget_is_served_and_something_is_if_anyt
     risk_of = dict(zip(texts, risks, strict=True))
     lookup, _ = await look_up(found, risk_of, {"default": 0.2})
     allowed = [each for each in found if each.similarity >= 0.6 and risk_of[each.held.query] <= 0.2]
-    assert (lookup.found is None) is (not allowed)
+    hopeless = 0.6 <= found[0].similarity < 0.75 and risk_of[STORED] > 0.2 * 1.5
+    assert (lookup.found is None) is (hopeless or not allowed)
     if lookup.found is not None:
         assert lookup.found.held in [each.held for each in allowed]
         least = min(risk_of[each.held.query] for each in allowed)
@@ -260,10 +292,10 @@ async def test_what_was_looked_up_is_remembered_with_what_kept_each_from_a_hit()
         Candidate(held(OTHER), 0.9),
         Candidate(held(STORED, age=timedelta(days=2)), 0.8),
     ]
-    await look_up(found, {OTHER: 0.5, STORED: 0.1}, {"default": 0.2}, recent=recent)
+    await look_up(found, {OTHER: 0.25, STORED: 0.1}, {"default": 0.2}, recent=recent)
     (row,) = recent.of("default").values()
     assert [each.bar for each in row.near] == ["guard negation", "score", "expired"]
-    assert [each.risk for each in row.near] == [None, 0.5, 0.1]
+    assert [each.risk for each in row.near] == [None, 0.25, 0.1]
     assert not row.hit
 
 
