@@ -2,11 +2,11 @@
 
 An encoding takes milliseconds in which the event loop has nothing else to do for this call. So the
 partition is worked out meanwhile, and what the question says is read. And the thread that has the
-vector searches with it at once, while the event loop tells the category: to wake one thread for
-another takes half as long as to search.
+vector searches with it at once, before it tells the event loop: to wake one thread for another
+takes half as long as to search.
 
-The category is not known yet, nor whether its policy looks anything up: the search is used only if
-it turns out to be the one that is wanted.
+The category is not known by then, nor whether its policy looks anything up: the search is used only
+if it turns out to be the one that is wanted.
 """
 
 from __future__ import annotations

@@ -197,10 +197,9 @@ class Nearest:
     ) -> list[int]:
         """Return the numbers of those within their budgets, in the order they are to be served in.
 
-        All are looked at, or those of `numbers`.
-
-        What nothing else is against gets its risk into its judgement, and perhaps a refusal.
-        Whoever has the same past goes first, for that costs nothing to tell; then the least risk.
+        All are looked at, or those of `numbers`. What nothing else is against gets its risk into
+        its judgement, and perhaps a refusal. Whoever has the same past goes first, for that costs
+        nothing to tell; then the least risk.
         """
         numbers = range(len(found)) if numbers is None else numbers
         passed = [n for n in numbers if judgements[n].outcome is not Outcome.MISS]
