@@ -92,7 +92,9 @@ async def fed(
     """Feed a connection piece by piece; return it, and the app behind."""
     app, wire = App(), Wire()
     kind = protocol_class(limits or Limits(), sweep_every=0.02, at_once=at_once)
-    config = uvicorn.Config(app, http=kind, ws="none", lifespan="off", log_level="critical")
+    config = uvicorn.Config(
+        app, http=kind, ws="none", lifespan="off", access_log=False, log_config=None
+    )
     config.load()
     protocol: GuardedProtocol = kind(config, ServerState(), {})
     protocol.connection_made(wire)
@@ -164,7 +166,9 @@ async def test_a_body_that_is_long_or_of_unknown_length_is_not_waited_for() -> N
 async def test_a_short_body_that_does_not_come_is_given_up_on() -> None:
     app, wire = App(), Wire()
     kind = protocol_class(Limits(body_timeout=0.05), sweep_every=0.02, at_once=known)
-    config = uvicorn.Config(app, http=kind, ws="none", lifespan="off", log_level="critical")
+    config = uvicorn.Config(
+        app, http=kind, ws="none", lifespan="off", access_log=False, log_config=None
+    )
     config.load()
     protocol = kind(config, ServerState(), {})
     protocol.connection_made(wire)
