@@ -292,10 +292,10 @@ async def test_what_was_looked_up_is_remembered_with_what_kept_each_from_a_hit()
         Candidate(held(OTHER), 0.9),
         Candidate(held(STORED, age=timedelta(days=2)), 0.8),
     ]
-    await look_up(found, {OTHER: 0.25, STORED: 0.1}, {"default": 0.2}, recent=recent)
+    await look_up(found, {OTHER: 0.5, STORED: 0.1}, {"default": 0.2}, recent=recent)
     (row,) = recent.of("default").values()
     assert [each.bar for each in row.near] == ["guard negation", "score", "expired"]
-    assert [each.risk for each in row.near] == [None, 0.25, 0.1]
+    assert [each.risk for each in row.near] == [None, 0.5, 0.1]
     assert not row.hit
 
 
